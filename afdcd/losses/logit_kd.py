@@ -1,0 +1,64 @@
+"""Knowledge distillation of the logits, pixel by pixel."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from afdcd.losses.precision import at_least_float32, no_autocast
+from afdcd.losses.shapes import match_size
+
+
+def logit_kd(
+    student: torch.Tensor, teacher: torch.Tensor, *, temperature: float = 1.0
+) -> torch.Tensor:
+    """KL divergence of the student's class distribution from the teacher's, at every pixel.
+
+    Hinton et al., "Distilling the Knowledge in a Neural Network" (arXiv 1503.02531), as used
+    beside Af-DCD: ``temperature^2 * KL(softmax(teacher / temperature) || softmax(student /
+    temperature))``, summed over the classes and averaged over all N * H * W pixels (``batchmean``
+    on [N, K, H, W] would divide by N alone).
+
+    Args:
+        student: logits [N, K, h, w]; resized bilinearly to the teacher's size where they differ.
+        teacher: logits [N, K, H, W]; gets no gradient.
+        temperature: above 0; 1 in the paper.
+
+    Returns:
+        scalar, in nats.
+
+    Raises:
+        ValueError: different numbers of classes or images, or ``temperature`` not above 0.
+    """
+    if temperature <= 0:
+        raise ValueError(f"temperature must be above 0; got {temperature}")
+    if student.dim() != 4 or teacher.dim() != 4 or student.shape[:2] != teacher.shape[:2]:
+        raise ValueError(
+            "logit_kd takes logits [N, K, H, W] of the same images and classes; got student "
+            f"{tuple(student.shape)} and teacher {tuple(teacher.shape)}"
+        )
+    student = match_size(student, teacher)
+    with no_autocast(student):
+        log_q = F.log_softmax(at_least_float32(student) / temperature, dim=1)
+        log_p = F.log_softmax(at_least_float32(teacher.detach()) / temperature, dim=1)
+        divergence = F.kl_div(log_q, log_p, reduction="sum", log_target=True)
+    pixels = teacher.shape[0] * teacher.shape[2] * teacher.shape[3]
+    return temperature**2 * divergence / pixels
+
+
+class LogitKDLoss(nn.Module):
+    """`logit_kd` with its temperature."""
+
+    def __init__(self, temperature: float = 1.0) -> None:
+        super().__init__()
+        if temperature <= 0:
+            raise ValueError(f"temperature must be above 0; got {temperature}")
+        self.temperature = temperature
+
+    def forward(self, student: torch.Tensor, teacher: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return ``{"logit_kd": scalar}``, unweighted."""
+        return {"logit_kd": logit_kd(student, teacher, temperature=self.temperature)}
+
+    def extra_repr(self) -> str:
+        return f"temperature={self.temperature}"

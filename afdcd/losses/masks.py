@@ -1,0 +1,91 @@
+"""Which positions of the student's feature map the projector gets to see.
+
+Af-DCD (arXiv 2312.04168), section 3.2: a masked student feature map is regenerated to the
+teacher's. A mask is a ``[N, 1, H, W]`` tensor of 0 (hidden) and 1 (kept); all channels of a
+position are hidden together.
+"""
+
+from __future__ import annotations
+
+import torch
+
+MASK_KINDS = ("random", "centre")
+
+
+def random_mask(
+    batch: int,
+    height: int,
+    width: int,
+    *,
+    ratio: float = 0.75,
+    generator: torch.Generator | None = None,
+    device: torch.device | str = "cpu",
+) -> torch.Tensor:
+    """Hide a random share of the positions, each independently.
+
+    A position is hidden where a uniform draw ``[N, 1, H, W]`` exceeds ``1 - ratio``, as in the
+    published implementation, so the hidden share of one mask varies around ``ratio``.
+
+    The draw is made on the generator's device (the CPU when there is none), so that one seed
+    gives one mask on every device.
+
+    Args:
+        batch, height, width: N, H and W of the mask.
+        ratio: expected share of hidden positions, 0..1. The paper uses 0.75.
+        generator: source of the draw; the global CPU generator when None.
+        device: where the mask is wanted.
+
+    Returns:
+        float32 tensor ``[N, 1, H, W]`` of 0 (hidden) and 1 (kept).
+
+    Raises:
+        ValueError: ``ratio`` outside 0..1.
+    """
+    check_mask_ratio(ratio)
+    draw_device = generator.device if generator is not None else torch.device("cpu")
+    noise = torch.rand((batch, 1, height, width), generator=generator, device=draw_device)
+    return (noise <= 1.0 - ratio).float().to(device, non_blocking=True)
+
+
+def centre_mask(
+    batch: int, height: int, width: int, *, device: torch.device | str = "cpu"
+) -> torch.Tensor:
+    """Hide the middle third of the rows times the middle third of the columns.
+
+    Rows ``H // 3`` to ``(2 * H) // 3 - 1`` are hidden, columns alike.
+
+    Returns:
+        float32 tensor ``[N, 1, H, W]`` of 0 (hidden) and 1 (kept).
+    """
+    mask = torch.ones((batch, 1, height, width), device=device)
+    mask[:, :, height // 3 : 2 * height // 3, width // 3 : 2 * width // 3] = 0.0
+    return mask
+
+
+def check_mask_ratio(ratio: float) -> None:
+    """Raise ValueError unless ``ratio`` is a share between 0 and 1."""
+    if not 0.0 <= ratio <= 1.0:
+        raise ValueError(f"mask_ratio is the share of hidden positions, 0..1; got {ratio}")
+
+
+def check_mask_kind(kind: str) -> None:
+    """Raise ValueError unless ``kind`` is one of `MASK_KINDS`."""
+    if kind not in MASK_KINDS:
+        raise ValueError(f"mask must be one of {', '.join(MASK_KINDS)}; got {kind!r}")
+
+
+def make_mask(
+    kind: str,
+    like: torch.Tensor,
+    *,
+    ratio: float = 0.75,
+    generator: torch.Generator | None = None,
+) -> torch.Tensor:
+    """Make the mask named ``kind`` (see `MASK_KINDS`) for a feature map ``like`` [N, C, H, W]."""
+    check_mask_kind(kind)
+    batch, _, height, width = like.shape
+    if kind == "centre":
+        return centre_mask(batch, height, width, device=like.device)
+    return random_mask(
+        batch, height, width, ratio=ratio, generator=generator, device=like.device
+    )
