@@ -1,0 +1,23 @@
+"""The paper's networks as plain modules with Detectron2's attribute names and protocol."""
+
+from afdcd.models.aspp_head import ASPPHead
+from afdcd.models.build import build_segmentor, build_segmentor_from_config
+from afdcd.models.complexity import count_multiply_adds, count_parameters
+from afdcd.models.mobilenetv2 import MobileNetV2
+from afdcd.models.psp_head import PSPHead
+from afdcd.models.resnet import ResNet
+from afdcd.models.segmentor import SemanticSegmentor
+from afdcd.models.weights import load_weights
+
+__all__ = [
+    "ASPPHead",
+    "MobileNetV2",
+    "PSPHead",
+    "ResNet",
+    "SemanticSegmentor",
+    "build_segmentor",
+    "build_segmentor_from_config",
+    "count_multiply_adds",
+    "count_parameters",
+    "load_weights",
+]
