@@ -1,0 +1,194 @@
+"""Reading YAML configs with ``_BASE_`` and KEY VALUE overrides, with errors that help."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from fvcore.common.config import BASE_KEY, CfgNode
+
+
+class ConfigError(ValueError):
+    """A config can't be read, or says what can't be."""
+
+
+class ConfigKeyError(ConfigError):
+    """A config sets a key that doesn't exist."""
+
+    def __init__(self, key: str, near: Sequence[str], source: str) -> None:
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        super().__init__(f"{source}: there is no key {key}{hint}")
+        self.key = key
+
+
+def merge_file(cfg: CfgNode, path: str | Path) -> None:
+    """Merge a YAML file, and the files it is based on, into ``cfg``.
+
+    ``MODEL.DISTILLER.TEACHER.CONFIG_FILE`` is made absolute: a relative one is looked for beside
+    the YAML file that names it.
+
+    Raises:
+        ConfigError: a file is missing or no YAML, or a value has another type than the default.
+        ConfigKeyError: an unknown key; the message names the nearest ones.
+    """
+    _merge(cfg, _load(Path(path), ()), str(path))
+
+
+def merge_overrides(cfg: CfgNode, overrides: Sequence[str]) -> None:
+    """Merge ``KEY VALUE KEY VALUE ...`` into ``cfg``, as on Detectron2's command line.
+
+    Raises:
+        ConfigError: a key without a value, or a value of another type than the default.
+        ConfigKeyError: an unknown key; the message names the nearest ones.
+    """
+    if len(overrides) % 2:
+        raise ConfigError(
+            f"overrides are KEY VALUE pairs; got {len(overrides)} words: {' '.join(overrides)}"
+        )
+    for key, value in zip(overrides[::2], overrides[1::2], strict=True):
+        try:
+            literal = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            literal = value  # a word or a path
+        content: Any = literal
+        for name in reversed(key.split(".")):
+            content = {name: content}
+        _merge(cfg, content, "command line")
+
+
+def flat_keys(cfg: CfgNode, prefix: str = "") -> Iterator[str]:
+    """Dotted names of all keys, nodes among them."""
+    for name, value in cfg.items():
+        yield prefix + name
+        if isinstance(value, CfgNode):
+            yield from flat_keys(value, f"{prefix}{name}.")
+
+
+def differences(first: CfgNode, second: CfgNode) -> list[str]:
+    """Keys whose values differ, as ``KEY: first -> second``, sorted."""
+    values = []
+    for cfg in (first, second):
+        nodes = {key: _lookup(cfg, key) for key in flat_keys(cfg)}
+        values.append({k: v for k, v in nodes.items() if not isinstance(v, CfgNode)})
+    one, two = values
+    return [
+        f"{key}: {one.get(key, '(none)')} -> {two.get(key, '(none)')}"
+        for key in sorted(one.keys() | two.keys())
+        if _plain(one.get(key)) != _plain(two.get(key))
+    ]
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _lookup(cfg: CfgNode, key: str) -> Any:
+    node: Any = cfg
+    for name in key.split("."):
+        node = node[name]
+    return node
+
+
+def _load(path: Path, opened: tuple[Path, ...]) -> dict[str, Any]:
+    """The content of a YAML file merged over that of the files it is based on."""
+    path = path.expanduser()
+    if path.resolve() in opened:
+        raise ConfigError(f"{path}: its {BASE_KEY} leads back to itself")
+    if not path.is_file():
+        near = difflib.get_close_matches(
+            path.name, [p.name for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+        )
+        hint = f"; did you mean {', '.join(str(path.parent / name) for name in near)}?" if near else ""
+        by = f" (the {BASE_KEY} of {opened[-1]})" if opened else ""
+        raise ConfigError(f"no config file at {path}{by}{hint}")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no valid YAML: {error}") from error
+    if content is None:
+        content = {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} must hold KEY: value lines; it holds a {type(content).__name__}")
+    bases = content.pop(BASE_KEY, [])
+    merged: dict[str, Any] = {}
+    for base in [bases] if isinstance(bases, str) else bases:
+        _overlay(merged, _load(path.parent / base, (*opened, path.resolve())), path)
+    _anchor_teacher(content, path)
+    return _overlay(merged, content, path)
+
+
+def _overlay(below: dict[str, Any], above: dict[str, Any], path: Path, prefix: str = "") -> dict[
+    str, Any
+]:
+    for key, value in above.items():
+        if isinstance(value, dict) and key in below:
+            if not isinstance(below[key], dict):
+                raise ConfigError(f"{path}: {prefix}{key} holds keys here but a value in its base")
+            _overlay(below[key], value, path, f"{prefix}{key}.")
+        else:
+            below[key] = value
+    return below
+
+
+def _anchor_teacher(content: dict[str, Any], path: Path) -> None:
+    node: Any = content
+    for name in ("MODEL", "DISTILLER", "TEACHER"):
+        node = node.get(name) if isinstance(node, dict) else None
+    if isinstance(node, dict) and isinstance(node.get("CONFIG_FILE"), str) and node["CONFIG_FILE"]:
+        node["CONFIG_FILE"] = str((path.parent / Path(node["CONFIG_FILE"]).expanduser()).resolve())
+
+
+def _merge(cfg: CfgNode, content: dict[str, Any], source: str) -> None:
+    _fit_keys(cfg, content, source)
+    try:
+        cfg.merge_from_other_cfg(type(cfg)(content))
+    except (ValueError, AssertionError, KeyError) as error:
+        raise ConfigError(f"{source}: {error}") from error
+
+
+def _fit_keys(cfg: CfgNode, content: dict[str, Any], source: str, prefix: str = "") -> None:
+    """Check that ``cfg`` has the keys of ``content``, and make whole numbers floats where due.
+
+    YAML reads ``1e-6`` as text and ``1`` as an integer, and yacs takes neither for a float.
+
+    Raises:
+        ConfigKeyError: for the first key that doesn't exist.
+        ConfigError: a value where there are keys, or keys where there is a value.
+    """
+    for name, value in content.items():
+        key = f"{prefix}{name}"
+        known = list(flat_keys(cfg))
+        if key not in known:
+            raise ConfigKeyError(key, _nearest(key, known), source)
+        default = _lookup(cfg, key)
+        if isinstance(default, CfgNode):
+            if not isinstance(value, dict):
+                raise ConfigError(
+                    f"{source}: {key} holds the keys {', '.join(default)}; got the value {value!r}"
+                )
+            _fit_keys(cfg, value, source, f"{key}.")
+        elif isinstance(value, dict):
+            raise ConfigError(f"{source}: {key} takes a value, not keys; got {value!r}")
+        elif isinstance(default, float) and isinstance(value, (int, str)):
+            content[name] = _as_float(value, f"{source}: {key}")
+
+
+def _as_float(value: int | str, where: str) -> float:
+    try:
+        if not isinstance(value, bool):
+            return float(value)
+    except ValueError:
+        pass
+    raise ConfigError(f"{where} takes a number; got {value!r}")
+
+
+def _nearest(key: str, known: Sequence[str]) -> list[str]:
+    """Known keys that are spelt alike, or that end alike."""
+    last = key.rpartition(".")[2]
+    same_ending = [k for k in known if k.rpartition(".")[2].lower() == last.lower()]
+    alike = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
+    return list(dict.fromkeys(same_ending + alike))[:3]

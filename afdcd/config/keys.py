@@ -1,0 +1,94 @@
+"""The configuration keys that AfDCD adds to Detectron2's."""
+
+from __future__ import annotations
+
+from fvcore.common.config import CfgNode
+
+
+def add_afdcd_config(cfg: CfgNode) -> None:
+    """Add AfDCD's keys, with their defaults, to a Detectron2 config (or the embedded runtime's).
+
+    Keys that Detectron2's DeepLab project shares are left as they are where it was added before.
+    """
+    node = type(cfg)
+    model, head = cfg.MODEL, cfg.MODEL.SEM_SEG_HEAD
+
+    # --- Networks ---------------------------------------------------------------------------
+    # Stride of res5: 8 (published), 16 or 32.
+    model.BACKBONE.OUTPUT_STRIDE = 8
+    # "deeplab": three 3x3 convolutions (published); "basic": one 7x7 (ImageNet weights of
+    # torchvision and timm).
+    model.RESNETS.setdefault("STEM_TYPE", "deeplab")
+    model.MOBILENETV2 = node()
+    model.MOBILENETV2.WIDTH_MULT = 1.0
+    model.MOBILENETV2.NORM = "BN"
+    model.MOBILENETV2.OUT_FEATURES = ["res5"]
+    # Weight of the auxiliary head's loss; 0 builds none. 0.4 for the published ResNets.
+    head.AUX_WEIGHT = 0.0
+    head.AUX_IN_FEATURE = "res4"
+    # Dilations (at output stride 8: 12, 24, 36) and dropout of DeepLabV3's pyramid.
+    head.setdefault("ASPP_DILATIONS", [12, 24, 36])
+    head.setdefault("ASPP_DROPOUT", 0.5)
+
+    # --- Distillation (MODEL.META_ARCHITECTURE: Distiller) ------------------------------------
+    distiller = model.DISTILLER = node()
+    # Meta-architecture of the student; the rest of MODEL describes it.
+    distiller.STUDENT = "SemanticSegmentor"
+    # The teacher is another config, with its weights and KEY VALUE overrides. A relative
+    # CONFIG_FILE is looked for beside the config that names it.
+    distiller.TEACHER = node()
+    distiller.TEACHER.CONFIG_FILE = ""
+    distiller.TEACHER.WEIGHTS = ""
+    distiller.TEACHER.OPTS = []
+    # Any of "afdcd" and "logit_kd".
+    distiller.LOSSES = ["logit_kd", "afdcd"]
+    # [student's module path, teacher's module path]: one pair, or several for an FPN.
+    distiller.FEATURE_TAPS = [["backbone.res5", "backbone.res5"]]
+    # A factor for each pair of FEATURE_TAPS; all 1 when empty.
+    distiller.FEATURE_TAP_WEIGHTS = []
+    # The modules whose outputs are the logits of logit_kd.
+    distiller.LOGIT_TAPS = ["sem_seg_head.predictor", "sem_seg_head.predictor"]
+    # The gradients of align and projector are clipped to this L2 norm, alone; 0 for not at all.
+    distiller.CLIP_GRADIENTS = 15.0
+
+    # KL divergence of the logits, averaged over pixels.
+    model.LOGIT_KD = node()
+    model.LOGIT_KD.WEIGHT = 1.0
+    model.LOGIT_KD.TEMPERATURE = 1.0
+
+    afdcd = model.AFDCD = node()
+    # "published": the reconstruction is a sum over channels, rows and columns of an image, the
+    # contrast a sum over the groups of a position, so that the weights depend on the size of the
+    # feature map. "mean": per element and per token, so that they don't.
+    afdcd.REDUCTION = "published"
+    afdcd.RECONSTRUCTION = node()
+    afdcd.RECONSTRUCTION.WEIGHT = 2.0e-6
+    afdcd.RECONSTRUCTION.MASK = "random"  # or "centre"
+    afdcd.RECONSTRUCTION.MASK_RATIO = 0.75
+    afdcd.RECONSTRUCTION.PROJECTOR = "plain"  # or "enhanced"
+    afdcd.CONTRAST = node()
+    afdcd.CONTRAST.WEIGHT = 0.005
+    afdcd.CONTRAST.KIND = "omni"  # or "omni_all", "spatial", "channel"
+    afdcd.CONTRAST.DISTANCE = "l1"  # or "l2", "cosine"
+    afdcd.CONTRAST.TEMPERATURE = 0.07
+    afdcd.CONTRAST.PATCH = [4, 4]
+    afdcd.CONTRAST.GROUPS = 16
+    afdcd.CONTRAST.POOL = 4
+
+    # --- Data -------------------------------------------------------------------------------
+    # The paper's mapper: random scale, crop and flip.
+    crop = cfg.INPUT.SCALE_CROP = node()
+    crop.SIZE = [512, 1024]  # height, width
+    crop.SCALES = [0.5, 2.0]  # smallest and largest factor
+    crop.SCALE_STEP = 0.1
+    # Megabytes of read files that each loader process keeps in memory.
+    cfg.DATALOADER.CACHE_MB = 0
+
+    # --- Training ---------------------------------------------------------------------------
+    # WarmupPolyLR, as in Detectron2's DeepLab project.
+    cfg.SOLVER.setdefault("POLY_LR_POWER", 0.9)
+    cfg.SOLVER.setdefault("POLY_LR_CONSTANT_ENDING", 0.0)
+    # "float16" or "bfloat16", where SOLVER.AMP.ENABLED.
+    cfg.SOLVER.AMP.setdefault("DTYPE", "float16")
+    # Newest checkpoints to keep; the best and the last one are kept beside them.
+    cfg.SOLVER.CHECKPOINTS_KEPT = 2

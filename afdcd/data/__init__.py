@@ -1,0 +1,29 @@
+"""Data sets as Detectron2 records, and the mapper that makes samples of them."""
+
+from afdcd.data import camvid, cityscapes  # noqa: F401  (they register their data sets)
+from afdcd.data.datasets import (
+    Dataset,
+    DatasetSpec,
+    dataset_names,
+    get_spec,
+    load_dataset,
+    register_dataset,
+)
+from afdcd.data.labels import IGNORE, DataError, LabelMap, read_labels
+from afdcd.data.mapper import SegmentationMapper, TrainingAugmentation
+from afdcd.data.synthetic import dataset as _synthetic  # noqa: F401
+
+__all__ = [
+    "IGNORE",
+    "DataError",
+    "Dataset",
+    "DatasetSpec",
+    "LabelMap",
+    "SegmentationMapper",
+    "TrainingAugmentation",
+    "dataset_names",
+    "get_spec",
+    "load_dataset",
+    "read_labels",
+    "register_dataset",
+]

@@ -1,0 +1,95 @@
+"""Cityscapes, 19 classes, fine annotations."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from afdcd.data.datasets import DatasetSpec, Record, register_dataset
+from afdcd.data.labels import IGNORE, LabelMap
+from afdcd.data.pairs import first_folder, pair_records
+
+CLASSES = (
+    "road",
+    "sidewalk",
+    "building",
+    "wall",
+    "fence",
+    "pole",
+    "traffic light",
+    "traffic sign",
+    "vegetation",
+    "terrain",
+    "sky",
+    "person",
+    "rider",
+    "car",
+    "truck",
+    "bus",
+    "train",
+    "motorcycle",
+    "bicycle",
+)
+COLORS = (
+    (128, 64, 128),
+    (244, 35, 232),
+    (70, 70, 70),
+    (102, 102, 156),
+    (190, 153, 153),
+    (153, 153, 153),
+    (250, 170, 30),
+    (220, 220, 0),
+    (107, 142, 35),
+    (152, 251, 152),
+    (70, 130, 180),
+    (220, 20, 60),
+    (255, 0, 0),
+    (0, 0, 142),
+    (0, 0, 70),
+    (0, 60, 100),
+    (0, 80, 100),
+    (0, 0, 230),
+    (119, 11, 32),
+)
+# The official ids of the 19 classes; the others up to 33 (and the licence plate, -1) don't count.
+IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+ID_MAP = LabelMap(
+    num_classes=len(CLASSES),
+    mapping={raw: label for label, raw in enumerate(IDS)},
+    ignored=frozenset(set(range(34)) - set(IDS)) | {IGNORE},
+)
+TRAIN_ID_MAP = LabelMap(num_classes=len(CLASSES))
+
+
+def load(root: Path, *, split: str) -> tuple[list[Record], LabelMap]:
+    """Records of ``<root>/cityscapes/{leftImg8bit,gtFine}/<split>/<city>/``.
+
+    Label maps are the official ``*_gtFine_labelIds.png``, or ``*_gtFine_labelTrainIds.png`` where
+    these were prepared, as for Detectron2.
+
+    Raises:
+        DataError: no such folders, or an image without a label map.
+    """
+    title = f"Cityscapes ({split})"
+    contents = [f"leftImg8bit/{split}", f"gtFine/{split}"]
+    candidates = [root / "cityscapes", root / "Cityscapes", root]
+    base = first_folder(candidates, contents, title)
+    images = sorted((base / "leftImg8bit" / split).glob("*/*_leftImg8bit.png"))
+
+    def label_file(image: Path, kind: str) -> Path:
+        name = image.name.replace("_leftImg8bit.png", f"_gtFine_{kind}.png")
+        return base / "gtFine" / split / image.parent.name / name
+
+    prepared = bool(images) and all(label_file(i, "labelTrainIds").is_file() for i in images)
+    kind = "labelTrainIds" if prepared else "labelIds"
+    records = pair_records([(i, label_file(i, kind)) for i in images], f"{title} in {base}")
+    return records, TRAIN_ID_MAP if prepared else ID_MAP
+
+
+for _split in ("train", "val"):
+    # Detectron2's names, so that one config serves both runtimes.
+    register_dataset(
+        DatasetSpec(
+            f"cityscapes_fine_sem_seg_{_split}", CLASSES, COLORS, partial(load, split=_split)
+        )
+    )

@@ -1,0 +1,100 @@
+"""Data sets by name: classes, colours, label map, and where their files are."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from afdcd.data.labels import IGNORE, LabelMap
+
+Record = dict[str, Any]
+Color = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """What is known of a data set before its files are looked at.
+
+    Attributes:
+        name: as in ``DATASETS.TRAIN``, e.g. ``camvid_train``.
+        classes: K names in label order.
+        colors: K colours (red, green, blue) for pictures.
+        load: from the root folder to the records, with the label map of their label files. Raises
+            DataError where the files aren't there, saying what was expected.
+        ignore_label: training label of the pixels that don't count.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    colors: tuple[Color, ...]
+    load: Callable[[Path], tuple[list[Record], LabelMap]]
+    ignore_label: int = IGNORE
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set whose files were found."""
+
+    spec: DatasetSpec
+    records: list[Record]
+    label_map: LabelMap
+
+
+_SPECS: dict[str, DatasetSpec] = {}
+
+
+def register_dataset(spec: DatasetSpec) -> None:
+    """Make a data set known by its name.
+
+    Raises:
+        ValueError: the name is taken, or classes and colours differ in number.
+    """
+    if spec.name in _SPECS:
+        raise ValueError(f"a data set called {spec.name!r} is registered already")
+    if len(spec.classes) != len(spec.colors):
+        raise ValueError(
+            f"{spec.name} has {len(spec.classes)} classes but {len(spec.colors)} colours"
+        )
+    _SPECS[spec.name] = spec
+
+
+def dataset_names() -> list[str]:
+    """Names of the registered data sets."""
+    return sorted(_SPECS)
+
+
+def get_spec(name: str) -> DatasetSpec:
+    """The data set registered as ``name``.
+
+    Raises:
+        KeyError: unknown; the message lists near names.
+    """
+    if name not in _SPECS:
+        near = difflib.get_close_matches(name, _SPECS, n=3) or dataset_names()
+        raise KeyError(f"no data set is called {name!r}; did you mean {', '.join(near)}?")
+    return _SPECS[name]
+
+
+def datasets_root() -> Path:
+    """The folder that holds the data sets: ``$DETECTRON2_DATASETS``, by default ``datasets``."""
+    return Path(os.environ.get("DETECTRON2_DATASETS", "datasets")).expanduser()
+
+
+def load_dataset(name: str, root: Path | None = None) -> Dataset:
+    """Find the files of a data set.
+
+    Args:
+        name: see `dataset_names`.
+        root: folder that holds the data sets; `datasets_root` when None.
+
+    Raises:
+        KeyError: the name is unknown.
+        DataError: the files are not there, or incomplete.
+    """
+    spec = get_spec(name)
+    records, label_map = spec.load(root or datasets_root())
+    return Dataset(spec, records, label_map)

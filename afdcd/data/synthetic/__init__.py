@@ -1,0 +1,1 @@
+"""Synthetic street scenes: a data set that every machine can make for itself."""

@@ -1,0 +1,79 @@
+"""The synthetic scenes as a data set on disk, made on first use."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import cv2
+
+from afdcd.data.datasets import DatasetSpec, Record, register_dataset
+from afdcd.data.labels import DataError, LabelMap
+from afdcd.data.pairs import pair_records
+from afdcd.data.synthetic.scene import CLASSES, COLORS, render_scene
+
+logger = logging.getLogger(__name__)
+
+# Raised whenever a change makes different pixels, so that old files are not taken for new ones.
+VERSION = 1
+HEIGHT, WIDTH = 96, 128
+# Scenes of each split, and the first word of their seeds: no scene is in two splits.
+SPLITS = {"train": (480, 1), "val": (120, 2)}
+
+
+def load(root: Path, *, split: str) -> tuple[list[Record], LabelMap]:
+    """Records of ``<root>/synthetic_scenes/v<version>_<split>``, drawn first if need be.
+
+    Raises:
+        DataError: the folder can't be written, or is incomplete.
+    """
+    folder = root / "synthetic_scenes" / f"v{VERSION}_{split}"
+    count, seed = SPLITS[split]
+    if not folder.is_dir():
+        logger.info("Drawing %d synthetic scenes into %s", count, folder)
+        try:
+            _draw(folder, count, seed)
+        except OSError as error:
+            raise DataError(
+                f"can't write the synthetic scenes to {folder}: {error}. Set DETECTRON2_DATASETS "
+                "to a folder that can be written"
+            ) from error
+    images = sorted((folder / "images").glob("*.png"))
+    if len(images) != count:
+        raise DataError(
+            f"{folder} holds {len(images)} scenes instead of {count}: delete it to draw them anew"
+        )
+    pairs = [(image, folder / "labels" / image.name) for image in images]
+    return pair_records(pairs, f"synthetic scenes in {folder}"), LabelMap(len(CLASSES))
+
+
+def _draw(folder: Path, count: int, seed: int) -> None:
+    """Draw the scenes into a temporary folder and move it into place, whole or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}_", dir=folder.parent))
+    try:
+        for name in ("images", "labels"):
+            (unfinished / name).mkdir()
+        for index in range(count):
+            image, labels = render_scene((seed, index), HEIGHT, WIDTH)
+            for name, pixels in (("images", image), ("labels", labels)):
+                path = unfinished / name / f"{index:05d}.png"
+                if not cv2.imwrite(str(path), pixels):
+                    raise OSError(f"can't write {path}")
+        try:
+            os.replace(unfinished, folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was first, with the same scenes
+                raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+for _split in SPLITS:
+    register_dataset(
+        DatasetSpec(f"synthetic_scenes_{_split}", CLASSES, COLORS, partial(load, split=_split))
+    )

@@ -1,0 +1,61 @@
+"""Build a distiller from a config, in either runtime."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from afdcd.distill.distiller import Distiller, tap_shapes
+from afdcd.distill.objectives import check_distiller_settings, objectives_from_config
+from afdcd.distill.teacher import FrozenTeacher
+
+
+def build_distiller(
+    cfg: Any,
+    student: nn.Module,
+    teacher: nn.Module,
+    *,
+    teacher_format: str = "BGR",
+    seed: int = 0,
+    rank: int = 0,
+) -> Distiller:
+    """Put a student and a teacher together as ``MODEL.DISTILLER`` says.
+
+    Args:
+        cfg: the student's config, with ``MODEL.DISTILLER``, ``MODEL.AFDCD`` and ``MODEL.LOGIT_KD``.
+        student: the model to train.
+        teacher: with its weights loaded.
+        teacher_format: the teacher's ``INPUT.FORMAT``; the student's is ``cfg.INPUT.FORMAT``.
+        seed: of the random masks.
+        rank: of this process.
+
+    Raises:
+        TapError: a tap doesn't exist, or isn't one feature map.
+        ValueError: settings don't fit the taps, or the numbers of classes differ.
+    """
+    check_distiller_settings(cfg)
+    settings = cfg.MODEL.DISTILLER
+    sides = {"student": student, "teacher": teacher}
+    pairs = list(settings.FEATURE_TAPS) if "afdcd" in settings.LOSSES else []
+    if "logit_kd" in settings.LOSSES:
+        pairs.append(settings.LOGIT_TAPS)
+    shapes = {}
+    for side, (name, model) in enumerate(sides.items()):
+        paths = list(dict.fromkeys(pair[side] for pair in pairs))
+        found = tap_shapes(model, paths, whose=f"the {name}")
+        shapes.update({(name, path): shape for path, shape in found.items()})
+    if "logit_kd" in settings.LOSSES:
+        student_tap, teacher_tap = settings.LOGIT_TAPS
+        classes = shapes["student", student_tap][0], shapes["teacher", teacher_tap][0]
+        if classes[0] != classes[1]:
+            raise ValueError(
+                f"logit_kd compares {student_tap} ({classes[0]} channels) of the student with "
+                f"{teacher_tap} ({classes[1]} channels) of the teacher: their classes must be the "
+                "same. Check NUM_CLASSES of both configs, or leave logit_kd out of "
+                "MODEL.DISTILLER.LOSSES"
+            )
+    channels = {tap: shape[0] for tap, shape in shapes.items()}
+    objectives = objectives_from_config(cfg, channels, seed=seed, rank=rank)
+    flip = cfg.INPUT.FORMAT != teacher_format
+    return Distiller(student, FrozenTeacher(teacher, flip_channels=flip), objectives)

@@ -1,0 +1,99 @@
+"""The meta-architecture: a student, a frozen teacher, and what is compared between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from afdcd.distill.objectives import Objectives
+from afdcd.distill.taps import FeatureTaps
+from afdcd.distill.teacher import FrozenTeacher
+
+
+class Distiller(nn.Module):
+    """Trains ``student`` with the help of a teacher; evaluates as the student alone.
+
+    Submodules are ``student`` and ``distiller`` (align, projector), so the optimizer and
+    DistributedDataParallel see these and nothing of the teacher.
+
+    Args:
+        student: in Detectron2's protocol.
+        teacher: frozen; not a submodule.
+        objectives: what is compared.
+
+    Raises:
+        TapError: a tap doesn't exist in its model.
+    """
+
+    _teacher: FrozenTeacher
+
+    def __init__(
+        self, student: nn.Module, teacher: FrozenTeacher, objectives: Objectives
+    ) -> None:
+        super().__init__()
+        FeatureTaps(student, objectives.student_taps, whose="the student")
+        FeatureTaps(teacher.model, objectives.teacher_taps, whose="the teacher")
+        self.student = student
+        self.distiller = objectives
+        object.__setattr__(self, "_teacher", teacher)
+
+    @property
+    def teacher(self) -> nn.Module:
+        """The frozen teacher's model."""
+        return self._teacher.model
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
+        """In training the student's losses and every weighted distillation term, by name.
+
+        In evaluation, whatever the student returns.
+
+        Raises:
+            ValueError: the student and a distillation term give one name to two losses.
+        """
+        if not self.training:
+            return self.student(batched_inputs)
+        with FeatureTaps(self.student, self.distiller.student_taps, whose="the student") as taps:
+            losses = dict(self.student(batched_inputs))
+        features = self._teacher.features(batched_inputs, self.distiller.teacher_taps)
+        terms = self.distiller(taps, features)
+        if twice := losses.keys() & terms.keys():
+            raise ValueError(f"the student already has losses called {', '.join(sorted(twice))}")
+        return losses | terms
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Distiller:
+        super()._apply(fn, recurse)
+        self._teacher.apply(fn)
+        return self
+
+
+def tap_shapes(
+    model: nn.Module,
+    paths: Sequence[str],
+    *,
+    size: tuple[int, int] = (128, 128),
+    whose: str = "the model",
+) -> dict[str, tuple[int, int, int]]:
+    """Channels, height and width of taps for an image of the given size.
+
+    Evaluates the model once, on a black image and without gradients, as deep as the last tap.
+
+    Raises:
+        TapError: see `FeatureTaps`.
+    """
+    device = next(model.parameters()).device
+    image = torch.zeros(3, *size, device=device)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), FeatureTaps(model, paths, stop_early=True, whose=whose) as taps:
+            model([{"image": image, "height": size[0], "width": size[1]}])
+    finally:
+        model.train(was_training)
+    shapes = {}
+    for path in paths:
+        _, channels, height, width = taps[path].shape
+        shapes[path] = (channels, height, width)
+    return shapes
