@@ -84,6 +84,10 @@ def add_afdcd_config(cfg: CfgNode) -> None:
     # Megabytes of read files that each loader process keeps in memory.
     cfg.DATALOADER.CACHE_MB = 0
 
+    # Scales whose logits are averaged in evaluation, and whether mirrored images join them.
+    cfg.TEST.SCALES = [1.0]
+    cfg.TEST.FLIP = False
+
     # --- Training ---------------------------------------------------------------------------
     # WarmupPolyLR, as in Detectron2's DeepLab project.
     cfg.SOLVER.setdefault("POLY_LR_POWER", 0.9)

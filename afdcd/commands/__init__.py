@@ -1,0 +1,1 @@
+"""The command-line tools: they parse arguments and call a runtime."""

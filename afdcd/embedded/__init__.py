@@ -1,0 +1,6 @@
+"""The embedded runtime: training, evaluation, resume and export on one device, without Detectron2."""
+
+from afdcd.embedded.errors import Interrupted, NonFiniteLoss, SetupError
+from afdcd.embedded.run import run
+
+__all__ = ["Interrupted", "NonFiniteLoss", "SetupError", "run"]

@@ -1,0 +1,51 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+_UNFINISHED = ".unfinished"
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Write a file beside its place, flush it to the disk, and move it into place.
+
+    A crash at any moment leaves the old file, or the new one, and never a part.
+    """
+    temporary = path.with_name(f".{path.name}{_UNFINISHED}")
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if hasattr(os, "O_DIRECTORY"):  # so that the new name survives a power cut, too
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_atomically` of UTF-8 text."""
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def save_tensors(path: Path, content: dict[str, Any]) -> None:
+    """`write_atomically` of a dict that ``torch.load(weights_only=True)`` reads."""
+    write_atomically(path, lambda file: torch.save(content, file))
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Delete what writes that were killed have left behind."""
+    for path in folder.glob(f".*{_UNFINISHED}"):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,127 @@
+"""Loading samples: which one comes when is a function of the seed and the iteration alone."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from torch.utils.data import DataLoader, Dataset
+
+from afdcd.data import DataError, SegmentationMapper
+from afdcd.data.datasets import Record
+
+Sample = dict[str, Any]
+
+
+class SampleStream(Dataset[Sample]):
+    """An endless stream of training samples, shuffled anew each epoch.
+
+    Sample number n, with its augmentation, depends on the seed and n only, so a resumed run goes on
+    exactly where it stopped, with any number of loader processes.
+    """
+
+    def __init__(self, records: list[Record], mapper: SegmentationMapper, seed: int) -> None:
+        self.records = records
+        self.mapper = mapper
+        self.seed = seed
+        self._order = lru_cache(maxsize=2)(self._epoch_order)
+
+    def _epoch_order(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.records))
+
+    def __getitem__(self, number: int) -> Sample:
+        epoch, position = divmod(number, len(self.records))
+        record = self.records[int(self._order(epoch)[position])]
+        rng = np.random.default_rng((self.seed, 1, number))
+        try:
+            return self.mapper(record, rng)
+        except DataError as error:  # raised in the main process, without a worker's traceback
+            return {"error": str(error)}
+
+
+class RecordList(Dataset[Sample]):
+    """The samples of a data set in their order, for evaluation."""
+
+    def __init__(self, records: list[Record], mapper: SegmentationMapper) -> None:
+        self.records = records
+        self.mapper = mapper
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Sample:
+        try:
+            return self.mapper(self.records[index])
+        except DataError as error:
+            return {"error": str(error)}
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Ctrl-C reaches the whole process group; stopping is the main process's business."""
+    del worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _as_list(batch: list[Sample]) -> list[Sample]:
+    return batch
+
+
+def _checked(loader: DataLoader[Sample]) -> Iterator[list[Sample]]:
+    for batch in loader:
+        for sample in batch:
+            if "error" in sample:
+                raise DataError(sample["error"])
+        yield batch
+
+
+def training_batches(
+    records: list[Record],
+    mapper: SegmentationMapper,
+    *,
+    batch_size: int,
+    seed: int,
+    first: int,
+    last: int,
+    workers: int = 0,
+    pin_memory: bool = False,
+) -> Iterator[list[Sample]]:
+    """The batches of iterations ``first`` to ``last - 1``.
+
+    Raises:
+        DataError: a file can't be used.
+    """
+    numbers = [
+        range(iteration * batch_size, (iteration + 1) * batch_size)
+        for iteration in range(first, last)
+    ]
+    loader: DataLoader[Sample] = DataLoader(
+        SampleStream(records, mapper, seed),
+        batch_sampler=numbers,  # type: ignore[arg-type]  # any sized iterable of index lists
+        num_workers=workers,
+        collate_fn=_as_list,
+        worker_init_fn=_ignore_interrupts,
+        pin_memory=pin_memory,
+        prefetch_factor=4 if workers else None,
+    )
+    return _checked(loader)
+
+
+def evaluation_batches(
+    records: list[Record], mapper: SegmentationMapper, *, workers: int = 0
+) -> Iterator[list[Sample]]:
+    """Each record's whole image, in batches of one.
+
+    Raises:
+        DataError: a file can't be used.
+    """
+    loader: DataLoader[Sample] = DataLoader(
+        RecordList(records, mapper),
+        batch_size=1,
+        num_workers=workers,
+        collate_fn=_as_list,
+        worker_init_fn=_ignore_interrupts,
+    )
+    return _checked(loader)

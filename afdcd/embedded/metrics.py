@@ -1,0 +1,105 @@
+"""Where the figures of a run go: ``metrics.json``, TensorBoard, and the progress on the screen."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from afdcd.embedded.files import write_text
+
+logger = logging.getLogger(__name__)
+
+
+class MetricsFile:
+    """``metrics.json``: a JSON object a line, as Detectron2 writes it.
+
+    Args:
+        path: of the file; made if need be.
+        resume_at: the first iteration to come; lines of that and later ones, which a crash may
+            have left behind, are dropped.
+    """
+
+    def __init__(self, path: Path, *, resume_at: int) -> None:
+        kept = []
+        if path.is_file() and resume_at > 0:
+            for line in path.read_text().splitlines():
+                try:
+                    if json.loads(line)["iteration"] < resume_at:
+                        kept.append(line)
+                except (ValueError, KeyError, TypeError):
+                    continue  # half a line
+        write_text(path, "".join(f"{line}\n" for line in kept))
+        self._file = open(path, "a", encoding="utf-8")
+
+    def write(self, iteration: int, figures: Mapping[str, float]) -> None:
+        """Append a line and flush it."""
+        self._file.write(json.dumps({"iteration": iteration, **figures}) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class RunMetrics:
+    """All the places at once.
+
+    Args:
+        folder: of the run.
+        first, last: iterations to come: ``first`` to ``last - 1``.
+        title: of the progress bar.
+    """
+
+    def __init__(self, folder: Path, *, first: int, last: int, title: str) -> None:
+        self._file = MetricsFile(folder / "metrics.json", resume_at=first)
+        self._board = SummaryWriter(str(folder), purge_step=first)
+        self._bar = (
+            tqdm(total=last, initial=first, desc=title, unit="it", dynamic_ncols=True)
+            if sys.stderr.isatty()
+            else None
+        )
+        self._last, self._first, self._started = last, first, time.monotonic()
+
+    def step(self, iteration: int) -> None:
+        """An iteration is done."""
+        if self._bar is not None:
+            self._bar.update(iteration + 1 - self._bar.n)
+
+    def training(self, iteration: int, figures: Mapping[str, float]) -> None:
+        """Losses, learning rate and times since the last call."""
+        self.write(iteration, figures)
+        losses = {k: v for k, v in figures.items() if k.startswith(("loss_", "total_loss"))}
+        text = "  ".join(f"{name} {value:.4g}" for name, value in losses.items())
+        if self._bar is not None:
+            self._bar.set_postfix_str(text, refresh=False)
+            return
+        done = iteration + 1 - self._first
+        remaining = (time.monotonic() - self._started) / done * (self._last - iteration - 1)
+        logger.info(
+            "iteration %d/%d  %s  lr %.4g  %.3f s/step  eta %s",
+            iteration + 1,
+            self._last,
+            text,
+            figures["lr"],
+            figures["seconds_per_step"],
+            timedelta(seconds=round(remaining)),
+        )
+
+    def write(self, iteration: int, figures: Mapping[str, float]) -> None:
+        """Figures of any kind, to the files alone."""
+        self._file.write(iteration, figures)
+        for name, value in figures.items():
+            self._board.add_scalar(name, value, iteration)
+
+    def close(self) -> None:
+        self._file.close()
+        self._board.close()
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,78 @@
+"""SGD and the polynomial schedule, from Detectron2's ``SOLVER`` keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+NORM_TYPES = (
+    nn.modules.batchnorm._BatchNorm,
+    nn.GroupNorm,
+    nn.LayerNorm,
+    nn.modules.instancenorm._InstanceNorm,
+)
+
+
+def build_optimizer(cfg: Any, model: nn.Module) -> torch.optim.SGD:
+    """SGD over all trainable parameters, those of equal settings in one group.
+
+    ``WEIGHT_DECAY_NORM`` goes to normalization layers, ``WEIGHT_DECAY_BIAS`` (if set) and
+    ``BIAS_LR_FACTOR`` to biases, as in Detectron2. Groups hold ``lr_factor``, which `set_lr`
+    multiplies the schedule by.
+    """
+    solver = cfg.SOLVER
+    groups: dict[tuple[float, float], list[tuple[str, nn.Parameter]]] = {}
+    for name, parameter, module in _trainable(model):
+        decay, factor = solver.WEIGHT_DECAY, 1.0
+        if isinstance(module, NORM_TYPES) and solver.WEIGHT_DECAY_NORM is not None:
+            decay = solver.WEIGHT_DECAY_NORM
+        elif name.endswith("bias"):
+            factor = solver.BIAS_LR_FACTOR
+            decay = decay if solver.WEIGHT_DECAY_BIAS is None else solver.WEIGHT_DECAY_BIAS
+        groups.setdefault((decay, factor), []).append((name, parameter))
+    settings = [
+        {"params": named, "weight_decay": decay, "lr_factor": factor}
+        for (decay, factor), named in groups.items()
+    ]
+    return torch.optim.SGD(
+        settings, lr=solver.BASE_LR, momentum=solver.MOMENTUM, nesterov=solver.NESTEROV
+    )
+
+
+def _trainable(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, nn.Module]]:
+    seen = set()
+    for prefix, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.requires_grad and parameter not in seen:
+                seen.add(parameter)
+                yield f"{prefix}.{name}" if prefix else name, parameter, module
+
+
+def learning_rate(cfg: Any, iteration: int) -> float:
+    """Learning rate of an update, counted from 0.
+
+    ``BASE_LR * (1 - iteration / MAX_ITER) ** POLY_LR_POWER`` as published, times a warm-up if
+    ``WARMUP_ITERS`` is above 0. Like ``WarmupPolyLR`` of Detectron2's DeepLab project, it stays at
+    ``BASE_LR * POLY_LR_CONSTANT_ENDING`` once it has fallen below that.
+    """
+    solver = cfg.SOLVER
+    warmup = 1.0
+    if iteration < solver.WARMUP_ITERS:
+        share = iteration / solver.WARMUP_ITERS
+        warmup = solver.WARMUP_FACTOR
+        if solver.WARMUP_METHOD == "linear":
+            warmup = solver.WARMUP_FACTOR * (1 - share) + share
+    ending = solver.POLY_LR_CONSTANT_ENDING
+    factor = (1 - iteration / solver.MAX_ITER) ** solver.POLY_LR_POWER
+    if ending > 0 and warmup == 1.0 and factor < ending:
+        return solver.BASE_LR * ending
+    return solver.BASE_LR * warmup * factor
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set every group to ``lr`` times its factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_factor"]

@@ -1,0 +1,209 @@
+"""Train or evaluate as a config says: what the command line calls."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from afdcd.config import differences, embedded_config, merge_file
+from afdcd.data import Dataset
+from afdcd.distill import TapError
+from afdcd.embedded import preflight
+from afdcd.embedded.build import Teacher, build_for_training, load_for_evaluation
+from afdcd.embedded.checkpoints import BEST, FINAL, Checkpoints
+from afdcd.embedded.errors import SetupError
+from afdcd.embedded.evaluate import describe, evaluate
+from afdcd.embedded.files import write_text
+from afdcd.embedded.trainer import Trainer
+from afdcd.models.weights import CheckpointError
+
+logger = logging.getLogger(__name__)
+
+CONFIG_COPY = "config.yaml"
+RESULTS = "results.json"
+
+
+def run(
+    cfg: Any,
+    *,
+    eval_only: bool = False,
+    resume: bool = False,
+    num_gpus: int | None = None,
+    problems: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Train, or evaluate, in this process.
+
+    Args:
+        cfg: an `embedded_config` with the user's settings.
+        eval_only: score ``MODEL.WEIGHTS`` (by default the run's final or best model) and stop.
+        resume: go on from the last checkpoint in ``OUTPUT_DIR``, if there is one.
+        num_gpus: 0 for the CPU, 1 for a GPU, None for what there is.
+        problems: what the caller has found to stand in the way already; reported with the rest.
+
+    Returns:
+        the content of ``results.json``: figures by data set, the teacher's, iterations, seconds.
+
+    Raises:
+        SetupError: the run can't start; every problem found is named.
+        NonFiniteLoss, Interrupted, DataError: see `Trainer.train`.
+    """
+    torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
+    found = [*problems, *preflight.config_problems(cfg), *preflight.device_problems(num_gpus)]
+    if eval_only:
+        return _evaluate_only(cfg, num_gpus, found)
+    return _train(cfg, num_gpus, found, resume=resume)
+
+
+def _evaluate_only(cfg: Any, num_gpus: int | None, problems: list[str]) -> dict[str, Any]:
+    test = preflight.find_datasets(cfg.DATASETS.TEST, "DATASETS.TEST", problems)
+    folder = Path(cfg.OUTPUT_DIR)
+    own = [folder / name for name in (FINAL, BEST) if (folder / name).is_file()]
+    weights = cfg.MODEL.WEIGHTS or (str(own[0]) if own else "")
+    preflight.raise_problems(
+        problems,
+        preflight.weights_problems(weights, "MODEL.WEIGHTS", needed=True),
+        preflight.class_problems(cfg, test),
+    )
+    device = preflight.choose_device(cfg, num_gpus)
+    model = _setup(load_for_evaluation, cfg, Path(weights)).to(device)
+    results = {}
+    for dataset in test:
+        results[dataset.spec.name] = evaluate(cfg, model, dataset)
+        logger.info("%s: %s", dataset.spec.name, describe(results[dataset.spec.name]))
+    return {"weights": weights, "figures": results}
+
+
+def _train(
+    cfg: Any, num_gpus: int | None, problems: list[str], *, resume: bool
+) -> dict[str, Any]:
+    train = preflight.find_datasets(cfg.DATASETS.TRAIN, "DATASETS.TRAIN", problems)
+    test = preflight.find_datasets(cfg.DATASETS.TEST, "DATASETS.TEST", problems)
+    folder = Path(cfg.OUTPUT_DIR)
+    preflight.raise_problems(
+        problems,
+        preflight.class_problems(cfg, [*train, *test]),
+        preflight.teacher_problems(cfg),
+        preflight.weights_problems(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS", needed=False),
+        preflight.output_problems(folder),
+    )
+    checkpoints = Checkpoints(folder)
+    resuming = resume and checkpoints.last() is not None
+    preflight.raise_problems(
+        _mixed_labels(train), [] if resume else _occupied(checkpoints)
+    )
+    state = _setup(checkpoints.read_last) if resuming else None
+    if state is None:
+        logger.info("Checking the files of %s", ", ".join(d.spec.name for d in [*train, *test]))
+        preflight.raise_problems(*[preflight.file_problems(d) for d in [*train, *test]])
+    else:
+        _compare_with_before(cfg, folder, state)
+    train_set = Dataset(train[0].spec, [r for d in train for r in d.records], train[0].label_map)
+
+    seed = cfg.SEED if cfg.SEED >= 0 else int.from_bytes(os.urandom(4), "little")
+    if state is not None:
+        seed = state["random"]["seed"]
+    model, teacher = _setup(build_for_training, cfg, seed)
+    model.to(preflight.choose_device(cfg, num_gpus))
+    trainer = Trainer(cfg, model, train_set, test, seed=seed)
+    if state is not None:
+        try:
+            trainer.load_state(state)
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise SetupError(
+                [
+                    f"{checkpoints.last()} is of another model than this config describes: "
+                    f"{str(error)[:500]}"
+                ]
+            ) from error
+        logger.info("Resuming at iteration %d of %d", trainer.iteration, cfg.SOLVER.MAX_ITER)
+    else:
+        write_text(folder / CONFIG_COPY, cfg.dump())
+        logger.info("Seed %d; output in %s", seed, folder)
+        if teacher is not None:
+            trainer.teacher_figures = _score_teacher(teacher, test[0])
+    figures = trainer.train()
+    return _finish(cfg, trainer, figures)
+
+
+def _finish(cfg: Any, trainer: Trainer, figures: dict[str, float]) -> dict[str, Any]:
+    results = {
+        "figures": {trainer.test_sets[0].spec.name: figures},
+        "teacher": trainer.teacher_figures,
+        "best": trainer.best,
+        "iterations": trainer.iteration,
+        "seconds": trainer.seconds,
+        "seconds_per_step": trainer.seconds / max(trainer.iteration, 1),
+        "seed": trainer.seed,
+    }
+    folder = Path(cfg.OUTPUT_DIR)
+    write_text(folder / RESULTS, json.dumps(results, indent=2))
+    logger.info(
+        "Done: %s; %d iterations in %.0f s; weights alone in %s",
+        describe(figures),
+        trainer.iteration,
+        trainer.seconds,
+        folder / "student_final.pth",
+    )
+    return results
+
+
+def _score_teacher(teacher: Teacher, dataset: Dataset) -> dict[str, float]:
+    figures = evaluate(teacher.cfg, teacher.model, dataset)
+    logger.info("Teacher on %s: %s", dataset.spec.name, describe(figures))
+    return figures
+
+
+def _setup(function: Any, *args: Any) -> Any:
+    """Call a function of the set-up; what it finds wrong becomes a SetupError."""
+    try:
+        return function(*args)
+    except (CheckpointError, TapError, ValueError) as error:
+        raise SetupError([str(error)]) from error
+
+
+def _mixed_labels(train: list[Dataset]) -> list[str]:
+    if any(d.label_map != train[0].label_map for d in train[1:]):
+        return ["DATASETS.TRAIN: the data sets store their labels in different ways"]
+    return []
+
+
+def _occupied(checkpoints: Checkpoints) -> list[str]:
+    last = checkpoints.last()
+    if last is None:
+        return []
+    return [
+        f"OUTPUT_DIR {checkpoints.folder} already holds a run ({last.name}): add --resume to go "
+        "on with it, or choose another OUTPUT_DIR"
+    ]
+
+
+def _compare_with_before(cfg: Any, folder: Path, state: dict[str, Any]) -> None:
+    """Say what differs from the config that the run was started with."""
+    if state["iteration"] + 1 > cfg.SOLVER.MAX_ITER:
+        raise SetupError(
+            [
+                f"the checkpoint is at iteration {state['iteration'] + 1}, beyond SOLVER.MAX_ITER "
+                f"{cfg.SOLVER.MAX_ITER}"
+            ]
+        )
+    copy = folder / CONFIG_COPY
+    if not copy.is_file():
+        return
+    before = embedded_config()
+    try:
+        merge_file(before, copy)
+    except ValueError as error:
+        logger.warning("can't compare with the config the run was started with: %s", error)
+        return
+    changed = [line for line in differences(before, cfg) if not line.startswith("OUTPUT_DIR")]
+    if changed:
+        logger.warning(
+            "The run was started with other settings, and is not the same run any more:\n  %s",
+            "\n  ".join(changed),
+        )
