@@ -33,13 +33,15 @@ class LabelMap:
     mapping: Mapping[int, int] = field(default_factory=dict)
     ignored: frozenset[int] = frozenset({IGNORE})
 
-    def table(self, size: int = 256) -> np.ndarray:
-        """int64 [size]: the training label of each stored value; -1 where there is none."""
-        table = np.full(size, _INVALID, dtype=np.int64)
+    def table(self) -> np.ndarray:
+        """int64: the training label of each stored value; -1 where there is none.
+
+        At least 257 long, and longer by one than the largest value that has a label.
+        """
         mapping = self.mapping or {value: value for value in range(self.num_classes)}
-        for value, label in mapping.items():
-            table[value] = label
-        table[[value for value in self.ignored if value < size]] = IGNORE
+        table = np.full(max(256, *mapping, *self.ignored) + 1, _INVALID, dtype=np.int64)
+        table[list(mapping)] = list(mapping.values())
+        table[list(self.ignored)] = IGNORE
         return table
 
     def apply(self, stored: np.ndarray, source: str | Path) -> np.ndarray:
@@ -49,8 +51,8 @@ class LabelMap:
             DataError: a value that has no training label, naming ``source``, the values and a
                 position.
         """
-        size = max(256, int(stored.max(initial=0)) + 1)
-        labels = self.table(size)[stored]
+        table = self.table()
+        labels = table[np.minimum(stored, np.int64(len(table) - 1))]  # its last entry is always invalid
         if (labels == _INVALID).any():
             bad = labels == _INVALID
             row, column = np.argwhere(bad)[0]

@@ -1,7 +1,8 @@
 """One synthetic street scene: background, street, fences, vehicles, people, poles and signs.
 
-Objects stand nearer the lower they are, nearer ones are larger and hide farther ones. Colours are
-drawn at random for nearly every surface, so that a network has to learn textures, shapes and places.
+Objects stand nearer the lower they are, nearer ones are larger and hide farther ones. Every class
+has its colours, but they overlap widely with other classes': only together with texture, shape and
+place do they tell what a pixel is.
 """
 
 from __future__ import annotations
@@ -118,7 +119,8 @@ def render_scene(seed: tuple[int, ...], height: int, width: int) -> tuple[np.nda
 
 def _sky(scene: Scene) -> None:
     h, w, rng = scene.height, scene.width, scene.rng
-    top, bottom = textures.random_color(rng, 110, 250), textures.random_color(rng, 130, 255)
+    top = textures.color_near(rng, (225, 180, 150), 20)
+    bottom = textures.color_near(rng, (235, 220, 210), 20)
     share = np.linspace(0, 1, h, dtype=np.float32)[:, None, None]
     clouds = textures.smooth_noise(rng, h, w, int(rng.integers(3, 8))) * rng.uniform(4, 18)
     scene.image[:] = top * (1 - share) + bottom * share + clouds[:, :, None]
@@ -133,7 +135,7 @@ def _background(scene: Scene) -> None:
         if rng.random() < 0.8:
             top = scene.horizon * rng.uniform(0.05, 0.85)
             mask = scene.box(left, top, left + width, scene.horizon + 0.06 * h)
-            color = textures.random_color(rng)
+            color = textures.color_near(rng, (110, 130, 160), 35)
             scene.paint(mask, textures.windows(rng, color), BUILDING)
             if rng.random() < 0.35:  # a billboard in the colours of anything; still building
                 x, y = left + width * rng.uniform(0.1, 0.6), top + rng.uniform(0.1, 0.3) * h
@@ -147,16 +149,15 @@ def _background(scene: Scene) -> None:
         for _ in range(5):
             dx, dy = rng.normal(0, 0.55, 2) * size
             mask |= scene.disc(x + dx, ground - 1.3 * size + 0.7 * dy, 0.8 * size, 0.7 * size)
-        color = textures.random_color(rng, 30, 170)
-        color[1] = max(color[1], color.mean() * 1.05)
+        color = textures.color_near(rng, (50, 110, 80), 25)
         scene.paint(mask, textures.leaves(rng, color), VEGETATION)
 
 
 def _street(scene: Scene) -> None:
     rng, h, w = scene.rng, scene.height, scene.width
     ground = scene.box(0, scene.horizon + 0.03 * h, w, h)
-    # Pavement and asphalt share their range of greys.
-    scene.paint(ground, textures.bricks(rng, textures.gray_color(rng)), SIDEWALK)
+    # Pavement tends to be lighter than asphalt, but not always.
+    scene.paint(ground, textures.bricks(rng, textures.gray_color(rng, 100, 200)), SIDEWALK)
     vanishing = rng.uniform(0.3, 0.7) * w
     near_left, near_right = rng.uniform(-0.4, 0.2) * w, rng.uniform(0.8, 1.4) * w
     far = rng.uniform(0.04, 0.12) * w
@@ -164,7 +165,7 @@ def _street(scene: Scene) -> None:
     road = scene.polygon(
         [(vanishing - far, y), (vanishing + far, y), (near_right, h), (near_left, h)]
     )
-    color = textures.gray_color(rng)
+    color = textures.gray_color(rng, 60, 140)
     scene.paint(road, textures.grainy(rng, color, rng.uniform(3, 9)), ROAD)
     if rng.random() < 0.75:
         middle = (near_left + near_right) / 2
@@ -194,7 +195,7 @@ def _fences(scene: Scene) -> None:
         area = scene.box(left, foot - tall, left + rng.uniform(0.15, 0.45) * w, foot)
         bars = (np.arange(w) % int(rng.integers(5, 9)) < 2)[None, :] & area
         rail = area & scene.box(0, foot - 0.9 * tall, w, foot - 0.9 * tall + 2)
-        color = textures.random_color(rng)
+        color = textures.color_near(rng, (90, 110, 130), 40)
         scene.paint(bars | rail, textures.flat(color), None)
         scene.labels[area] = FENCE
 
@@ -262,7 +263,7 @@ def _person(scene: Scene, foot: float) -> None:
             ]
         )
     skin = textures.flat(np.array([90, 120, 170]) * rng.uniform(0.5, 1.3))
-    scene.paint(legs, textures.grainy(rng, textures.random_color(rng, 10, 180), 3), PERSON)
+    scene.paint(legs, textures.grainy(rng, textures.color_near(rng, (90, 60, 50), 30), 3), PERSON)
     scene.paint(torso, textures.grainy(rng, textures.random_color(rng), 3), PERSON)
     scene.paint(head, skin, PERSON)
 

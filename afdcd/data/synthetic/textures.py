@@ -16,11 +16,17 @@ Texture = Callable[[int, int], np.ndarray]
 
 
 def random_color(rng: Rng, low: int = 30, high: int = 225) -> np.ndarray:
-    """A colour, float32 [3]."""
+    """Any colour (blue, green, red), float32 [3]."""
     return rng.integers(low, high, 3).astype(np.float32)
 
 
-def gray_color(rng: Rng, low: int = 60, high: int = 190, tint: float = 14.0) -> np.ndarray:
+def color_near(rng: Rng, color: tuple[int, int, int], spread: float = 25.0) -> np.ndarray:
+    """A colour around the given (blue, green, red), lighter or darker, float32 [3]."""
+    light = rng.uniform(0.7, 1.2)
+    return np.clip(np.array(color) * light + rng.normal(0, spread, 3), 5, 250).astype(np.float32)
+
+
+def gray_color(rng: Rng, low: int = 60, high: int = 190, tint: float = 10.0) -> np.ndarray:
     """A nearly gray colour, float32 [3]."""
     return (rng.uniform(low, high) + rng.normal(0, tint, 3)).astype(np.float32)
 

@@ -1,0 +1,97 @@
+"""The whole loss as a module."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from afdcd.losses import AfDCDLoss, masked_reconstruction, patch_contrast
+
+
+def test_is_the_sum_of_its_parts():
+    loss = AfDCDLoss(6, 16, groups=4, pool=2, patch=(2, 2), temperature=1.0)
+    student, teacher = torch.randn(2, 6, 8, 8), torch.randn(2, 16, 8, 8)
+    mask = (torch.rand(2, 1, 8, 8) > 0.75).float()
+    terms = loss(student, teacher, mask=mask)
+    torch.testing.assert_close(
+        terms["reconstruction"],
+        masked_reconstruction(
+            student, teacher, align=loss.align, projector=loss.projector, mask=mask
+        ),
+    )
+    projected = loss.projector(loss.align(student) * mask)
+    torch.testing.assert_close(
+        terms["contrast"],
+        patch_contrast(projected, teacher, groups=4, pool=2, patch=(2, 2), temperature=1.0),
+    )
+
+
+def test_state_dict_is_align_and_projector():
+    names = ["align.weight", "align.bias"]
+    names += [f"projector.{i}.{kind}" for i in (0, 2) for kind in ("weight", "bias")]
+    assert list(AfDCDLoss(4, 32).state_dict()) == names
+    assert list(AfDCDLoss(32, 32).state_dict()) == names[2:]  # equal channels: no align
+
+
+def test_equal_channels_and_batch_of_one():
+    loss = AfDCDLoss(32, 32)
+    terms = loss(torch.randn(1, 32, 16, 16), torch.randn(1, 32, 16, 16))
+    (terms["reconstruction"] + terms["contrast"]).backward()
+    assert all(p.grad is not None for p in loss.parameters())
+
+
+def test_masks_come_from_the_generator():
+    loss = AfDCDLoss(4, 32)
+    student, teacher = torch.randn(1, 4, 16, 16), torch.randn(1, 32, 16, 16)
+
+    def terms(seed: int) -> dict[str, torch.Tensor]:
+        return loss(student, teacher, generator=torch.Generator().manual_seed(seed))
+
+    assert terms(1)["reconstruction"] == terms(1)["reconstruction"]
+    assert terms(1)["reconstruction"] != terms(2)["reconstruction"]
+
+
+def test_maps_of_different_size():
+    loss = AfDCDLoss(4, 32, pool=0)
+    terms = loss(torch.randn(2, 4, 5, 7), torch.randn(2, 32, 9, 13))
+    assert all(torch.isfinite(value) for value in terms.values())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_maps_with_and_without_autocast(dtype: torch.dtype):
+    loss = AfDCDLoss(4, 32, mask="centre")
+    student, teacher = torch.randn(2, 4, 16, 16).to(dtype), torch.randn(2, 32, 16, 16).to(dtype)
+    expected = loss(student.float(), teacher.float())
+    plain = loss(student, teacher)
+    for name, value in plain.items():
+        assert value.dtype == torch.float32
+        torch.testing.assert_close(value, expected[name])
+    with torch.autocast("cpu", dtype=dtype):
+        mixed = loss(student, teacher)
+    for name, value in mixed.items():
+        assert value.dtype == torch.float32
+        torch.testing.assert_close(value, expected[name], rtol=0.05, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mask": "half"}, "mask must be one of random, centre"),
+        ({"mask_ratio": -0.1}, "mask_ratio"),
+        ({"projector": "deep"}, "projector must be one of plain, enhanced"),
+        ({"groups": 7}, "7 groups for 32 channels"),
+        ({"kind": "all"}, "kind must be one of"),
+        ({"reduction": "none"}, "reduction must be"),
+    ],
+)
+def test_settings_are_checked_at_construction(options: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        AfDCDLoss(4, 32, **options)
+
+
+def test_wrong_maps():
+    loss = AfDCDLoss(4, 32)
+    with pytest.raises(ValueError, match=r"student map \[N, 4, H, W\]; got shape \(1, 5, 16, 16\)"):
+        loss(torch.zeros(1, 5, 16, 16), torch.zeros(1, 32, 16, 16))
+    with pytest.raises(ValueError, match="same images; got 2 and 1"):
+        loss(torch.zeros(2, 4, 16, 16), torch.zeros(1, 32, 16, 16))

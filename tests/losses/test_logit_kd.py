@@ -1,0 +1,50 @@
+"""The logit loss."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from afdcd.losses import LogitKDLoss, logit_kd
+
+
+def test_worked_by_hand():
+    """Teacher (1/2, 1/2), student (1/4, 3/4): KL = 1/2 ln 2 + 1/2 ln 2/3."""
+    teacher = torch.zeros(1, 2, 1, 1)
+    student = torch.tensor([1.0, 3.0]).log().view(1, 2, 1, 1)
+    expected = 0.5 * math.log(2) + 0.5 * math.log(2 / 3)
+    assert logit_kd(student, teacher).item() == pytest.approx(expected)
+
+
+@given(scale=st.floats(0.1, 5), shift=st.floats(-10, 10), temperature=st.floats(0.5, 8))
+def test_properties(scale: float, shift: float, temperature: float):
+    generator = torch.Generator().manual_seed(0)
+    student = scale * torch.randn(2, 5, 3, 4, generator=generator, dtype=torch.float64)
+    teacher = scale * torch.randn(2, 5, 3, 4, generator=generator, dtype=torch.float64)
+    loss = logit_kd(student, teacher, temperature=temperature)
+    assert loss >= 0
+    assert logit_kd(teacher, teacher, temperature=temperature).abs() < 1e-12
+    torch.testing.assert_close(logit_kd(student + shift, teacher, temperature=temperature), loss)
+    # Pixels are averaged: showing them twice changes nothing.
+    torch.testing.assert_close(
+        logit_kd(student.repeat(1, 1, 2, 1), teacher.repeat(1, 1, 2, 1), temperature=temperature),
+        loss,
+    )
+
+
+def test_gradient_reaches_the_student_only():
+    student = torch.randn(1, 3, 2, 2, requires_grad=True)
+    teacher = torch.randn(1, 3, 2, 2, requires_grad=True)
+    LogitKDLoss(2.0)(student, teacher)["logit_kd"].backward()
+    assert student.grad is not None and teacher.grad is None
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match="temperature must be above 0"):
+        LogitKDLoss(0)
+    with pytest.raises(ValueError, match=r"student \(1, 3, 2, 2\) and teacher \(1, 4, 2, 2\)"):
+        logit_kd(torch.zeros(1, 3, 2, 2), torch.zeros(1, 4, 2, 2))
