@@ -6,7 +6,7 @@ import argparse
 import importlib.util
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -66,10 +66,15 @@ def configure(config_file: str, overrides: Sequence[str]) -> Any:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Returns the exit code: 0, 1 (training failed), 2 (can't start), 130."""
     args = parser().parse_args(argv)
+    return report_errors(lambda: _main(args))
+
+
+def report_errors(command: Callable[[], None]) -> int:
+    """Run a command with logging set up; turn what users can mend into a line and an exit code."""
     logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(message)s", datefmt="%H:%M:%S")
     try:
         with logging_redirect_tqdm():
-            return _main(args)
+            command()
     except (ConfigError, SetupError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -77,14 +82,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except Interrupted as error:
-        print(f"{error}. Add --resume to go on", file=sys.stderr)
+        print(error, file=sys.stderr)
         return 130
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    return 0
 
 
-def _main(args: argparse.Namespace) -> int:
+def _main(args: argparse.Namespace) -> None:
     overrides = [word for word in args.opts if word != "--"]
     cfg = configure(args.config_file, overrides)
     problems = []
@@ -102,7 +108,6 @@ def _main(args: argparse.Namespace) -> int:
         num_gpus=args.num_gpus,
         problems=problems,
     )
-    return 0
 
 
 if __name__ == "__main__":

@@ -102,7 +102,9 @@ def _load(path: Path, opened: tuple[Path, ...]) -> dict[str, Any]:
         near = difflib.get_close_matches(
             path.name, [p.name for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
         )
-        hint = f"; did you mean {', '.join(str(path.parent / name) for name in near)}?" if near else ""
+        hint = (
+            f"; did you mean {', '.join(str(path.parent / name) for name in near)}?" if near else ""
+        )
         by = f" (the {BASE_KEY} of {opened[-1]})" if opened else ""
         raise ConfigError(f"no config file at {path}{by}{hint}")
     try:
@@ -121,9 +123,9 @@ def _load(path: Path, opened: tuple[Path, ...]) -> dict[str, Any]:
     return _overlay(merged, content, path)
 
 
-def _overlay(below: dict[str, Any], above: dict[str, Any], path: Path, prefix: str = "") -> dict[
-    str, Any
-]:
+def _overlay(
+    below: dict[str, Any], above: dict[str, Any], path: Path, prefix: str = ""
+) -> dict[str, Any]:
     for key, value in above.items():
         if isinstance(value, dict) and key in below:
             if not isinstance(below[key], dict):

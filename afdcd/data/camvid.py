@@ -60,6 +60,4 @@ def load(root: Path, *, splits: tuple[str, ...]) -> tuple[list[Record], LabelMap
 
 
 for _name, _splits in {s: (s,) for s in SPLITS}.items() | {"trainval": ("train", "val")}.items():
-    register_dataset(
-        DatasetSpec(f"camvid_{_name}", CLASSES, COLORS, partial(load, splits=_splits))
-    )
+    register_dataset(DatasetSpec(f"camvid_{_name}", CLASSES, COLORS, partial(load, splits=_splits)))

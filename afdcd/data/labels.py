@@ -52,7 +52,9 @@ class LabelMap:
                 position.
         """
         table = self.table()
-        labels = table[np.minimum(stored, np.int64(len(table) - 1))]  # its last entry is always invalid
+        labels = table[
+            np.minimum(stored, np.int64(len(table) - 1))
+        ]  # its last entry is always invalid
         if (labels == _INVALID).any():
             bad = labels == _INVALID
             row, column = np.argwhere(bad)[0]

@@ -57,5 +57,5 @@ def build_distiller(
             )
     channels = {tap: shape[0] for tap, shape in shapes.items()}
     objectives = objectives_from_config(cfg, channels, seed=seed, rank=rank)
-    flip = cfg.INPUT.FORMAT != teacher_format
+    flip = teacher_format != cfg.INPUT.FORMAT
     return Distiller(student, FrozenTeacher(teacher, flip_channels=flip), objectives)

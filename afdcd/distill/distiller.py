@@ -30,9 +30,7 @@ class Distiller(nn.Module):
 
     _teacher: FrozenTeacher
 
-    def __init__(
-        self, student: nn.Module, teacher: FrozenTeacher, objectives: Objectives
-    ) -> None:
+    def __init__(self, student: nn.Module, teacher: FrozenTeacher, objectives: Objectives) -> None:
         super().__init__()
         FeatureTaps(student, objectives.student_taps, whose="the student")
         FeatureTaps(teacher.model, objectives.teacher_taps, whose="the teacher")

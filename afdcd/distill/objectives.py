@@ -139,7 +139,12 @@ def objectives_from_config(
     losses: dict[str, nn.Module] = {}
     if "logit_kd" in settings.LOSSES:
         objectives.append(
-            Objective("logit_kd", *settings.LOGIT_TAPS, {"logit_kd": cfg.MODEL.LOGIT_KD.WEIGHT})
+            Objective(
+                name="logit_kd",
+                student_tap=settings.LOGIT_TAPS[0],
+                teacher_tap=settings.LOGIT_TAPS[1],
+                weights={"logit_kd": cfg.MODEL.LOGIT_KD.WEIGHT},
+            )
         )
         losses["logit_kd"] = LogitKDLoss(cfg.MODEL.LOGIT_KD.TEMPERATURE)
     if "afdcd" in settings.LOSSES:

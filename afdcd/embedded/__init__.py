@@ -1,4 +1,4 @@
-"""The embedded runtime: training, evaluation, resume and export on one device, without Detectron2."""
+"""The embedded runtime: train, evaluate, resume and export on one device, without Detectron2."""
 
 from afdcd.embedded.errors import Interrupted, NonFiniteLoss, SetupError
 from afdcd.embedded.run import run

@@ -37,7 +37,7 @@ class MetricsFile:
                 except (ValueError, KeyError, TypeError):
                     continue  # half a line
         write_text(path, "".join(f"{line}\n" for line in kept))
-        self._file = open(path, "a", encoding="utf-8")
+        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115  (closed by close)
 
     def write(self, iteration: int, figures: Mapping[str, float]) -> None:
         """Append a line and flush it."""

@@ -19,6 +19,4 @@ def autocast(cfg: Any, device: torch.device) -> AbstractContextManager[Any]:
 def gradient_scaler(cfg: Any, device: torch.device) -> torch.amp.GradScaler:
     """Loss scaling: float16 needs it, bfloat16 and float32 don't."""
     amp = cfg.SOLVER.AMP
-    return torch.amp.GradScaler(
-        device.type, enabled=amp.ENABLED and amp.DTYPE == "float16"
-    )
+    return torch.amp.GradScaler(device.type, enabled=amp.ENABLED and amp.DTYPE == "float16")

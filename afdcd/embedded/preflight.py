@@ -35,10 +35,7 @@ def needs_detectron2(cfg: Any) -> list[str]:
     model = cfg.MODEL
     if model.META_ARCHITECTURE not in ("SemanticSegmentor", "Distiller"):
         wanted.append(f"MODEL.META_ARCHITECTURE {model.META_ARCHITECTURE}")
-    if (
-        model.META_ARCHITECTURE == "Distiller"
-        and model.DISTILLER.STUDENT != "SemanticSegmentor"
-    ):
+    if model.META_ARCHITECTURE == "Distiller" and model.DISTILLER.STUDENT != "SemanticSegmentor":
         wanted.append(f"MODEL.DISTILLER.STUDENT {model.DISTILLER.STUDENT}")
     if model.BACKBONE.NAME not in BACKBONES:
         wanted.append(f"MODEL.BACKBONE.NAME {model.BACKBONE.NAME}")

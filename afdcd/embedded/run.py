@@ -79,9 +79,7 @@ def _evaluate_only(cfg: Any, num_gpus: int | None, problems: list[str]) -> dict[
     return {"weights": weights, "figures": results}
 
 
-def _train(
-    cfg: Any, num_gpus: int | None, problems: list[str], *, resume: bool
-) -> dict[str, Any]:
+def _train(cfg: Any, num_gpus: int | None, problems: list[str], *, resume: bool) -> dict[str, Any]:
     train = preflight.find_datasets(cfg.DATASETS.TRAIN, "DATASETS.TRAIN", problems)
     test = preflight.find_datasets(cfg.DATASETS.TEST, "DATASETS.TEST", problems)
     folder = Path(cfg.OUTPUT_DIR)
@@ -94,9 +92,7 @@ def _train(
     )
     checkpoints = Checkpoints(folder)
     resuming = resume and checkpoints.last() is not None
-    preflight.raise_problems(
-        _mixed_labels(train), [] if resume else _occupied(checkpoints)
-    )
+    preflight.raise_problems(_mixed_labels(train), [] if resume else _occupied(checkpoints))
     state = _setup(checkpoints.read_last) if resuming else None
     if state is None:
         logger.info("Checking the files of %s", ", ".join(d.spec.name for d in [*train, *test]))

@@ -140,7 +140,10 @@ class Trainer:
                         self._flush()  # no weights after a non-finite loss are saved
                         self.checkpoints.save(self.state(), final=done == last)
                     if stop.raised and done < last:
-                        raise Interrupted(f"stopped after iteration {done}; its state is saved")
+                        raise Interrupted(
+                            f"stopped after iteration {done}; its state is saved: go on with "
+                            "--resume"
+                        )
         finally:
             metrics.close()
         self.checkpoints.save_weights(EXPORT, self.model)

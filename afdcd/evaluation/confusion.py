@@ -41,9 +41,7 @@ class ConfusionMatrix:
                     f"got {values.min()}..{values.max()}"
                 )
         pairs = truth * self.num_classes + guess
-        self.counts += np.bincount(pairs, minlength=self.num_classes**2).reshape(
-            self.counts.shape
-        )
+        self.counts += np.bincount(pairs, minlength=self.num_classes**2).reshape(self.counts.shape)
 
     @property
     def intersection(self) -> np.ndarray:

@@ -45,9 +45,7 @@ def pairwise_distance(
     if distance == "l1":
         return torch.cdist(student, teacher, p=1.0)
     if distance == "l2":
-        return torch.cdist(
-            student, teacher, p=2.0, compute_mode="donot_use_mm_for_euclid_dist"
-        )
+        return torch.cdist(student, teacher, p=2.0, compute_mode="donot_use_mm_for_euclid_dist")
     if distance == "cosine":
         student, teacher = F.normalize(student, dim=-1), F.normalize(teacher, dim=-1)
         return 1.0 - student @ teacher.transpose(-1, -2)

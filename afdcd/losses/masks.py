@@ -86,6 +86,4 @@ def make_mask(
     batch, _, height, width = like.shape
     if kind == "centre":
         return centre_mask(batch, height, width, device=like.device)
-    return random_mask(
-        batch, height, width, ratio=ratio, generator=generator, device=like.device
-    )
+    return random_mask(batch, height, width, ratio=ratio, generator=generator, device=like.device)

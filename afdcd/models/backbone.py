@@ -1,8 +1,9 @@
-"""What the backbones have in common: a stem and the stages res2 to res5, in Detectron2's protocol."""
+"""What the backbones have in common: a stem and the stages res2 to res5."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -22,7 +23,7 @@ class StagedBackbone(nn.Module):
 
     # As in ``detectron2.modeling.Backbone``: inputs need no padding to a multiple of anything.
     size_divisibility = 0
-    padding_constraints: dict[str, int] = {}
+    padding_constraints: ClassVar[dict[str, int]] = {}
 
     def finish(
         self, channels: dict[str, int], *, output_stride: int, out_features: Sequence[str]

@@ -70,9 +70,7 @@ class SemanticSegmentor(nn.Module):
             if "sem_seg" not in batched_inputs[0]:
                 raise ValueError('training needs labels: each input must hold "sem_seg" [H, W]')
             labels = [item["sem_seg"].to(self.device, non_blocking=True) for item in batched_inputs]
-            _, losses = self.sem_seg_head(
-                features, _stack(labels, self.sem_seg_head.ignore_value)
-            )
+            _, losses = self.sem_seg_head(features, _stack(labels, self.sem_seg_head.ignore_value))
             return losses
         logits, _ = self.sem_seg_head(features)
         return [

@@ -10,6 +10,7 @@ from PIL import Image
 
 from afdcd.data import DataError, dataset_names, get_spec, load_dataset
 from afdcd.data.cityscapes import IDS
+
 from camvid_files import write_camvid
 
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import reference
 from afdcd.data import IGNORE, LabelMap, SegmentationMapper, TrainingAugmentation
 from afdcd.data.camvid import LABEL_MAP as CAMVID
 from afdcd.data.cityscapes import ID_MAP as CITYSCAPES
 from afdcd.data.mapper import Draw
+
+import reference
 
 VECTORS = reference.load("datasets")
 MANIFEST = reference.manifest("datasets")

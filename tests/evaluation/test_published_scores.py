@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-import reference
 from afdcd.evaluation import ConfusionMatrix, multiscale_logits
 from afdcd.models import build_segmentor, load_weights
+
+import reference
 
 SCORES = reference.manifest("score")
 SCORE_VECTORS = reference.load("score")

@@ -112,9 +112,7 @@ def test_spatial_worked_by_hand():
     has 1 (positive) and 2. Averaged over the two positions."""
     student = torch.tensor([0.0, 2.0]).view(1, 1, 1, 2)
     teacher = torch.tensor([0.0, 1.0]).view(1, 1, 1, 2)
-    loss = patch_contrast(
-        student, teacher, kind="spatial", patch=(1, 2), pool=0, temperature=1.0
-    )
+    loss = patch_contrast(student, teacher, kind="spatial", patch=(1, 2), pool=0, temperature=1.0)
     each = math.log(1 + math.exp(-1))
     assert loss.item() == pytest.approx((each + each) / 2)
 
@@ -178,7 +176,14 @@ def test_gradcheck(kind: str, distance: str):
     teacher = torch.randn(1, 4, 2, 2, generator=generator, dtype=torch.float64)
     assert torch.autograd.gradcheck(
         lambda s: patch_contrast(
-            s, teacher, kind=kind, groups=2, patch=(2, 2), pool=0, distance=distance, temperature=1.0
+            s,
+            teacher,
+            kind=kind,
+            groups=2,
+            patch=(2, 2),
+            pool=0,
+            distance=distance,
+            temperature=1.0,
         ),
         student.requires_grad_(),
     )

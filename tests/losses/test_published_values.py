@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-import reference
 from afdcd.losses import AfDCDLoss, logit_kd, patch_contrast
 from afdcd.losses.masks import make_mask
+
+import reference
 
 OMNI = reference.manifest("losses")["omni"]
 CONTRAST = reference.manifest("losses")["contrast"]
@@ -189,7 +190,5 @@ def test_logit_kd(case: str):
 def test_published_pixel_loss_is_mean_over_positions():
     """Guards the divisor: batchmean on [N, K, H, W] would be H * W times larger."""
     student, teacher = torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4, 5)
-    per_pixel = F.kl_div(
-        student.log_softmax(1), teacher.softmax(1), reduction="none"
-    ).sum(1).mean()
+    per_pixel = F.kl_div(student.log_softmax(1), teacher.softmax(1), reduction="none").sum(1).mean()
     torch.testing.assert_close(logit_kd(student, teacher), per_pixel)

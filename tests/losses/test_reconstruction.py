@@ -60,7 +60,9 @@ def test_random_mask_is_seeded():
     assert not torch.equal(draw(5), draw(6))
 
 
-@pytest.mark.parametrize(("size", "rows"), [(9, range(3, 6)), (32, range(10, 21)), (2, range(0, 1))])
+@pytest.mark.parametrize(
+    ("size", "rows"), [(9, range(3, 6)), (32, range(10, 21)), (2, range(0, 1))]
+)
 def test_centre_mask(size: int, rows: range):
     mask = centre_mask(1, size, size)
     hidden = (mask[0, 0] == 0).nonzero().tolist()
@@ -88,7 +90,7 @@ def test_refusals():
     features = torch.zeros(1, 3, 4, 4)
     with pytest.raises(ValueError, match=r"student \(1, 3, 4, 4\) and teacher \(1, 5, 4, 4\)"):
         masked_reconstruction(features, torch.zeros(1, 5, 4, 4), mask=None)
-    with pytest.raises(ValueError, match="share of hidden positions, 0..1; got 1.5"):
+    with pytest.raises(ValueError, match=r"share of hidden positions, 0\.\.1; got 1\.5"):
         masked_reconstruction(features, features, mask_ratio=1.5)
     with pytest.raises(ValueError, match="mask must be one of random, centre"):
         masked_reconstruction(features, features, mask="center")

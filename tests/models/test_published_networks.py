@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-import reference
 from afdcd.models import build_segmentor, count_multiply_adds, count_parameters, load_weights
+
+import reference
 
 VECTORS = reference.load("models")
 MODELS = reference.manifest("models")

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-import reference
 from afdcd.models import build_segmentor, load_weights
 from afdcd.models.weights import CheckpointError, read_checkpoint
+
+import reference
 
 NAMES = json.loads((reference.DATA / "state_dict_names.json").read_text())
 
@@ -95,8 +96,7 @@ def test_imagenet_backbones(source: str, network: dict, pairs: dict):
     assert report.part == "backbone"
     assert report.loaded == backbone
     assert all(name.split(".")[0] in OUTSIDE for name in report.left_out) or all(
-        name.startswith("features.18.") or name.startswith("classifier")
-        for name in report.left_out
+        name.startswith("features.18.") or name.startswith("classifier") for name in report.left_out
     )
     loaded = model.state_dict()
     for theirs, ours in pairs.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import tempfile
 from functools import partial
@@ -65,7 +64,7 @@ def _draw(folder: Path, count: int, seed: int) -> None:
                 if not cv2.imwrite(str(path), pixels):
                     raise OSError(f"can't write {path}")
         try:
-            os.replace(unfinished, folder)
+            unfinished.replace(folder)
         except OSError:
             if not folder.is_dir():  # else another process was first, with the same scenes
                 raise

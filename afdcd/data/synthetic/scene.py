@@ -67,20 +67,20 @@ class Scene:
             self.labels[area][inside] = label
 
     def polygon(self, points: list[tuple[float, float]]) -> np.ndarray:
-        """bool [H, W] inside the polygon of (x, y) points."""
+        """Bool [H, W] inside the polygon of (x, y) points."""
         mask = np.zeros((self.height, self.width), dtype=np.uint8)
         cv2.fillPoly(mask, [np.round(points).astype(np.int32)], 1)
         return mask.astype(bool)
 
     def box(self, left: float, top: float, right: float, bottom: float) -> np.ndarray:
-        """bool [H, W] inside an upright box."""
+        """Bool [H, W] inside an upright box."""
         mask = np.zeros((self.height, self.width), dtype=bool)
         rows = slice(max(round(top), 0), max(round(bottom), 0))
         mask[rows, max(round(left), 0) : max(round(right), 0)] = True
         return mask
 
     def disc(self, x: float, y: float, radius_x: float, radius_y: float) -> np.ndarray:
-        """bool [H, W] inside an ellipse."""
+        """Bool [H, W] inside an ellipse."""
         mask = np.zeros((self.height, self.width), dtype=np.uint8)
         axes = (max(round(radius_x), 1), max(round(radius_y), 1))
         cv2.ellipse(mask, (round(x), round(y)), axes, 0, 0, 360, 1, -1)
@@ -275,9 +275,7 @@ def _post(scene: Scene, foot: float) -> None:
     x = rng.uniform(0.02, 0.98) * w
     half = max(0.02 * tall, 1.0)
     color = textures.gray_color(rng, 40, 200, 20)
-    scene.paint(
-        scene.box(x - half, foot - tall, x + half, foot), textures.flat(color), POLE
-    )
+    scene.paint(scene.box(x - half, foot - tall, x + half, foot), textures.flat(color), POLE)
     if rng.random() < 0.67:
         radius = max(0.11 * tall, 3.0)
         y = foot - tall
@@ -305,9 +303,9 @@ def _finish(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     """Light, colour cast, blur and sensor noise; then average down to the final size."""
     rng, step = scene.rng, OVERSAMPLING
     size = (scene.width // step, scene.height // step)
-    image = cv2.resize(np.clip(scene.image, 0, 255), size, interpolation=cv2.INTER_AREA)
-    image *= rng.uniform(0.65, 1.2) * rng.normal(1, 0.06, 3).astype(np.float32)
-    image = cv2.GaussianBlur(image, (3, 3), rng.uniform(0.2, 0.8))
-    image += rng.normal(0, rng.uniform(2, 8), image.shape)
+    small = cv2.resize(np.clip(scene.image, 0, 255), size, interpolation=cv2.INTER_AREA)
+    lit = small * (rng.uniform(0.65, 1.2) * rng.normal(1, 0.06, 3))
+    image = cv2.GaussianBlur(lit, (3, 3), rng.uniform(0.2, 0.8))
+    image = image + rng.normal(0, rng.uniform(2, 8), image.shape)
     labels = scene.labels[step // 2 :: step, step // 2 :: step]
     return np.clip(np.round(image), 0, 255).astype(np.uint8), np.ascontiguousarray(labels)

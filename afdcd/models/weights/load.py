@@ -94,16 +94,20 @@ def load_weights(
     target = model.state_dict()
     wanted = {n: t for n, t in target.items() if part == "model" or n.startswith(BACKBONE)}
     if not wanted:
-        raise CheckpointError(f"the model has no {part} to load: its entries are {list(target)[:3]}")
+        raise CheckpointError(
+            f"the model has no {part} to load: its entries are {list(target)[:3]}"
+        )
     report = LoadReport(title, naming.title, part)
     values: dict[str, torch.Tensor] = {}
     unexpected = []
     for name, new in translated.items():
         if new in wanted:
             values[new] = entries[name]
-        elif new is None or (part == "backbone" and not new.startswith(BACKBONE)):
-            report.left_out.append(name)
-        elif new.startswith(AUXILIARY) and not any(n.startswith(AUXILIARY) for n in wanted):
+        elif (
+            new is None
+            or (part == "backbone" and not new.startswith(BACKBONE))
+            or (new.startswith(AUXILIARY) and not any(n.startswith(AUXILIARY) for n in wanted))
+        ):
             report.left_out.append(name)
         else:
             unexpected.append(name)

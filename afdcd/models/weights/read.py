@@ -6,7 +6,7 @@ import io
 import pickle
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ class CheckpointError(ValueError):
 class _ArraysOnly(pickle.Unpickler):
     """Unpickles numpy arrays and plain containers; refuses everything else."""
 
-    ALLOWED = {
+    ALLOWED: ClassVar = {
         ("numpy", "dtype"),
         ("numpy", "ndarray"),
         ("numpy.core.multiarray", "_reconstruct"),
@@ -91,9 +91,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def model_entries(checkpoint: dict[str, Any], source: str = "the checkpoint") -> dict[
-    str, torch.Tensor
-]:
+def model_entries(
+    checkpoint: dict[str, Any], source: str = "the checkpoint"
+) -> dict[str, torch.Tensor]:
     """The model's tensors of a checkpoint, wherever it keeps them, without a ``module.`` prefix.
 
     Raises:
