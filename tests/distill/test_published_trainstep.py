@@ -1,0 +1,138 @@
+"""Three optimisation steps against the published networks, losses and schedule (trainstep.npz).
+
+Tolerances: float64 1e-6; float32 1e-4, 1e-3 and 2e-2 for the three steps.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import afdcd.losses.afdcd
+import reference
+from afdcd.distill import Distiller, FrozenTeacher, Objective, Objectives
+from afdcd.embedded.optimizer import build_optimizer, learning_rate, set_lr
+from afdcd.losses import AfDCDLoss, LogitKDLoss
+from afdcd.models import build_segmentor, load_weights
+from afdcd.models.weights.names import recognise, translate
+
+from .settings import solver_settings
+
+VECTORS = reference.load("trainstep")
+MANIFEST = reference.manifest("trainstep")
+CLASSES = MANIFEST["num_class"]
+PUBLISHED_LOSS_NAMES = {"projector.0.": "projetor.0.", "projector.2.": "projetor.2."}
+UNNORMALIZED = {"pixel_mean": (0.0, 0.0, 0.0)}
+
+
+def published_loss_name(name: str) -> str:
+    for ours, theirs in PUBLISHED_LOSS_NAMES.items():
+        name = name.replace(ours, theirs)
+    return name
+
+
+def build_distiller() -> Distiller:
+    student = build_segmentor("deeplabv3", "resnet18", CLASSES, **UNNORMALIZED)
+    load_weights(student, reference.published_state_dict("deeplabv3_resnet18", "student/"))
+    teacher = build_segmentor("deeplabv3", "mobilenetv2", CLASSES, **UNNORMALIZED)
+    load_weights(teacher, reference.published_state_dict("deeplab_mobile_mobilenetv2", "teacher/"))
+    loss = AfDCDLoss(512, 320)
+    with torch.no_grad():
+        for name, parameter in loss.named_parameters():
+            values = reference.weight(
+                published_loss_name(name), tuple(parameter.shape), prefix="loss/"
+            )
+            parameter.copy_(torch.from_numpy(values))
+    predictor, res5 = "sem_seg_head.predictor", "backbone.res5"
+    weights = {"reconstruction": MANIFEST["lambda_fd"], "contrast": MANIFEST["lambda_ctr"]}
+    objectives = Objectives(
+        [
+            Objective("logit_kd", predictor, predictor, {"logit_kd": MANIFEST["lambda_kd"]}),
+            Objective("afdcd", res5, res5, weights),
+        ],
+        {"logit_kd": LogitKDLoss(MANIFEST["kd_temperature"]), "afdcd": loss},
+    )
+    return Distiller(student, FrozenTeacher(teacher), objectives)
+
+
+def batch(step: int, dtype: torch.dtype) -> list[dict]:
+    size, count = MANIFEST["size"], MANIFEST["batch"]
+    images = reference.normal(f"step{step}/image", (count, 3, size, size))
+    labels = reference.integers(f"step{step}/labels", (count, size, size), CLASSES)
+    labels[reference.uniform(f"step{step}/drop", labels.shape) < 0.1] = 255
+    return [
+        {"image": torch.from_numpy(image).to(dtype), "sem_seg": torch.from_numpy(label)}
+        for image, label in zip(images, labels, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_three_steps(dtype: torch.dtype, monkeypatch):
+    model = build_distiller().to(dtype).train()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.eval()
+    cfg = solver_settings(
+        BASE_LR=MANIFEST["lr"],
+        MAX_ITER=MANIFEST["max_iter"],
+        MOMENTUM=MANIFEST["momentum"],
+        WEIGHT_DECAY=MANIFEST["weight_decay"],
+        WEIGHT_DECAY_NORM=MANIFEST["weight_decay"],
+    )
+    optimizer = build_optimizer(cfg, model)
+    for step in (1, 2, 3):
+        exact = dtype == torch.float64
+        tolerance = 1e-6 if exact else (1e-4, 1e-3, 2e-2)[step - 1]
+        noise = reference.uniform(f"step{step}/noise", (MANIFEST["batch"], 1, 16, 16))
+        mask = torch.from_numpy(noise <= 0.25).to(dtype)
+        monkeypatch.setattr(afdcd.losses.afdcd, "make_mask", lambda *a, m=mask, **k: m)
+
+        lr = learning_rate(cfg, step - 1)
+        set_lr(optimizer, lr)
+        losses = model(batch(step, dtype))
+        total = sum(losses.values())
+        optimizer.zero_grad()
+        total.backward()
+        terms = {
+            "task": losses["loss_sem_seg"] + losses["loss_sem_seg_aux"],
+            "kd": losses["loss_logit_kd"],
+            "fd": losses["loss_reconstruction"],
+            "ctr": losses["loss_contrast"],
+            "total": total,
+            "lr": torch.tensor(lr, dtype=torch.float64),
+            "student_grad_norm": nn.utils.clip_grad_norm_(model.student.parameters(), 1e9),
+            "loss_module_grad_norm_before_clip": nn.utils.clip_grad_norm_(
+                model.distiller.parameters(), MANIFEST["max_norm"]
+            ),
+        }
+        for name, value in terms.items():
+            expected = VECTORS[f"step{step}/{name}"]
+            np.testing.assert_allclose(
+                value.item(), expected, rtol=tolerance, err_msg=f"step{step}/{name}"
+            )
+        optimizer.step()
+    compare_weights(model, 1e-6 if dtype == torch.float64 else 5e-2)
+
+
+def compare_weights(model: Distiller, tolerance: float) -> None:
+    student = model.student.state_dict()
+    loss = {
+        published_loss_name(n): p for n, p in model.distiller.afdcd.state_dict().items()
+    }
+    published = [key.split("/") for key in VECTORS if key.startswith("after3/")]
+    naming = recognise([parts[2] for parts in published if parts[1] == "student"])
+    compared = set()
+    for _, part, name, kind in published:
+        tensor = loss[name] if part == "loss" else student[translate(name, naming)]
+        expected = VECTORS[f"after3/{part}/{name}/{kind}"]
+        if kind == "l2":
+            got = tensor.double().norm().item()
+        else:
+            got = reference.strided_sample(tensor, 16)
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(got, expected, rtol=0, atol=tolerance * scale, err_msg=name)
+        compared.add((part, name))
+    assert len({name for part, name in compared if part == "loss"}) == 6
+    assert len({name for part, name in compared if part == "student"}) > 100
