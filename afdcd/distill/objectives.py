@@ -96,13 +96,11 @@ class Objectives(nn.Module):
         return terms
 
     def _step_seed(self) -> int:
-        """A 63-bit word of seed, rank and step (SplitMix64), so that no two streams overlap."""
-        mask = (1 << 64) - 1
-        z = (self._seed * 0x9E3779B97F4A7C15 + self._rank * 0xD1B54A32D192ED03) & mask
-        z = (z + (self._steps + 1) * 0x9E3779B97F4A7C15) & mask
-        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
-        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
-        return (z ^ (z >> 31)) >> 1
+        """A 63-bit hash of seed, rank and step, so that no two streams overlap."""
+        word = 0
+        for part in (self._seed, self._rank, self._steps):
+            word = _splitmix64(word + part)
+        return word >> 1
 
     def get_extra_state(self) -> dict[str, int]:
         return {"steps": self._steps, "seed": self._seed}
@@ -210,6 +208,15 @@ def check_distiller_settings(cfg: Any) -> None:
             f"MODEL.DISTILLER.FEATURE_TAP_WEIGHTS has {len(factors)} factors for {len(pairs)} "
             "pairs of FEATURE_TAPS"
         )
+
+
+def _splitmix64(word: int) -> int:
+    """A 64-bit hash (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators")."""
+    mask = (1 << 64) - 1
+    word = (word + 0x9E3779B97F4A7C15) & mask
+    word = ((word ^ (word >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    word = ((word ^ (word >> 27)) * 0x94D049BB133111EB) & mask
+    return word ^ (word >> 31)
 
 
 def _suffixes(pairs: Sequence[tuple[str, str]]) -> list[str]:

@@ -88,7 +88,7 @@ class Scene:
 
     def scale_at(self, foot: float) -> float:
         """Height in pixels of a person whose feet are at row ``foot``."""
-        return 0.09 * self.height + 0.55 * max(foot - self.horizon, 0.0)
+        return 0.16 * self.height + 0.6 * max(foot - self.horizon, 0.0)
 
 
 def render_scene(seed: tuple[int, ...], height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -107,8 +107,8 @@ def render_scene(seed: tuple[int, ...], height: int, width: int) -> tuple[np.nda
     _background(scene)
     _street(scene)
     _fences(scene)
-    objects = [_car] * int(rng.integers(1, 5)) + [_truck] * int(rng.integers(0, 3))
-    objects += [_person] * int(rng.integers(1, 6)) + [_post] * int(rng.integers(2, 6))
+    objects = [_car] * int(rng.integers(1, 4)) + [_truck] * int(rng.integers(0, 2))
+    objects += [_person] * int(rng.integers(2, 7)) + [_post] * int(rng.integers(2, 6))
     reach = scene.height * 0.92 - scene.horizon
     feet = [scene.horizon + reach * rng.uniform(0.04, 1.0) ** 1.5 for _ in objects]
     for foot, index in sorted(zip(feet, rng.permutation(len(objects)).tolist(), strict=True)):
@@ -202,7 +202,7 @@ def _fences(scene: Scene) -> None:
 
 def _car(scene: Scene, foot: float) -> None:
     rng, w = scene.rng, scene.width
-    tall = 0.8 * scene.scale_at(foot)
+    tall = 0.7 * scene.scale_at(foot)
     long = tall * rng.uniform(1.5, 2.4)
     x = rng.uniform(-0.1, 1.05) * w
     body = scene.box(x, foot - 0.62 * tall, x + long, foot - 0.12 * tall)
@@ -226,7 +226,7 @@ def _car(scene: Scene, foot: float) -> None:
 def _truck(scene: Scene, foot: float) -> None:
     """Like a car below, like a wall above: the load may carry a building's texture."""
     rng, w = scene.rng, scene.width
-    tall = 1.5 * scene.scale_at(foot)
+    tall = 1.2 * scene.scale_at(foot)
     long = tall * rng.uniform(1.3, 2.0)
     x = rng.uniform(-0.15, 1.0) * w
     load = scene.box(x, foot - tall, x + 0.75 * long, foot - 0.12 * tall)
@@ -248,18 +248,18 @@ def _person(scene: Scene, foot: float) -> None:
     rng, w = scene.rng, scene.width
     tall = scene.scale_at(foot)
     x = rng.uniform(0, 1) * w
-    head = scene.disc(x, foot - 0.91 * tall, 0.07 * tall, 0.09 * tall)
-    torso = scene.box(x - 0.13 * tall, foot - 0.82 * tall, x + 0.13 * tall, foot - 0.45 * tall)
+    head = scene.disc(x, foot - 0.91 * tall, 0.09 * tall, 0.1 * tall)
+    torso = scene.box(x - 0.16 * tall, foot - 0.82 * tall, x + 0.16 * tall, foot - 0.45 * tall)
     stride = rng.uniform(0.0, 0.14) * tall
     legs = np.zeros_like(torso)
     for side in (-1, 1):
         hip, sole = x + side * 0.06 * tall, x + side * (0.06 * tall + stride)
         legs |= scene.polygon(
             [
-                (hip - 0.06 * tall, foot - 0.46 * tall),
-                (hip + 0.06 * tall, foot - 0.46 * tall),
-                (sole + 0.05 * tall, foot),
-                (sole - 0.05 * tall, foot),
+                (hip - 0.08 * tall, foot - 0.46 * tall),
+                (hip + 0.08 * tall, foot - 0.46 * tall),
+                (sole + 0.06 * tall, foot),
+                (sole - 0.06 * tall, foot),
             ]
         )
     skin = textures.flat(np.array([90, 120, 170]) * rng.uniform(0.5, 1.3))
@@ -271,13 +271,13 @@ def _person(scene: Scene, foot: float) -> None:
 def _post(scene: Scene, foot: float) -> None:
     """A thin pole, two times in three with a small sign on it."""
     rng, w = scene.rng, scene.width
-    tall = scene.scale_at(foot) * rng.uniform(1.3, 2.2)
+    tall = scene.scale_at(foot) * rng.uniform(1.2, 1.9)
     x = rng.uniform(0.02, 0.98) * w
-    half = max(0.02 * tall, 1.0)
+    half = max(0.03 * tall, 1.5)
     color = textures.gray_color(rng, 40, 200, 20)
     scene.paint(scene.box(x - half, foot - tall, x + half, foot), textures.flat(color), POLE)
     if rng.random() < 0.67:
-        radius = max(0.11 * tall, 3.0)
+        radius = max(0.15 * tall, 5.0)
         y = foot - tall
         if rng.random() < 0.5:
             plate = scene.disc(x, y, radius, radius)
@@ -306,6 +306,6 @@ def _finish(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     small = cv2.resize(np.clip(scene.image, 0, 255), size, interpolation=cv2.INTER_AREA)
     lit = small * (rng.uniform(0.65, 1.2) * rng.normal(1, 0.06, 3))
     image = cv2.GaussianBlur(lit, (3, 3), rng.uniform(0.2, 0.8))
-    image = image + rng.normal(0, rng.uniform(2, 8), image.shape)
+    image = image + rng.normal(0, rng.uniform(1, 6), image.shape)
     labels = scene.labels[step // 2 :: step, step // 2 :: step]
     return np.clip(np.round(image), 0, 255).astype(np.uint8), np.ascontiguousarray(labels)

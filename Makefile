@@ -1,0 +1,35 @@
+# make quickstart   set up, then train and compare three small models on a CPU
+# make test         set up, then run the tests
+# make check        set up, then lint, types and import rules
+
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+LOG := $(VENV)/setup.log
+
+.PHONY: setup quickstart test check clean
+
+quickstart: setup
+	$(VENV)/bin/python tools/quickstart.py
+
+test: setup
+	$(VENV)/bin/python -m pytest --ignore tests/d2
+
+check: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+setup: $(READY)
+
+# Quiet unless it fails; then the whole log is shown.
+$(READY): constraints.txt pyproject.toml setup.py
+	@echo "Setting up $(VENV) (once; a few minutes) ..."
+	@$(PYTHON) -m venv --clear $(VENV) && \
+	{ $(VENV)/bin/python -m pip install -c constraints.txt -e '.[dev]' > $(LOG) 2>&1 || \
+	  { cat $(LOG); echo "Set-up failed; the log above is $(LOG)"; exit 1; }; }
+	@touch $(READY)
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
