@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from afdcd.data import DataError, SegmentationMapper
@@ -69,6 +70,11 @@ def _as_list(batch: list[Sample]) -> list[Sample]:
     return batch
 
 
+def _own_generator() -> torch.Generator:
+    """Keeps a loader from drawing from the global generator, whose state dropout depends on."""
+    return torch.Generator().manual_seed(0)
+
+
 def _checked(loader: DataLoader[Sample]) -> Iterator[list[Sample]]:
     for batch in loader:
         for sample in batch:
@@ -103,6 +109,7 @@ def training_batches(
         num_workers=workers,
         collate_fn=_as_list,
         worker_init_fn=_ignore_interrupts,
+        generator=_own_generator(),
         pin_memory=pin_memory,
         prefetch_factor=4 if workers else None,
     )
@@ -123,5 +130,6 @@ def evaluation_batches(
         num_workers=workers,
         collate_fn=_as_list,
         worker_init_fn=_ignore_interrupts,
+        generator=_own_generator(),
     )
     return _checked(loader)

@@ -1,0 +1,170 @@
+"""Config files: bases, overrides, unknown keys, and the configs that come with the project."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from afdcd.config import (
+    ConfigError,
+    ConfigKeyError,
+    add_afdcd_config,
+    differences,
+    embedded_config,
+    merge_file,
+    merge_overrides,
+)
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+RUNNABLE = [
+    path
+    for path in sorted(CONFIGS.rglob("*.yaml"))
+    if path.name not in ("base.yaml", "paper.yaml") and path.parent.name != "networks"
+]
+
+
+def written(folder: Path, **files: str) -> Path:
+    for name, text in files.items():
+        (folder / f"{name}.yaml").write_text(text)
+    return folder
+
+
+def test_bases_are_merged_in_order(tmp_path):
+    written(
+        tmp_path,
+        a="SOLVER: {MAX_ITER: 1, BASE_LR: 0.5}\nSEED: 1",
+        b="SOLVER: {MAX_ITER: 2}",
+        c="_BASE_: [a.yaml, b.yaml]\nSEED: 3",
+    )
+    cfg = embedded_config()
+    merge_file(cfg, tmp_path / "c.yaml")
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.BASE_LR, cfg.SEED) == (2, 0.5, 3)
+
+
+def test_teacher_is_found_beside_the_file_that_names_it(tmp_path):
+    (tmp_path / "sub").mkdir()
+    written(tmp_path / "sub", base="MODEL: {DISTILLER: {TEACHER: {CONFIG_FILE: t.yaml}}}")
+    written(tmp_path, top="_BASE_: sub/base.yaml")
+    cfg = embedded_config()
+    merge_file(cfg, tmp_path / "top.yaml")
+    assert cfg.MODEL.DISTILLER.TEACHER.CONFIG_FILE == str(tmp_path / "sub/t.yaml")
+
+
+def test_numbers_are_taken_as_floats_where_due(tmp_path):
+    written(tmp_path, a="SOLVER: {BASE_LR: 1, WEIGHT_DECAY: 1e-4}")
+    cfg = embedded_config()
+    merge_file(cfg, tmp_path / "a.yaml")
+    merge_overrides(cfg, ["MODEL.AFDCD.CONTRAST.WEIGHT", "2"])
+    assert (cfg.SOLVER.BASE_LR, cfg.SOLVER.WEIGHT_DECAY) == (1.0, 1e-4)
+    assert isinstance(cfg.MODEL.AFDCD.CONTRAST.WEIGHT, float)
+
+
+def test_overrides():
+    cfg = embedded_config()
+    merge_overrides(
+        cfg,
+        ["SOLVER.MAX_ITER", "7", "OUTPUT_DIR", "some/where", "MODEL.DISTILLER.LOSSES", "['afdcd']"],
+    )
+    assert (cfg.SOLVER.MAX_ITER, cfg.OUTPUT_DIR) == (7, "some/where")
+    assert cfg.MODEL.DISTILLER.LOSSES == ["afdcd"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["SOLVER.BASE_LRR", "1"], "no key SOLVER.BASE_LRR; did you mean SOLVER.BASE_LR"),
+        (["MODEL.AFDCD.GROUPS", "1"], "did you mean MODEL.AFDCD.CONTRAST.GROUPS"),
+        (["SOLVER.BASE_LR", "fast"], "SOLVER.BASE_LR takes a number; got 'fast'"),
+        (["SOLVER.MAX_ITER", "1.5"], "SOLVER.MAX_ITER"),
+        (["SOLVER", "1"], "SOLVER holds the keys LR_SCHEDULER_NAME"),
+        (["SEED.A", "1"], "SEED takes a value, not keys|no key SEED.A"),
+        (["SEED"], "KEY VALUE pairs; got 1 words"),
+    ],
+)
+def test_wrong_overrides(words: list[str], message: str):
+    with pytest.raises(ConfigError, match=message):
+        merge_overrides(embedded_config(), words)
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ("SOLVER: {MAX_ITR: 1}", ConfigKeyError, r"a\.yaml.*MAX_ITR; did you mean SOLVER.MAX_ITER"),
+        ("SOLVER: [", ConfigError, "no valid YAML"),
+        ("just words", ConfigError, "must hold KEY: value lines"),
+        ("_BASE_: a.yaml", ConfigError, "leads back to itself"),
+        ("_BASE_: b.yaml", ConfigError, r"no config file at .*b.yaml \(the _BASE_ of .*a.yaml\)"),
+        ("SOLVER: !!python/object/apply:os.system [echo]", ConfigError, "no valid YAML"),
+        ("MODEL: 3", ConfigError, "MODEL holds the keys"),
+    ],
+)
+def test_wrong_files(tmp_path, text: str, error: type, message: str):
+    written(tmp_path, a=text)
+    with pytest.raises(error, match=message):
+        merge_file(embedded_config(), tmp_path / "a.yaml")
+
+
+def test_missing_file_names_near_ones():
+    with pytest.raises(ConfigError, match=r"did you mean .*afdcd_cityscapes\.yaml"):
+        merge_file(embedded_config(), CONFIGS / "afdcd_cityscape.yaml")
+
+
+def test_differences():
+    a, b = embedded_config(), embedded_config()
+    b.SOLVER.MAX_ITER = 3
+    assert differences(a, b) == [f"SOLVER.MAX_ITER: {a.SOLVER.MAX_ITER} -> 3"]
+    assert differences(a, a) == []
+
+
+def test_keys_of_detectron2s_deeplab_project_are_left_alone():
+    cfg = embedded_config()
+    cfg.MODEL.SEM_SEG_HEAD.ASPP_DROPOUT = 0.1
+    add_afdcd_config(cfg)
+    assert cfg.MODEL.SEM_SEG_HEAD.ASPP_DROPOUT == 0.1
+
+
+@pytest.mark.parametrize("path", RUNNABLE, ids=lambda p: str(p.relative_to(CONFIGS)))
+def test_configs_of_the_project(path: Path):
+    from afdcd.embedded.build import teacher_config
+    from afdcd.embedded.preflight import config_problems
+    from afdcd.models import build_segmentor_from_config
+
+    cfg = embedded_config()
+    merge_file(cfg, path)
+    assert config_problems(cfg) == []
+    build_segmentor_from_config(cfg)
+    if cfg.MODEL.META_ARCHITECTURE == "Distiller":
+        teacher_cfg = teacher_config(cfg)
+        assert config_problems(teacher_cfg) == []
+        assert teacher_cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES == cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
+
+
+def test_distillation_configs_are_short():
+    for path in RUNNABLE:
+        text = path.read_text()
+        if "Distiller" in text:
+            lines = [s for s in text.splitlines() if s.strip() and not s.lstrip().startswith("#")]
+            assert len(lines) <= 14, path
+
+
+def test_paper_settings():
+    """The table of the published release, spot-checked."""
+    expected = {
+        "afdcd_cityscapes.yaml": (1.0, 2e-6, 5e-3, [512, 1024], 4, 19),
+        "camvid/afdcd_deeplabv3_r18.yaml": (1.0, 8e-6, 1e-2, [360, 360], 0, 11),
+        "camvid/afdcd_pspnet_r18.yaml": (1.0, 8e-6, 1e-2, [360, 360], 0, 11),
+    }
+    for name, (kd, fd, ctr, crop, pool, classes) in expected.items():
+        cfg = embedded_config()
+        merge_file(cfg, CONFIGS / name)
+        model, solver = cfg.MODEL, cfg.SOLVER
+        assert model.LOGIT_KD.WEIGHT == kd and model.LOGIT_KD.TEMPERATURE == 1.0
+        assert model.AFDCD.RECONSTRUCTION.WEIGHT == fd
+        assert model.AFDCD.CONTRAST.WEIGHT == ctr and model.AFDCD.CONTRAST.POOL == pool
+        assert model.AFDCD.REDUCTION == "published"
+        assert cfg.INPUT.SCALE_CROP.SIZE == crop
+        assert model.SEM_SEG_HEAD.NUM_CLASSES == classes
+        assert model.DISTILLER.LOSSES == ["logit_kd", "afdcd"]
+        assert (solver.BASE_LR, solver.MAX_ITER, solver.IMS_PER_BATCH) == (0.02, 40000, 16)
+        assert solver.WEIGHT_DECAY == solver.WEIGHT_DECAY_NORM == 1e-4

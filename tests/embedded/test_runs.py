@@ -1,0 +1,241 @@
+"""Whole runs: train, evaluate, resume, export."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from afdcd.commands.train_net import configure, main
+from afdcd.embedded import Interrupted, NonFiniteLoss, run
+from afdcd.embedded import trainer as trainer_module
+from afdcd.models import build_segmentor_from_config, load_weights
+
+
+def train(configs: Path, name: str, output: Path, *overrides: str, resume: bool = False) -> dict:
+    words = ["OUTPUT_DIR", str(output), *overrides]
+    return run(configure(str(configs / f"{name}.yaml"), words), resume=resume)
+
+
+def content(path: Path) -> dict:
+    return torch.load(path, weights_only=True)
+
+
+def assert_same(a: dict, b: dict, where: str = "") -> None:
+    """Equal to the last bit, but for the seconds that it took."""
+    assert a.keys() == b.keys(), where
+    for key in a:
+        if key == "seconds":
+            continue
+        x, y, here = a[key], b[key], f"{where}/{key}"
+        if isinstance(x, dict):
+            assert_same(x, y, here)
+        elif isinstance(x, torch.Tensor):
+            assert torch.equal(x, y), here
+        else:
+            assert x == y or (x != x and y != y), here
+
+
+@pytest.mark.parametrize("name", ["student", "distilled"])
+def test_files_of_a_run(configs, tmp_path, name: str):
+    output = tmp_path / "run"
+    results = train(configs, name, output, "TEST.EVAL_PERIOD", "4")
+    assert {p.name for p in output.iterdir() if not p.name.startswith("events")} == {
+        "config.yaml",
+        "last_checkpoint",
+        "metrics.json",
+        "model_0000002.pth",
+        "model_0000005.pth",
+        "model_best.pth",
+        "model_final.pth",
+        "results.json",
+        "student_final.pth",
+    }
+    assert (output / "last_checkpoint").read_text() == "model_final.pth"
+    lines = [json.loads(line) for line in (output / "metrics.json").read_text().splitlines()]
+    terms = {key for line in lines for key in line}
+    assert {"loss_sem_seg", "loss_sem_seg_aux", "total_loss", "lr"} <= terms
+    assert {"camvid_val/mIoU", "camvid_val/pACC", "camvid_val/mBoundaryIoU"} <= terms
+    assert {"camvid_val/IoU-Sky", "camvid_val/BoundaryIoU-Sky"} <= terms
+    distilled = name == "distilled"
+    for term in ("loss_logit_kd", "loss_reconstruction", "loss_contrast"):
+        assert (term in terms) == distilled
+    assert bool(results["teacher"]) == distilled
+    assert json.loads((output / "results.json").read_text())["iterations"] == 8
+
+
+def test_checkpoints_hold_the_student_as_model(configs, tmp_path):
+    output = tmp_path / "run"
+    train(configs, "distilled", output)
+    final, export = content(output / "model_final.pth"), content(output / "student_final.pth")
+    plain = build_segmentor_from_config(configure(str(configs / "student.yaml"), []))
+    assert final["model"].keys() == plain.state_dict().keys()
+    assert list(export) == ["model"]
+    assert_same(export["model"], final["model"])
+    assert any("projector" in name for name in final["distiller"])
+    assert not any("teacher" in name for name in final["distiller"])
+    assert final["iteration"] == 7
+    assert load_weights(plain, output / "student_final.pth").part == "model"
+
+
+def test_student_starts_alike_with_and_without_a_teacher(configs, tmp_path):
+    from afdcd.embedded.build import build_for_training
+
+    alone, _ = build_for_training(configure(str(configs / "student.yaml"), []), 5)
+    distiller, _ = build_for_training(configure(str(configs / "distilled.yaml"), []), 5)
+    assert_same(dict(alone.state_dict()), dict(distiller.student.state_dict()))
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_run_is_a_function_of_its_seed(configs, tmp_path, workers: str):
+    train(configs, "distilled", tmp_path / "a")
+    train(configs, "distilled", tmp_path / "b", "DATALOADER.NUM_WORKERS", workers)
+    train(configs, "distilled", tmp_path / "c", "SEED", "6")
+    a, b, c = (content(tmp_path / x / "model_final.pth") for x in "abc")
+    assert_same(a, b)
+    assert not torch.equal(a["distiller"]["afdcd.align.weight"], c["distiller"]["afdcd.align.weight"])
+
+
+def test_interrupted_and_resumed_is_as_if_uninterrupted(configs, tmp_path, monkeypatch):
+    train(configs, "distilled", tmp_path / "whole", "TEST.EVAL_PERIOD", "4")
+
+    step = trainer_module.Trainer._step
+
+    def step_and_interrupt(self, batch):
+        step(self, batch)
+        if self.iteration == 4:  # not at a checkpoint
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(trainer_module.Trainer, "_step", step_and_interrupt)
+    with pytest.raises(Interrupted, match=r"after iteration 5; its state is saved.*--resume"):
+        train(configs, "distilled", tmp_path / "parts", "TEST.EVAL_PERIOD", "4")
+    assert (tmp_path / "parts/last_checkpoint").read_text() == "model_0000004.pth"
+    monkeypatch.undo()
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "data"))
+    train(configs, "distilled", tmp_path / "parts", "TEST.EVAL_PERIOD", "4", resume=True)
+    for name in ("model_final.pth", "student_final.pth", "model_best.pth"):
+        assert_same(content(tmp_path / "whole" / name), content(tmp_path / "parts" / name))
+
+
+def test_killed_and_resumed_is_as_if_uninterrupted(configs, tmp_path):
+    """SIGKILL at random moments, until a resumed run gets through."""
+    train(configs, "distilled", tmp_path / "whole", "SOLVER.MAX_ITER", "40")
+    output = tmp_path / "killed"
+    command = [sys.executable, "-m", "afdcd.commands.train_net", "--resume"]
+    command += ["--config-file", str(configs / "distilled.yaml"), "OUTPUT_DIR", str(output)]
+    command += ["SOLVER.MAX_ITER", "40"]
+    rng = random.Random(0)
+    kills = 0
+    for attempt in range(12):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if attempt < 3:
+            # The set-up takes a while: wait until something is being written, then a bit.
+            before = set(output.glob("model_*")) if output.is_dir() else set()
+            while process.poll() is None and not (set(output.glob("model_*")) - before):
+                time.sleep(0.01)
+            time.sleep(rng.uniform(0, 0.4))
+            kills += process.poll() is None
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        elif process.wait() == 0:
+            break
+    assert kills >= 1
+    assert_same(
+        content(tmp_path / "whole/model_final.pth"), content(output / "model_final.pth")
+    )
+    iterations = [
+        json.loads(line)["iteration"] for line in (output / "metrics.json").read_text().splitlines()
+    ]
+    assert iterations == sorted(iterations)
+    assert not list(output.glob(".*unfinished*"))
+
+
+def test_resuming_a_finished_run_changes_nothing(configs, tmp_path):
+    first = train(configs, "student", tmp_path / "run")
+    before = content(tmp_path / "run/model_final.pth")
+    again = train(configs, "student", tmp_path / "run", resume=True)
+    assert_same(before, content(tmp_path / "run/model_final.pth"))
+    assert_same(first["figures"], again["figures"])
+
+
+def test_resume_without_a_checkpoint_starts(configs, tmp_path):
+    train(configs, "student", tmp_path / "run", resume=True)
+    assert (tmp_path / "run/model_final.pth").is_file()
+
+
+def test_evaluation_needs_no_teacher(configs, tmp_path, capsys):
+    output = tmp_path / "run"
+    results = train(configs, "distilled", output)
+    (tmp_path / "teacher.pth").unlink()
+    (configs / "teacher.yaml").unlink()
+    words = ["--eval-only", "--config-file", str(configs / "distilled.yaml")]
+    assert main([*words, "OUTPUT_DIR", str(output)]) == 0
+    cfg = configure(
+        str(configs / "distilled.yaml"), ["MODEL.WEIGHTS", str(output / "student_final.pth")]
+    )
+    figures = run(cfg, eval_only=True)["figures"]
+    assert_same(figures, results["figures"])
+
+
+def test_multiscale_evaluation(configs, tmp_path):
+    output = tmp_path / "run"
+    train(configs, "student", output)
+    cfg = configure(
+        str(configs / "student.yaml"),
+        ["OUTPUT_DIR", str(output), "TEST.SCALES", "[0.5,1.0]", "TEST.FLIP", "True"],
+    )
+    assert 0 <= run(cfg, eval_only=True)["figures"]["camvid_val"]["mIoU"] <= 100
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_mixed_precision(configs, tmp_path, dtype: str):
+    results = train(
+        configs, "distilled", tmp_path / "run", "SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.DTYPE", dtype
+    )
+    assert results["iterations"] == 8
+    state = content(tmp_path / "run/model_final.pth")["model"]
+    assert all(v.dtype in (torch.float32, torch.int64) for v in state.values())
+    assert all(torch.isfinite(v).all() for v in state.values())
+
+
+def test_distillation_modules_alone_are_clipped(configs, tmp_path, monkeypatch):
+    clipped = []
+    original = torch.nn.utils.clip_grad_norm_
+
+    def record(parameters, norm):
+        parameters = list(parameters)
+        clipped.append((sum(p.numel() for p in parameters), norm))
+        return original(parameters, norm)
+
+    monkeypatch.setattr(trainer_module.nn.utils, "clip_grad_norm_", record)
+    train(configs, "distilled", tmp_path / "run", "SOLVER.MAX_ITER", "2")
+    modules = content(tmp_path / "run/model_final.pth")["distiller"]
+    count = sum(v.numel() for v in modules.values() if isinstance(v, torch.Tensor))
+    assert clipped == [(count, 15.0)] * 2
+
+
+def test_non_finite_loss_stops_with_iteration_and_term(configs, tmp_path, monkeypatch, capsys):
+    step = trainer_module.Trainer._step
+
+    def spoil(self, batch):
+        if self.iteration == 4:
+            with torch.no_grad():
+                self.model.distiller.afdcd.projector[0].weight.fill_(float("inf"))
+        step(self, batch)
+
+    monkeypatch.setattr(trainer_module.Trainer, "_step", spoil)
+    with pytest.raises(NonFiniteLoss) as error:
+        train(configs, "distilled", tmp_path / "run")
+    message = str(error.value)
+    assert "loss_reconstruction, loss_contrast is not finite at iteration 4" in message
+    assert "model_0000002.pth is from before" in message
+    last = content(tmp_path / "run/model_0000002.pth")
+    assert all(torch.isfinite(v).all() for v in last["model"].values())
