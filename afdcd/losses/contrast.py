@@ -10,12 +10,15 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
+from afdcd.losses.ops.contrast import token_contrast
 from afdcd.losses.precision import at_least_float32, no_autocast
 from afdcd.losses.reduction import check_reduction
 from afdcd.losses.shapes import check_feature_pair
 
 CONTRAST_KINDS = ("omni", "omni_all", "spatial", "channel")
 DISTANCES = ("l1", "l2", "cosine")
+# Of the norms.
+ORDERS = {"l1": 1.0, "l2": 2.0}
 
 
 def patch_tokens(features: torch.Tensor, *, groups: int, patch: tuple[int, int]) -> torch.Tensor:
@@ -33,23 +36,15 @@ def patch_tokens(features: torch.Tensor, *, groups: int, patch: tuple[int, int])
     return x.reshape(n * rows * cols, h * w * groups, c // groups)
 
 
-def pairwise_distance(
-    student: torch.Tensor, teacher: torch.Tensor, *, distance: str = "l1"
+def cosine_contrast(
+    student: torch.Tensor, teacher: torch.Tensor, compared: torch.Tensor, *, temperature: float
 ) -> torch.Tensor:
-    """Distances [P, L, L] of every student token to every teacher token of its patch.
-
-    Args:
-        student, teacher: tokens [P, L, D].
-        distance: ``l1`` (published), ``l2`` (Euclidean) or ``cosine`` (1 - cosine similarity).
-    """
-    if distance == "l1":
-        return torch.cdist(student, teacher, p=1.0)
-    if distance == "l2":
-        return torch.cdist(student, teacher, p=2.0, compute_mode="donot_use_mm_for_euclid_dist")
-    if distance == "cosine":
-        student, teacher = F.normalize(student, dim=-1), F.normalize(teacher, dim=-1)
-        return 1.0 - student @ teacher.transpose(-1, -2)
-    raise ValueError(f"distance must be one of {', '.join(DISTANCES)}; got {distance!r}")
+    """As `token_contrast`, with the distance 1 - cosine similarity."""
+    similarity = F.normalize(student, dim=-1) @ F.normalize(teacher, dim=-1).transpose(-1, -2)
+    # log sum exp of -(1 - similarity), less its positive: the 1 cancels.
+    logits = similarity / temperature
+    positives = logits.diagonal(dim1=-2, dim2=-1)
+    return (torch.logsumexp(logits.masked_fill(~compared, -torch.inf), -1) - positives).sum()
 
 
 def compared_pairs(
@@ -133,17 +128,17 @@ def patch_contrast(
             student, teacher = F.max_pool2d(student, pool), F.max_pool2d(teacher, pool)
         student_tokens = patch_tokens(student, groups=groups, patch=patch)
         teacher_tokens = patch_tokens(teacher, groups=groups, patch=patch)
-        distances = pairwise_distance(student_tokens, teacher_tokens, distance=distance)
-        positives = distances.diagonal(dim1=-2, dim2=-1)
         compared = compared_pairs(
             kind, groups=groups, positions=patch[0] * patch[1], device=student.device
         )
-        # -logit of the positive + log of the denominator; an excluded pair has logit -inf.
-        logits = (-distances / temperature).masked_fill(~compared, -torch.inf)
-        total = (torch.logsumexp(logits, dim=-1) + positives / temperature).sum()
+        tokens = student_tokens, teacher_tokens, compared
+        if distance == "cosine":
+            total = cosine_contrast(*tokens, temperature=temperature)
+        else:
+            total = token_contrast(*tokens, temperature=temperature, order=ORDERS[distance])
 
-    tokens = positives.numel()
-    return total / (tokens if reduction == "mean" else tokens // groups)
+    count = student_tokens.shape[0] * student_tokens.shape[1]
+    return total / (count if reduction == "mean" else count // groups)
 
 
 def check_contrast_settings(

@@ -48,7 +48,7 @@ def test_teacher_is_found_beside_the_file_that_names_it(tmp_path):
     written(tmp_path, top="_BASE_: sub/base.yaml")
     cfg = embedded_config()
     merge_file(cfg, tmp_path / "top.yaml")
-    assert cfg.MODEL.DISTILLER.TEACHER.CONFIG_FILE == str(tmp_path / "sub/t.yaml")
+    assert str(tmp_path / "sub/t.yaml") == cfg.MODEL.DISTILLER.TEACHER.CONFIG_FILE
 
 
 def test_numbers_are_taken_as_floats_where_due(tmp_path):
@@ -159,12 +159,12 @@ def test_paper_settings():
         cfg = embedded_config()
         merge_file(cfg, CONFIGS / name)
         model, solver = cfg.MODEL, cfg.SOLVER
-        assert model.LOGIT_KD.WEIGHT == kd and model.LOGIT_KD.TEMPERATURE == 1.0
-        assert model.AFDCD.RECONSTRUCTION.WEIGHT == fd
-        assert model.AFDCD.CONTRAST.WEIGHT == ctr and model.AFDCD.CONTRAST.POOL == pool
+        assert kd == model.LOGIT_KD.WEIGHT and model.LOGIT_KD.TEMPERATURE == 1.0
+        assert fd == model.AFDCD.RECONSTRUCTION.WEIGHT
+        assert ctr == model.AFDCD.CONTRAST.WEIGHT and pool == model.AFDCD.CONTRAST.POOL
         assert model.AFDCD.REDUCTION == "published"
-        assert cfg.INPUT.SCALE_CROP.SIZE == crop
-        assert model.SEM_SEG_HEAD.NUM_CLASSES == classes
+        assert crop == cfg.INPUT.SCALE_CROP.SIZE
+        assert classes == model.SEM_SEG_HEAD.NUM_CLASSES
         assert model.DISTILLER.LOSSES == ["logit_kd", "afdcd"]
         assert (solver.BASE_LR, solver.MAX_ITER, solver.IMS_PER_BATCH) == (0.02, 40000, 16)
         assert solver.WEIGHT_DECAY == solver.WEIGHT_DECAY_NORM == 1e-4

@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 import afdcd.losses.afdcd
-import reference
 from afdcd.distill import Distiller, FrozenTeacher, Objective, Objectives
 from afdcd.embedded.optimizer import build_optimizer, learning_rate, set_lr
 from afdcd.losses import AfDCDLoss, LogitKDLoss
 from afdcd.models import build_segmentor, load_weights
 from afdcd.models.weights.names import recognise, translate
 
+import reference
 from .settings import solver_settings
 
 VECTORS = reference.load("trainstep")
@@ -118,9 +118,7 @@ def test_three_steps(dtype: torch.dtype, monkeypatch):
 
 def compare_weights(model: Distiller, tolerance: float) -> None:
     student = model.student.state_dict()
-    loss = {
-        published_loss_name(n): p for n, p in model.distiller.afdcd.state_dict().items()
-    }
+    loss = {published_loss_name(n): p for n, p in model.distiller.afdcd.state_dict().items()}
     published = [key.split("/") for key in VECTORS if key.startswith("after3/")]
     naming = recognise([parts[2] for parts in published if parts[1] == "student"])
     compared = set()

@@ -103,9 +103,9 @@ def test_unknown_paths_list_near_ones(path: str, message: str):
 
 
 def test_outputs_that_are_no_feature_map():
-    with pytest.raises(TapError, match=r"'flat' gives a tensor of shape \(1, 48\)"):
-        with FeatureTaps(Toy(), ["flat"]) as taps:
-            taps._modules["flat"](torch.zeros(1, 3, 4, 4))
+    message = r"'flat' gives a tensor of shape \(1, 48\)"
+    with pytest.raises(TapError, match=message), FeatureTaps(Toy(), ["flat"]) as taps:
+        taps._modules["flat"](torch.zeros(1, 3, 4, 4))
     model = build_segmentor(num_classes=2).eval()
     with pytest.raises(TapError, match="'backbone' gives FeatureMaps, but a tap takes one feature"):
         tap_shapes(model, ["backbone"])

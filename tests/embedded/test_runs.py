@@ -101,7 +101,9 @@ def test_a_run_is_a_function_of_its_seed(configs, tmp_path, workers: str):
     train(configs, "distilled", tmp_path / "c", "SEED", "6")
     a, b, c = (content(tmp_path / x / "model_final.pth") for x in "abc")
     assert_same(a, b)
-    assert not torch.equal(a["distiller"]["afdcd.align.weight"], c["distiller"]["afdcd.align.weight"])
+    assert not torch.equal(
+        a["distiller"]["afdcd.align.weight"], c["distiller"]["afdcd.align.weight"]
+    )
 
 
 def test_interrupted_and_resumed_is_as_if_uninterrupted(configs, tmp_path, monkeypatch):
@@ -148,9 +150,7 @@ def test_killed_and_resumed_is_as_if_uninterrupted(configs, tmp_path):
         elif process.wait() == 0:
             break
     assert kills >= 1
-    assert_same(
-        content(tmp_path / "whole/model_final.pth"), content(output / "model_final.pth")
-    )
+    assert_same(content(tmp_path / "whole/model_final.pth"), content(output / "model_final.pth"))
     iterations = [
         json.loads(line)["iteration"] for line in (output / "metrics.json").read_text().splitlines()
     ]
@@ -198,7 +198,13 @@ def test_multiscale_evaluation(configs, tmp_path):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_mixed_precision(configs, tmp_path, dtype: str):
     results = train(
-        configs, "distilled", tmp_path / "run", "SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.DTYPE", dtype
+        configs,
+        "distilled",
+        tmp_path / "run",
+        "SOLVER.AMP.ENABLED",
+        "True",
+        "SOLVER.AMP.DTYPE",
+        dtype,
     )
     assert results["iterations"] == 8
     state = content(tmp_path / "run/model_final.pth")["model"]

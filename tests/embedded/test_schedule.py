@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-import reference
 from afdcd.config import embedded_config
 from afdcd.embedded.optimizer import build_optimizer, learning_rate, set_lr
 from afdcd.models import build_segmentor
+
+import reference
 
 VECTORS = reference.load("schedule")
 RUNS = sorted({key.split("/")[0] for key in VECTORS})

@@ -1,0 +1,1 @@
+"""The exact, faster ways to compute the losses' parts."""
