@@ -1,6 +1,19 @@
-"""Settings for all tests."""
+"""Settings and fixtures for all tests."""
 
+from pathlib import Path
+
+import pytest
 import torch
+
+from tiny_runs import write_tiny_runs
 
 # The networks of the tests are tiny: more threads only get in each other's way.
 torch.set_num_threads(1)
+
+
+@pytest.fixture
+def configs(tmp_path, monkeypatch) -> Path:
+    """A folder with student.yaml, teacher.yaml and distilled.yaml that train in seconds."""
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "data"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return write_tiny_runs(tmp_path)

@@ -36,6 +36,8 @@ def build_distiller(
     """
     check_distiller_settings(cfg)
     settings = cfg.MODEL.DISTILLER
+    height, width = cfg.INPUT.SCALE_CROP.SIZE
+    size = (height, width)
     sides = {"student": student, "teacher": teacher}
     pairs = list(settings.FEATURE_TAPS) if "afdcd" in settings.LOSSES else []
     if "logit_kd" in settings.LOSSES:
@@ -43,7 +45,7 @@ def build_distiller(
     shapes = {}
     for side, (name, model) in enumerate(sides.items()):
         paths = list(dict.fromkeys(pair[side] for pair in pairs))
-        found = tap_shapes(model, paths, whose=f"the {name}")
+        found = tap_shapes(model, paths, size=size, whose=f"the {name}")
         shapes.update({(name, path): shape for path, shape in found.items()})
     if "logit_kd" in settings.LOSSES:
         student_tap, teacher_tap = settings.LOGIT_TAPS
@@ -55,7 +57,6 @@ def build_distiller(
                 "same. Check NUM_CLASSES of both configs, or leave logit_kd out of "
                 "MODEL.DISTILLER.LOSSES"
             )
-    channels = {tap: shape[0] for tap, shape in shapes.items()}
-    objectives = objectives_from_config(cfg, channels, seed=seed, rank=rank)
+    objectives = objectives_from_config(cfg, shapes, seed=seed, rank=rank)
     flip = teacher_format != cfg.INPUT.FORMAT
     return Distiller(student, FrozenTeacher(teacher, flip_channels=flip), objectives)

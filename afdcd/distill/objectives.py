@@ -119,13 +119,18 @@ class Objectives(nn.Module):
 
 
 def objectives_from_config(
-    cfg: Any, channels: Mapping[tuple[str, str], int], *, seed: int = 0, rank: int = 0
+    cfg: Any,
+    shapes: Mapping[tuple[str, str], tuple[int, int, int]],
+    *,
+    seed: int = 0,
+    rank: int = 0,
 ) -> Objectives:
     """Build the objectives that ``MODEL.DISTILLER`` names.
 
     Args:
         cfg: the config.
-        channels: of each tap, by (``student`` or ``teacher``, path).
+        shapes: channels, height and width of each tap for a training image, by (``student`` or
+            ``teacher``, path).
         seed, rank: see `Objectives`.
 
     Raises:
@@ -158,11 +163,13 @@ def objectives_from_config(
             }
             objectives.append(Objective(name, student, teacher, weights, suffix))
             try:
-                losses[name] = AfDCDLoss(
-                    channels["student", student],
-                    channels["teacher", teacher],
+                loss = AfDCDLoss(
+                    shapes["student", student][0],
+                    shapes["teacher", teacher][0],
                     **afdcd_settings(cfg),
                 )
+                loss.check_fit(*shapes["teacher", teacher][1:])
+                losses[name] = loss
             except ValueError as error:
                 raise ValueError(f"MODEL.AFDCD on {student} -> {teacher}: {error}") from error
     return Objectives(objectives, losses, seed=seed, rank=rank)

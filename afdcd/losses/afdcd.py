@@ -57,12 +57,9 @@ class AfDCDLoss(nn.Module):
         check_mask_kind(mask)
         check_mask_ratio(mask_ratio)
         check_reduction(reduction)
-        used_groups, used_patch, used_pool = check_contrast_settings(
+        self._contrast = check_contrast_settings(
             kind, groups=groups, patch=patch, pool=pool, temperature=temperature, distance=distance
         )
-        # Channels are known now; the size is checked by each call.
-        smallest = (1, teacher_channels, used_patch[0] * used_pool, used_patch[1] * used_pool)
-        check_contrast_fit(smallest, groups=used_groups, patch=used_patch, pool=used_pool)
         self.student_channels = student_channels
         self.teacher_channels = teacher_channels
         self.mask = mask
@@ -76,6 +73,8 @@ class AfDCDLoss(nn.Module):
         self.reduction = reduction
         self.align = build_align(student_channels, teacher_channels)
         self.projector = build_projector(projector, teacher_channels)
+        _, used_patch, used_pool = self._contrast
+        self.check_fit(used_patch[0] * used_pool, used_patch[1] * used_pool)
 
     def forward(
         self,
@@ -122,6 +121,12 @@ class AfDCDLoss(nn.Module):
                 reduction=self.reduction,
             ),
         }
+
+    def check_fit(self, height: int, width: int) -> None:
+        """Raise ValueError unless teacher maps of this size hold at least one patch."""
+        groups, patch, pool = self._contrast
+        shape = (1, self.teacher_channels, height, width)
+        check_contrast_fit(shape, groups=groups, patch=patch, pool=pool)
 
     def _check_channels(self, student: torch.Tensor, teacher: torch.Tensor) -> None:
         for name, features, channels in (

@@ -16,6 +16,7 @@ CLASSES = 4
 
 def config(**distiller):
     cfg = embedded_config()
+    cfg.INPUT.SCALE_CROP.SIZE = [64, 64]
     cfg.MODEL.AFDCD.CONTRAST.POOL = 0
     cfg.MODEL.AFDCD.CONTRAST.GROUPS = 8
     for name, value in distiller.items():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
-import pytest
 import torch
 import yaml
+
+from afdcd.commands.train_net import configure
+from afdcd.models import build_segmentor_from_config
 
 from camvid_files import write_camvid
 
@@ -63,21 +66,22 @@ DISTILLED = {
 }
 
 
-@pytest.fixture
-def configs(tmp_path, monkeypatch) -> Path:
-    """A folder with student.yaml, teacher.yaml, distilled.yaml and the teacher's weights."""
-    from afdcd.commands.train_net import configure
-    from afdcd.models import build_segmentor_from_config
+def write_tiny_runs(folder: Path) -> Path:
+    """Data, configs and a teacher's weights below ``folder``.
 
-    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "data"))
-    write_camvid(tmp_path / "data/camvid", train=6, val=2)
-    folder = tmp_path / "configs"
-    folder.mkdir()
-    weights = tmp_path / "teacher.pth"
-    DISTILLED["MODEL"]["DISTILLER"]["TEACHER"]["WEIGHTS"] = str(weights)
-    for name, content in (("student", STUDENT), ("teacher", TEACHER), ("distilled", DISTILLED)):
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump(content))
+    Returns:
+        ``folder / "configs"``, with student.yaml, teacher.yaml and distilled.yaml. The data sets'
+        root is ``folder / "data"``, the teacher's weights are ``folder / "teacher.pth"``.
+    """
+    write_camvid(folder / "data/camvid", train=6, val=2)
+    configs = folder / "configs"
+    configs.mkdir()
+    weights = folder / "teacher.pth"
+    distilled = copy.deepcopy(DISTILLED)
+    distilled["MODEL"]["DISTILLER"]["TEACHER"]["WEIGHTS"] = str(weights)
+    for name, content in (("student", STUDENT), ("teacher", TEACHER), ("distilled", distilled)):
+        (configs / f"{name}.yaml").write_text(yaml.safe_dump(content))
     torch.manual_seed(0)
-    teacher = build_segmentor_from_config(configure(str(folder / "teacher.yaml"), []))
+    teacher = build_segmentor_from_config(configure(str(configs / "teacher.yaml"), []))
     torch.save({"model": teacher.state_dict()}, weights)
-    return folder
+    return configs
