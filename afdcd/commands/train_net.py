@@ -78,7 +78,7 @@ def report_errors(command: Callable[[], None]) -> int:
     except (ConfigError, SetupError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except NonFiniteLoss as error:
+    except (NonFiniteLoss, OSError) as error:  # OSError: a full disk, say
         print(f"error: {error}", file=sys.stderr)
         return 1
     except Interrupted as error:

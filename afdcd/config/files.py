@@ -45,6 +45,8 @@ def merge_overrides(cfg: CfgNode, overrides: Sequence[str]) -> None:
         ConfigError: a key without a value, or a value of another type than the default.
         ConfigKeyError: an unknown key; the message names the nearest ones.
     """
+    if flags := [word for word in overrides if word.startswith("--")]:
+        raise ConfigError(f"{' '.join(flags)}: flags go before the KEY VALUE pairs")
     if len(overrides) % 2:
         raise ConfigError(
             f"overrides are KEY VALUE pairs; got {len(overrides)} words: {' '.join(overrides)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from types import FrameType
 from typing import Any
 
@@ -10,7 +11,7 @@ from typing import Any
 class InterruptFlag:
     """Turns the first SIGINT (Ctrl-C) or SIGTERM into a flag; a second one stops at once.
 
-    A context manager; only the main thread may enter it.
+    A context manager. Outside the main thread, where Python handles no signals, it does nothing.
     """
 
     def __init__(self) -> None:
@@ -18,6 +19,8 @@ class InterruptFlag:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> InterruptFlag:
+        if threading.current_thread() is not threading.main_thread():
+            return self
         for number in (signal.SIGINT, signal.SIGTERM):
             self._previous[number] = signal.signal(number, self._handle)
         return self

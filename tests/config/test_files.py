@@ -80,6 +80,7 @@ def test_overrides():
         (["SOLVER", "1"], "SOLVER holds the keys LR_SCHEDULER_NAME"),
         (["SEED.A", "1"], "SEED takes a value, not keys|no key SEED.A"),
         (["SEED"], "KEY VALUE pairs; got 1 words"),
+        (["SEED", "1", "--resume"], "--resume: flags go before the KEY VALUE pairs"),
     ],
 )
 def test_wrong_overrides(words: list[str], message: str):
