@@ -22,13 +22,13 @@ import torch
 from afdcd.analysis import comparison_panel, comparison_table
 from afdcd.commands.train_net import configure, report_errors
 from afdcd.data import Dataset, load_dataset, read_labels
+from afdcd.data.from_config import evaluation_mapper
 from afdcd.data.images import read_image
 from afdcd.embedded import run
 from afdcd.embedded.build import load_for_evaluation
-from afdcd.embedded.evaluate import predict
-from afdcd.embedded.files import write_text
 from afdcd.embedded.loader import evaluation_batches
-from afdcd.embedded.mappers import evaluation_mapper
+from afdcd.evaluation.predict import predict
+from afdcd.files import write_text
 from afdcd.models import count_multiply_adds, count_parameters
 
 logger = logging.getLogger(__name__)

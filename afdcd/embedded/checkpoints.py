@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from afdcd.distill import Distiller
-from afdcd.embedded.files import remove_unfinished, save_tensors, write_text
+from afdcd.files import remove_unfinished, save_tensors, write_text
 from afdcd.models.weights import CheckpointError, read_checkpoint
 
 FINAL = "model_final.pth"

@@ -9,11 +9,10 @@ import torch
 from torch import nn
 
 from afdcd.data import Dataset, read_labels
+from afdcd.data.from_config import evaluation_mapper
 from afdcd.embedded.loader import evaluation_batches
-from afdcd.embedded.mappers import evaluation_mapper
 from afdcd.embedded.precision import autocast
-from afdcd.evaluation import SegmentationEvaluator, multiscale_logits
-from afdcd.models import SemanticSegmentor
+from afdcd.evaluation import SegmentationEvaluator, predict
 
 
 def evaluate(cfg: Any, model: nn.Module, dataset: Dataset) -> dict[str, float]:
@@ -44,31 +43,6 @@ def evaluate(cfg: Any, model: nn.Module, dataset: Dataset) -> dict[str, float]:
     finally:
         model.train(was_training)
     return evaluator.evaluate()["sem_seg"]
-
-
-def predict(cfg: Any, model: nn.Module, batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The model's outputs at the records' size, over ``TEST.SCALES`` and ``TEST.FLIP``."""
-    scales, flip = list(cfg.TEST.SCALES), cfg.TEST.FLIP
-    if scales == [1.0] and not flip:
-        return model(batch)
-    if not isinstance(model, SemanticSegmentor):
-        raise ValueError("TEST.SCALES and TEST.FLIP take a SemanticSegmentor")
-    outputs = []
-    for item in batch:
-        image = (item["image"].to(model.device) - model.pixel_mean) / model.pixel_std
-        logits = multiscale_logits(
-            lambda x: model.sem_seg_head.layers(model.backbone(x)),
-            image[None],
-            scales=scales,
-            flip=flip,
-        )
-        size = (item["height"], item["width"])
-        if tuple(logits.shape[-2:]) != size:
-            logits = nn.functional.interpolate(
-                logits, size=size, mode="bilinear", align_corners=False
-            )
-        outputs.append({"sem_seg": logits[0]})
-    return outputs
 
 
 def describe(figures: Mapping[str, float]) -> str:

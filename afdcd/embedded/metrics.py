@@ -13,7 +13,7 @@ from pathlib import Path
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from afdcd.embedded.files import write_text
+from afdcd.files import write_text
 
 logger = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from afdcd.embedded.build import Teacher, build_for_training, load_for_evaluatio
 from afdcd.embedded.checkpoints import BEST, FINAL, Checkpoints
 from afdcd.embedded.errors import SetupError
 from afdcd.embedded.evaluate import describe, evaluate
-from afdcd.embedded.files import write_text
 from afdcd.embedded.trainer import Trainer
+from afdcd.files import write_text
 from afdcd.models.weights import CheckpointError
 
 logger = logging.getLogger(__name__)

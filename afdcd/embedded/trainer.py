@@ -12,16 +12,16 @@ import torch
 from torch import nn
 
 from afdcd.data import Dataset
+from afdcd.data.from_config import training_mapper
 from afdcd.distill import Distiller
 from afdcd.embedded.checkpoints import BEST, EXPORT, Checkpoints, cpu_state, student_of
 from afdcd.embedded.errors import Interrupted, NonFiniteLoss
 from afdcd.embedded.evaluate import describe, evaluate
 from afdcd.embedded.interrupt import InterruptFlag
 from afdcd.embedded.loader import training_batches
-from afdcd.embedded.mappers import training_mapper
 from afdcd.embedded.metrics import RunMetrics
-from afdcd.embedded.optimizer import build_optimizer, learning_rate, set_lr
 from afdcd.embedded.precision import autocast, gradient_scaler
+from afdcd.solver import build_optimizer, learning_rate, set_lr
 
 logger = logging.getLogger(__name__)
 

@@ -1,8 +1,15 @@
-"""Scoring of predictions."""
+"""Predictions and their scores."""
 
 from afdcd.evaluation.boundary import BoundaryIoU
 from afdcd.evaluation.confusion import ConfusionMatrix
 from afdcd.evaluation.evaluator import SegmentationEvaluator
 from afdcd.evaluation.multiscale import multiscale_logits
+from afdcd.evaluation.predict import predict
 
-__all__ = ["BoundaryIoU", "ConfusionMatrix", "SegmentationEvaluator", "multiscale_logits"]
+__all__ = [
+    "BoundaryIoU",
+    "ConfusionMatrix",
+    "SegmentationEvaluator",
+    "multiscale_logits",
+    "predict",
+]

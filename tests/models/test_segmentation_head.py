@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-import reference
 from afdcd.models import ASPPHead, PSPHead, ResNet, build_segmentor
 from afdcd.models.layers import ShapeSpec
 from afdcd.models.segmentation_head import segmentation_cross_entropy
+
+import reference
 
 VECTORS = reference.load("losses")
 TASKS = sorted({key.split("/")[1] for key in VECTORS if key.startswith("task/")})
@@ -154,5 +155,5 @@ def test_refusals(options: dict, message: str):
 
 def test_a_head_names_the_output_it_misses():
     backbone = ResNet(18, out_features=("res5",))
-    with pytest.raises(ValueError, match="needs the backbone output 'res4'.*returns res5"):
+    with pytest.raises(ValueError, match=r"needs the backbone output 'res4'.*returns res5"):
         ASPPHead(backbone.output_shape(), in_features="res5", num_classes=2, aux_weight=0.4)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from afdcd.config import embedded_config
-from afdcd.embedded.optimizer import build_optimizer, learning_rate, set_lr
 from afdcd.models import build_segmentor
+from afdcd.solver import build_optimizer, learning_rate, set_lr
 
 import reference
 

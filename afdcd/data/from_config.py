@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from afdcd.data import LabelMap, SegmentationMapper, TrainingAugmentation
+from afdcd.data.labels import LabelMap
+from afdcd.data.mapper import SegmentationMapper, TrainingAugmentation
 
 
 def training_mapper(cfg: Any, label_map: LabelMap) -> SegmentationMapper:

@@ -1,4 +1,4 @@
-"""SGD and the polynomial schedule, from Detectron2's ``SOLVER`` keys."""
+"""SGD, from Detectron2's ``SOLVER`` keys."""
 
 from __future__ import annotations
 
@@ -49,27 +49,6 @@ def _trainable(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, nn.Module]
             if parameter.requires_grad and parameter not in seen:
                 seen.add(parameter)
                 yield f"{prefix}.{name}" if prefix else name, parameter, module
-
-
-def learning_rate(cfg: Any, iteration: int) -> float:
-    """Learning rate of an update, counted from 0.
-
-    ``BASE_LR * (1 - iteration / MAX_ITER) ** POLY_LR_POWER`` as published, times a warm-up if
-    ``WARMUP_ITERS`` is above 0. Like ``WarmupPolyLR`` of Detectron2's DeepLab project, it stays at
-    ``BASE_LR * POLY_LR_CONSTANT_ENDING`` once it has fallen below that.
-    """
-    solver = cfg.SOLVER
-    warmup = 1.0
-    if iteration < solver.WARMUP_ITERS:
-        share = iteration / solver.WARMUP_ITERS
-        warmup = solver.WARMUP_FACTOR
-        if solver.WARMUP_METHOD == "linear":
-            warmup = solver.WARMUP_FACTOR * (1 - share) + share
-    ending = solver.POLY_LR_CONSTANT_ENDING
-    factor = (1 - iteration / solver.MAX_ITER) ** solver.POLY_LR_POWER
-    if ending > 0 and warmup == 1.0 and factor < ending:
-        return solver.BASE_LR * ending
-    return solver.BASE_LR * warmup * factor
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

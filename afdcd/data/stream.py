@@ -1,0 +1,41 @@
+"""The order of training samples: a function of the seed and the sample's number alone."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from afdcd.data.datasets import Record
+from afdcd.data.labels import DataError
+from afdcd.data.mapper import SegmentationMapper
+
+Sample = dict[str, Any]
+
+
+class SampleStream(Dataset[Sample]):
+    """An endless stream of training samples, shuffled anew each epoch.
+
+    Sample number n, with its augmentation, depends on the seed and n only, so a resumed run goes on
+    exactly where it stopped, with any number of loader processes.
+    """
+
+    def __init__(self, records: list[Record], mapper: SegmentationMapper, seed: int) -> None:
+        self.records = records
+        self.mapper = mapper
+        self.seed = seed
+        self._order = lru_cache(maxsize=2)(self._epoch_order)
+
+    def _epoch_order(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.records))
+
+    def __getitem__(self, number: int) -> Sample:
+        epoch, position = divmod(number, len(self.records))
+        record = self.records[int(self._order(epoch)[position])]
+        rng = np.random.default_rng((self.seed, 1, number))
+        try:
+            return self.mapper(record, rng)
+        except DataError as error:  # raised in the main process, without a worker's traceback
+            return {"error": str(error)}
