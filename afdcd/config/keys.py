@@ -26,9 +26,11 @@ def add_afdcd_config(cfg: CfgNode) -> None:
     # Weight of the auxiliary head's loss; 0 builds none. 0.4 for the published ResNets.
     head.AUX_WEIGHT = 0.0
     head.AUX_IN_FEATURE = "res4"
-    # Dilations (at output stride 8: 12, 24, 36) and dropout of DeepLabV3's pyramid.
-    head.setdefault("ASPP_DILATIONS", [12, 24, 36])
-    head.setdefault("ASPP_DROPOUT", 0.5)
+    # Dilations and dropout of DeepLabV3's pyramid; published: 12, 24, 36 and 0.5. (These and the
+    # other defaults set by setdefault are those of Detectron2's DeepLab project, which has the
+    # same keys.)
+    head.setdefault("ASPP_DILATIONS", [6, 12, 18])
+    head.setdefault("ASPP_DROPOUT", 0.1)
 
     # --- Distillation (MODEL.META_ARCHITECTURE: Distiller) ------------------------------------
     distiller = model.DISTILLER = node()

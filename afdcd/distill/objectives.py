@@ -10,8 +10,11 @@ import torch
 from torch import nn
 
 from afdcd.losses import AfDCDLoss, LogitKDLoss
+from afdcd.seeds import stream_seed
 
 LOSSES = ("logit_kd", "afdcd")
+# Tells the masks' stream from the others of a run's seed.
+MASKS = 1
 
 
 class FeatureSource(Protocol):
@@ -82,7 +85,8 @@ class Objectives(nn.Module):
 
     def forward(self, student: FeatureSource, teacher: FeatureSource) -> dict[str, torch.Tensor]:
         """Every weighted term, as ``loss_<term><suffix>``."""
-        generator = torch.Generator().manual_seed(self._step_seed())
+        seed = stream_seed(self._seed, MASKS, self._rank, self._steps)
+        generator = torch.Generator().manual_seed(seed)
         self._steps += 1
         terms = {}
         for objective in self.objectives:
@@ -94,13 +98,6 @@ class Objectives(nn.Module):
             for term, value in values.items():
                 terms[f"loss_{term}{objective.suffix}"] = objective.weights[term] * value
         return terms
-
-    def _step_seed(self) -> int:
-        """A 63-bit hash of seed, rank and step, so that no two streams overlap."""
-        word = 0
-        for part in (self._seed, self._rank, self._steps):
-            word = _splitmix64(word + part)
-        return word >> 1
 
     def get_extra_state(self) -> dict[str, int]:
         return {"steps": self._steps, "seed": self._seed}
@@ -215,15 +212,6 @@ def check_distiller_settings(cfg: Any) -> None:
             f"MODEL.DISTILLER.FEATURE_TAP_WEIGHTS has {len(factors)} factors for {len(pairs)} "
             "pairs of FEATURE_TAPS"
         )
-
-
-def _splitmix64(word: int) -> int:
-    """A 64-bit hash (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators")."""
-    mask = (1 << 64) - 1
-    word = (word + 0x9E3779B97F4A7C15) & mask
-    word = ((word ^ (word >> 30)) * 0xBF58476D1CE4E5B9) & mask
-    word = ((word ^ (word >> 27)) * 0x94D049BB133111EB) & mask
-    return word ^ (word >> 31)
 
 
 def _suffixes(pairs: Sequence[tuple[str, str]]) -> list[str]:

@@ -21,11 +21,14 @@ from afdcd.embedded.interrupt import InterruptFlag
 from afdcd.embedded.loader import training_batches
 from afdcd.embedded.metrics import RunMetrics
 from afdcd.embedded.precision import autocast, gradient_scaler
+from afdcd.seeds import stream_seed
 from afdcd.solver import build_optimizer, learning_rate, set_lr
 
 logger = logging.getLogger(__name__)
 
 LOG_PERIOD = 20
+# Tells dropout's stream from the others of a run's seed.
+DROPOUT = 2
 
 
 class Trainer:
@@ -61,7 +64,6 @@ class Trainer:
         self.best = {"miou": -1.0, "iteration": -1}
         self.teacher_figures = teacher_figures or {}
         self._pending: list[tuple[int, list[str], torch.Tensor]] = []
-        torch.manual_seed(seed)
 
     # --- state ------------------------------------------------------------------------------
 
@@ -73,15 +75,13 @@ class Trainer:
             "scaler": self.scaler.state_dict(),
             "iteration": self.iteration - 1,
             "schedule": {"max_iter": self.cfg.SOLVER.MAX_ITER, "base_lr": self.cfg.SOLVER.BASE_LR},
-            "random": {"seed": self.seed, "torch": torch.get_rng_state()},
+            "random": {"seed": self.seed},
             "progress": {
                 "seconds": self.seconds,
                 "best": dict(self.best),
                 "teacher": self.teacher_figures,
             },
         }
-        if self.device.type == "cuda":
-            content["random"]["cuda"] = torch.cuda.get_rng_state(self.device)
         if isinstance(self.model, Distiller):
             content["distiller"] = self.model.distiller.state_dict()
         return content
@@ -102,9 +102,6 @@ class Trainer:
         progress = content["progress"]
         self.seconds, self.best = progress["seconds"], dict(progress["best"])
         self.teacher_figures = progress["teacher"]
-        torch.set_rng_state(content["random"]["torch"])
-        if self.device.type == "cuda" and "cuda" in content["random"]:
-            torch.cuda.set_rng_state(content["random"]["cuda"], self.device)
 
     # --- loop -------------------------------------------------------------------------------
 
@@ -171,6 +168,7 @@ class Trainer:
 
     def _step(self, batch: list[dict[str, Any]]) -> None:
         set_lr(self.optimizer, learning_rate(self.cfg, self.iteration))
+        torch.manual_seed(stream_seed(self.seed, DROPOUT, 0, self.iteration))
         with autocast(self.cfg, self.device):
             losses = self.model(batch)
         total = torch.stack([value.float() for value in losses.values()]).sum()

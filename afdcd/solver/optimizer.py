@@ -34,7 +34,12 @@ def build_optimizer(cfg: Any, model: nn.Module) -> torch.optim.SGD:
             decay = decay if solver.WEIGHT_DECAY_BIAS is None else solver.WEIGHT_DECAY_BIAS
         groups.setdefault((decay, factor), []).append((name, parameter))
     settings = [
-        {"params": named, "weight_decay": decay, "lr_factor": factor}
+        {
+            "params": named,
+            "weight_decay": decay,
+            "lr": solver.BASE_LR * factor,
+            "lr_factor": factor,
+        }
         for (decay, factor), named in groups.items()
     ]
     return torch.optim.SGD(

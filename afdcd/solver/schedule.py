@@ -20,7 +20,7 @@ def learning_rate(cfg: Any, iteration: int) -> float:
         if solver.WARMUP_METHOD == "linear":
             warmup = solver.WARMUP_FACTOR * (1 - share) + share
     ending = solver.POLY_LR_CONSTANT_ENDING
-    factor = (1 - iteration / solver.MAX_ITER) ** solver.POLY_LR_POWER
+    factor = max(1 - iteration / solver.MAX_ITER, 0.0) ** solver.POLY_LR_POWER
     if ending > 0 and warmup == 1.0 and factor < ending:
         return solver.BASE_LR * ending
     return solver.BASE_LR * warmup * factor
