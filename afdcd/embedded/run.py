@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
+from afdcd.checkpoints import BEST, FINAL, Checkpoints
 from afdcd.config import differences, embedded_config, merge_file
 from afdcd.data import Dataset
 from afdcd.distill import TapError
 from afdcd.embedded import preflight
 from afdcd.embedded.build import Teacher, build_for_training, load_for_evaluation
-from afdcd.embedded.checkpoints import BEST, FINAL, Checkpoints
 from afdcd.embedded.errors import SetupError
 from afdcd.embedded.evaluate import describe, evaluate
 from afdcd.embedded.trainer import Trainer
@@ -103,13 +103,13 @@ def _train(cfg: Any, num_gpus: int | None, problems: list[str], *, resume: bool)
 
     seed = cfg.SEED if cfg.SEED >= 0 else int.from_bytes(os.urandom(4), "little")
     if state is not None:
-        seed = state["random"]["seed"]
+        seed = state["seed"]
     model, teacher = _setup(build_for_training, cfg, seed)
     model.to(preflight.choose_device(cfg, num_gpus))
     trainer = Trainer(cfg, model, train_set, test, seed=seed)
     if state is not None:
         try:
-            trainer.load_state(state)
+            trainer.state.load(state)
         except (RuntimeError, KeyError, ValueError) as error:
             raise SetupError(
                 [
@@ -117,12 +117,12 @@ def _train(cfg: Any, num_gpus: int | None, problems: list[str], *, resume: bool)
                     f"{str(error)[:500]}"
                 ]
             ) from error
-        logger.info("Resuming at iteration %d of %d", trainer.iteration, cfg.SOLVER.MAX_ITER)
+        logger.info("Resuming at iteration %d of %d", trainer.state.iteration, cfg.SOLVER.MAX_ITER)
     else:
         write_text(folder / CONFIG_COPY, cfg.dump())
         logger.info("Seed %d; output in %s", seed, folder)
         if teacher is not None:
-            trainer.teacher_figures = _score_teacher(teacher, test[0])
+            trainer.state.teacher_figures = _score_teacher(teacher, test[0])
     figures = trainer.train()
     return _finish(cfg, trainer, figures)
 
@@ -130,20 +130,20 @@ def _train(cfg: Any, num_gpus: int | None, problems: list[str], *, resume: bool)
 def _finish(cfg: Any, trainer: Trainer, figures: dict[str, float]) -> dict[str, Any]:
     results = {
         "figures": {trainer.test_sets[0].spec.name: figures},
-        "teacher": trainer.teacher_figures,
-        "best": trainer.best,
-        "iterations": trainer.iteration,
-        "seconds": trainer.seconds,
-        "seconds_per_step": trainer.seconds / max(trainer.iteration, 1),
-        "seed": trainer.seed,
+        "teacher": trainer.state.teacher_figures,
+        "best": trainer.state.best,
+        "iterations": trainer.state.iteration,
+        "seconds": trainer.state.seconds,
+        "seconds_per_step": trainer.state.seconds / max(trainer.state.iteration, 1),
+        "seed": trainer.state.seed,
     }
     folder = Path(cfg.OUTPUT_DIR)
     write_text(folder / RESULTS, json.dumps(results, indent=2))
     logger.info(
         "Done: %s; %d iterations in %.0f s; weights alone in %s",
         describe(figures),
-        trainer.iteration,
-        trainer.seconds,
+        trainer.state.iteration,
+        trainer.state.seconds,
         folder / "student_final.pth",
     )
     return results

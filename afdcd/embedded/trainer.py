@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from afdcd.checkpoints import BEST, EXPORT, Checkpoints, student_of
 from afdcd.data import Dataset
 from afdcd.data.from_config import training_mapper
 from afdcd.distill import Distiller
-from afdcd.embedded.checkpoints import BEST, EXPORT, Checkpoints, cpu_state, student_of
 from afdcd.embedded.errors import Interrupted, NonFiniteLoss
 from afdcd.embedded.evaluate import describe, evaluate
 from afdcd.embedded.interrupt import InterruptFlag
@@ -23,6 +23,7 @@ from afdcd.embedded.metrics import RunMetrics
 from afdcd.embedded.precision import autocast, gradient_scaler
 from afdcd.seeds import stream_seed
 from afdcd.solver import build_optimizer, learning_rate, set_lr
+from afdcd.training_state import TrainingState
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,10 @@ class Trainer:
         train: the training set.
         test: the data sets of the evaluations; the first one decides which model is best.
         seed: of the samples' order and augmentation, and of dropout.
-        teacher_figures: of the teacher on the first test set, to print beside the student's.
+
+    Attributes:
+        state: what a checkpoint holds; ``state.teacher_figures``, where set, are printed beside
+            the student's scores.
     """
 
     def __init__(
@@ -51,57 +55,16 @@ class Trainer:
         test: list[Dataset],
         *,
         seed: int,
-        teacher_figures: dict[str, float] | None = None,
     ) -> None:
         self.cfg, self.model, self.train_set, self.test_sets = cfg, model, train, test
-        self.seed = seed
         self.device = next(model.parameters()).device
         self.optimizer = build_optimizer(cfg, model)
         self.scaler = gradient_scaler(cfg, self.device)
         self.checkpoints = Checkpoints(Path(cfg.OUTPUT_DIR), kept=cfg.SOLVER.CHECKPOINTS_KEPT)
-        self.iteration = 0  # the next one to do
-        self.seconds = 0.0  # of training, evaluations and checkpoints aside
-        self.best = {"miou": -1.0, "iteration": -1}
-        self.teacher_figures = teacher_figures or {}
+        self.state = TrainingState(
+            model, self.optimizer, self.scaler, max_iter=cfg.SOLVER.MAX_ITER, seed=seed
+        )
         self._pending: list[tuple[int, list[str], torch.Tensor]] = []
-
-    # --- state ------------------------------------------------------------------------------
-
-    def state(self) -> dict[str, Any]:
-        """Everything that the next iteration depends on. ``iteration`` is the last one done."""
-        content: dict[str, Any] = {
-            "model": cpu_state(student_of(self.model)),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "iteration": self.iteration - 1,
-            "schedule": {"max_iter": self.cfg.SOLVER.MAX_ITER, "base_lr": self.cfg.SOLVER.BASE_LR},
-            "random": {"seed": self.seed},
-            "progress": {
-                "seconds": self.seconds,
-                "best": dict(self.best),
-                "teacher": self.teacher_figures,
-            },
-        }
-        if isinstance(self.model, Distiller):
-            content["distiller"] = self.model.distiller.state_dict()
-        return content
-
-    def load_state(self, content: dict[str, Any]) -> None:
-        """Go on from a checkpoint's content.
-
-        Raises:
-            RuntimeError, KeyError, ValueError: it is of another model or optimizer.
-        """
-        student_of(self.model).load_state_dict(content["model"])
-        if isinstance(self.model, Distiller):
-            self.model.distiller.load_state_dict(content["distiller"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.scaler.load_state_dict(content["scaler"])
-        self.iteration = content["iteration"] + 1
-        self.seed = content["random"]["seed"]
-        progress = content["progress"]
-        self.seconds, self.best = progress["seconds"], dict(progress["best"])
-        self.teacher_figures = progress["teacher"]
 
     # --- loop -------------------------------------------------------------------------------
 
@@ -118,16 +81,16 @@ class Trainer:
         """
         last, solver = self.cfg.SOLVER.MAX_ITER, self.cfg.SOLVER
         metrics = RunMetrics(
-            self.checkpoints.folder, first=self.iteration, last=last, title="training"
+            self.checkpoints.folder, first=self.state.iteration, last=last, title="training"
         )
         figures: dict[str, float] = {}
         try:
             with InterruptFlag() as stop:
                 batches = self._batches()
                 self.model.train()
-                while self.iteration < last:
+                while self.state.iteration < last:
                     self._timed_step(batches)
-                    done = self.iteration
+                    done = self.state.iteration
                     metrics.step(done - 1)
                     if done % LOG_PERIOD == 0 or done == last:
                         metrics.training(done - 1, self._flush())
@@ -135,7 +98,7 @@ class Trainer:
                         figures = self._evaluate(metrics)
                     if done == last or stop.raised or _due(solver.CHECKPOINT_PERIOD, done):
                         self._flush()  # no weights after a non-finite loss are saved
-                        self.checkpoints.save(self.state(), final=done == last)
+                        self.checkpoints.save(self.state.content(), final=done == last)
                     if stop.raised and done < last:
                         raise Interrupted(
                             f"stopped after iteration {done}; its state is saved: go on with "
@@ -152,8 +115,8 @@ class Trainer:
                 self.train_set.records,
                 training_mapper(self.cfg, self.train_set.label_map),
                 batch_size=self.cfg.SOLVER.IMS_PER_BATCH,
-                seed=self.seed,
-                first=self.iteration,
+                seed=self.state.seed,
+                first=self.state.iteration,
                 last=self.cfg.SOLVER.MAX_ITER,
                 workers=self.cfg.DATALOADER.NUM_WORKERS,
                 pin_memory=self.device.type == "cuda",
@@ -163,12 +126,12 @@ class Trainer:
     def _timed_step(self, batches: Iterator[list[dict[str, Any]]]) -> None:
         start = time.perf_counter()
         self._step(next(batches))
-        self.iteration += 1
-        self.seconds += time.perf_counter() - start
+        self.state.iteration += 1
+        self.state.seconds += time.perf_counter() - start
 
     def _step(self, batch: list[dict[str, Any]]) -> None:
-        set_lr(self.optimizer, learning_rate(self.cfg, self.iteration))
-        torch.manual_seed(stream_seed(self.seed, DROPOUT, 0, self.iteration))
+        set_lr(self.optimizer, learning_rate(self.cfg, self.state.iteration))
+        torch.manual_seed(stream_seed(self.state.seed, DROPOUT, 0, self.state.iteration))
         with autocast(self.cfg, self.device):
             losses = self.model(batch)
         total = torch.stack([value.float() for value in losses.values()]).sum()
@@ -187,7 +150,7 @@ class Trainer:
     def _note(self, losses: dict[str, torch.Tensor], total: torch.Tensor) -> None:
         """Keep the losses on the device: reading them would make a GPU wait every step."""
         values = torch.stack([v.detach().float() for v in (*losses.values(), total)])
-        self._pending.append((self.iteration, [*losses, "total_loss"], values))
+        self._pending.append((self.state.iteration, [*losses, "total_loss"], values))
         if self.device.type == "cpu":
             self._check_finite()
 
@@ -227,8 +190,8 @@ class Trainer:
         self._pending.clear()
         return {
             **dict(zip(names, mean.tolist(), strict=True)),
-            "lr": learning_rate(self.cfg, self.iteration - 1),
-            "seconds_per_step": self.seconds / self.iteration,
+            "lr": learning_rate(self.cfg, self.state.iteration - 1),
+            "seconds_per_step": self.state.seconds / self.state.iteration,
         }
 
     # --- evaluation -------------------------------------------------------------------------
@@ -243,23 +206,23 @@ class Trainer:
             figures = evaluate(self.cfg, student_of(self.model), dataset)
             scores[dataset.spec.name] = figures
             beside = ""
-            if dataset is self.test_sets[0] and self.teacher_figures:
-                beside = f" (teacher {self.teacher_figures['mIoU']:.2f})"
+            if dataset is self.test_sets[0] and self.state.teacher_figures:
+                beside = f" (teacher {self.state.teacher_figures['mIoU']:.2f})"
             logger.info(
                 "iteration %d: %s: %s%s; %.0f s of training",
-                self.iteration,
+                self.state.iteration,
                 dataset.spec.name,
                 describe(figures),
                 beside,
-                self.seconds,
+                self.state.seconds,
             )
             metrics.write(
-                self.iteration - 1,
+                self.state.iteration - 1,
                 {f"{dataset.spec.name}/{name}": value for name, value in figures.items()},
             )
         figures = scores[self.test_sets[0].spec.name]
-        if figures["mIoU"] > self.best["miou"]:
-            self.best = {"miou": figures["mIoU"], "iteration": self.iteration - 1}
+        if figures["mIoU"] > self.state.best["miou"]:
+            self.state.best = {"miou": figures["mIoU"], "iteration": self.state.iteration - 1}
             self.checkpoints.save_weights(BEST, self.model)
         return figures
 

@@ -113,7 +113,7 @@ def test_interrupted_and_resumed_is_as_if_uninterrupted(configs, tmp_path, monke
 
     def step_and_interrupt(self, batch):
         step(self, batch)
-        if self.iteration == 4:  # not at a checkpoint
+        if self.state.iteration == 4:  # not at a checkpoint
             os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(trainer_module.Trainer, "_step", step_and_interrupt)
@@ -232,7 +232,7 @@ def test_non_finite_loss_stops_with_iteration_and_term(configs, tmp_path, monkey
     step = trainer_module.Trainer._step
 
     def spoil(self, batch):
-        if self.iteration == 4:
+        if self.state.iteration == 4:
             with torch.no_grad():
                 self.model.distiller.afdcd.projector[0].weight.fill_(float("inf"))
         step(self, batch)

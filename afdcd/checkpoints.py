@@ -68,7 +68,7 @@ class Checkpoints:
                     else "There is no older one in its folder"
                 )
             ) from error
-        wanted = ("model", "optimizer", "iteration", "random")
+        wanted = ("model", "optimizer", "iteration", "seed", "progress")
         if missing := [key for key in wanted if key not in content]:
             raise CheckpointError(
                 f"{path} can't be resumed from: it has no {', '.join(missing)}. Weights alone are "
@@ -91,15 +91,10 @@ class Checkpoints:
     def save_weights(self, name: str, model: nn.Module) -> Path:
         """Write the student alone, as ``{"model": ...}``."""
         path = self.folder / name
-        save_tensors(path, {"model": cpu_state(student_of(model))})
+        save_tensors(path, {"model": student_of(model).state_dict()})
         return path
 
     def _numbered(self) -> list[Path]:
         return sorted(
             p for p in self.folder.glob("model_*.pth") if re.fullmatch(r"model_\d+\.pth", p.name)
         )
-
-
-def cpu_state(model: nn.Module) -> dict[str, Any]:
-    """A state dict on the CPU."""
-    return {name: value.detach().cpu() for name, value in model.state_dict().items()}
