@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# What a stream is for: the second word of its seed.
+MASKS, DROPOUT = 1, 2
 _MASK = (1 << 64) - 1
 
 

@@ -13,8 +13,9 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from afdcd.config import ConfigError, embedded_config, merge_file, merge_overrides
 from afdcd.data import DataError
-from afdcd.embedded import Interrupted, NonFiniteLoss, SetupError, run
-from afdcd.embedded.preflight import INSTALL_DETECTRON2
+from afdcd.embedded import NonFiniteLoss, run
+from afdcd.interrupt import Interrupted
+from afdcd.preflight import INSTALL_DETECTRON2, SetupError
 
 EPILOG = """\
 KEY VALUE pairs override the config file, e.g.
@@ -92,10 +93,11 @@ def report_errors(command: Callable[[], None]) -> int:
 
 def _main(args: argparse.Namespace) -> None:
     overrides = [word for word in args.opts if word != "--"]
+    if args.runtime == "detectron2" or (args.runtime == "auto" and has_detectron2()):
+        _run_detectron2(args, overrides)
+        return
     cfg = configure(args.config_file, overrides)
     problems = []
-    if args.runtime == "detectron2" and importlib.util.find_spec("detectron2") is None:
-        problems.append(f"--runtime detectron2: it is not installed. {INSTALL_DETECTRON2}")
     if (args.num_gpus or 0) > 1 or args.num_machines > 1:
         problems.append(
             f"--num-gpus {args.num_gpus} --num-machines {args.num_machines}: the embedded runtime "
@@ -107,6 +109,29 @@ def _main(args: argparse.Namespace) -> None:
         resume=args.resume,
         num_gpus=args.num_gpus,
         problems=problems,
+    )
+
+
+def has_detectron2() -> bool:
+    """Whether Detectron2 can be found."""
+    return importlib.util.find_spec("detectron2") is not None
+
+
+def _run_detectron2(args: argparse.Namespace, overrides: list[str]) -> None:
+    if not has_detectron2():
+        raise SetupError([f"--runtime detectron2: it is not installed. {INSTALL_DETECTRON2}"])
+    # Imported at use: without Detectron2 everything else here works.
+    from afdcd.d2.run import launch_run
+
+    launch_run(
+        args.config_file,
+        overrides,
+        eval_only=args.eval_only,
+        resume=args.resume,
+        num_gpus=args.num_gpus,
+        num_machines=args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
     )
 
 

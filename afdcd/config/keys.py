@@ -78,6 +78,9 @@ def add_afdcd_config(cfg: CfgNode) -> None:
     afdcd.CONTRAST.POOL = 4
 
     # --- Data -------------------------------------------------------------------------------
+    # "scale_crop": the paper's mapper, for semantic segmentation. "detectron2": Detectron2's own
+    # mapper, augmentation and evaluators, for other tasks.
+    cfg.INPUT.MAPPER = "scale_crop"
     # The paper's mapper: random scale, crop and flip.
     crop = cfg.INPUT.SCALE_CROP = node()
     crop.SIZE = [512, 1024]  # height, width
@@ -96,5 +99,7 @@ def add_afdcd_config(cfg: CfgNode) -> None:
     cfg.SOLVER.setdefault("POLY_LR_CONSTANT_ENDING", 0.0)
     # "float16" or "bfloat16", where SOLVER.AMP.ENABLED.
     cfg.SOLVER.AMP.setdefault("DTYPE", "float16")
+    # Whether the student's BatchNorm is synchronised where several GPUs train it, as published.
+    model.SYNC_BN = True
     # Newest checkpoints to keep; the best and the last one are kept beside them.
     cfg.SOLVER.CHECKPOINTS_KEPT = 2

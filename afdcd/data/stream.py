@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -10,9 +11,9 @@ from torch.utils.data import Dataset
 
 from afdcd.data.datasets import Record
 from afdcd.data.labels import DataError
-from afdcd.data.mapper import SegmentationMapper
 
 Sample = dict[str, Any]
+TrainingMapper = Callable[[Record, np.random.Generator], Sample]
 
 
 class SampleStream(Dataset[Sample]):
@@ -22,7 +23,7 @@ class SampleStream(Dataset[Sample]):
     exactly where it stopped, with any number of loader processes.
     """
 
-    def __init__(self, records: list[Record], mapper: SegmentationMapper, seed: int) -> None:
+    def __init__(self, records: list[Record], mapper: TrainingMapper, seed: int) -> None:
         self.records = records
         self.mapper = mapper
         self.seed = seed
@@ -38,4 +39,21 @@ class SampleStream(Dataset[Sample]):
         try:
             return self.mapper(record, rng)
         except DataError as error:  # raised in the main process, without a worker's traceback
+            return {"error": str(error)}
+
+
+class RecordList(Dataset[Sample]):
+    """The samples of a data set in their order, for evaluation."""
+
+    def __init__(self, records: list[Record], mapper: Callable[[Record], Sample]) -> None:
+        self.records = records
+        self.mapper = mapper
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Sample:
+        try:
+            return self.mapper(self.records[index])
+        except DataError as error:
             return {"error": str(error)}

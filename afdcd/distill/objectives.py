@@ -10,11 +10,9 @@ import torch
 from torch import nn
 
 from afdcd.losses import AfDCDLoss, LogitKDLoss
-from afdcd.seeds import stream_seed
+from afdcd.seeds import MASKS, stream_seed
 
 LOSSES = ("logit_kd", "afdcd")
-# Tells the masks' stream from the others of a run's seed.
-MASKS = 1
 
 
 class FeatureSource(Protocol):

@@ -1,6 +1,6 @@
 """The embedded runtime: train, evaluate, resume and export on one device, without Detectron2."""
 
-from afdcd.embedded.errors import Interrupted, NonFiniteLoss, SetupError
+from afdcd.embedded.errors import NonFiniteLoss
 from afdcd.embedded.run import run
 
-__all__ = ["Interrupted", "NonFiniteLoss", "SetupError", "run"]
+__all__ = ["NonFiniteLoss", "run"]

@@ -11,8 +11,8 @@ from torch import nn
 from afdcd.data import Dataset, read_labels
 from afdcd.data.from_config import evaluation_mapper
 from afdcd.embedded.loader import evaluation_batches
-from afdcd.embedded.precision import autocast
 from afdcd.evaluation import SegmentationEvaluator, predict
+from afdcd.precision import autocast
 
 
 def evaluate(cfg: Any, model: nn.Module, dataset: Dataset) -> dict[str, float]:

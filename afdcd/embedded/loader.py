@@ -6,28 +6,11 @@ import signal
 from collections.abc import Iterator
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from afdcd.data import DataError, SegmentationMapper
 from afdcd.data.datasets import Record
-from afdcd.data.stream import Sample, SampleStream
-
-
-class RecordList(Dataset[Sample]):
-    """The samples of a data set in their order, for evaluation."""
-
-    def __init__(self, records: list[Record], mapper: SegmentationMapper) -> None:
-        self.records = records
-        self.mapper = mapper
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __getitem__(self, index: int) -> Sample:
-        try:
-            return self.mapper(self.records[index])
-        except DataError as error:
-            return {"error": str(error)}
+from afdcd.data.stream import RecordList, Sample, SampleStream
 
 
 def _ignore_interrupts(worker: int) -> None:

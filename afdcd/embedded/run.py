@@ -13,15 +13,24 @@ import torch
 
 from afdcd.checkpoints import BEST, FINAL, Checkpoints
 from afdcd.config import differences, embedded_config, merge_file
-from afdcd.data import Dataset
+from afdcd.data import Dataset, load_dataset
 from afdcd.distill import TapError
 from afdcd.embedded import preflight
 from afdcd.embedded.build import Teacher, build_for_training, load_for_evaluation
-from afdcd.embedded.errors import SetupError
 from afdcd.embedded.evaluate import describe, evaluate
 from afdcd.embedded.trainer import Trainer
 from afdcd.files import write_text
 from afdcd.models.weights import CheckpointError
+from afdcd.preflight import (
+    SetupError,
+    class_problems,
+    file_problems,
+    find_datasets,
+    occupied_problems,
+    output_problems,
+    raise_problems,
+    weights_problems,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -61,14 +70,14 @@ def run(
 
 
 def _evaluate_only(cfg: Any, num_gpus: int | None, problems: list[str]) -> dict[str, Any]:
-    test = preflight.find_datasets(cfg.DATASETS.TEST, "DATASETS.TEST", problems)
+    test = find_datasets(cfg.DATASETS.TEST, "DATASETS.TEST", problems, load_dataset)
     folder = Path(cfg.OUTPUT_DIR)
     own = [folder / name for name in (FINAL, BEST) if (folder / name).is_file()]
     weights = cfg.MODEL.WEIGHTS or (str(own[0]) if own else "")
-    preflight.raise_problems(
+    raise_problems(
         problems,
-        preflight.weights_problems(weights, "MODEL.WEIGHTS", needed=True),
-        preflight.class_problems(cfg, test),
+        weights_problems(weights, "MODEL.WEIGHTS", needed=True),
+        class_problems(cfg, test),
     )
     device = preflight.choose_device(cfg, num_gpus)
     model = _setup(load_for_evaluation, cfg, Path(weights)).to(device)
@@ -80,23 +89,23 @@ def _evaluate_only(cfg: Any, num_gpus: int | None, problems: list[str]) -> dict[
 
 
 def _train(cfg: Any, num_gpus: int | None, problems: list[str], *, resume: bool) -> dict[str, Any]:
-    train = preflight.find_datasets(cfg.DATASETS.TRAIN, "DATASETS.TRAIN", problems)
-    test = preflight.find_datasets(cfg.DATASETS.TEST, "DATASETS.TEST", problems)
+    train = find_datasets(cfg.DATASETS.TRAIN, "DATASETS.TRAIN", problems, load_dataset)
+    test = find_datasets(cfg.DATASETS.TEST, "DATASETS.TEST", problems, load_dataset)
     folder = Path(cfg.OUTPUT_DIR)
-    preflight.raise_problems(
+    raise_problems(
         problems,
-        preflight.class_problems(cfg, [*train, *test]),
+        class_problems(cfg, [*train, *test]),
         preflight.teacher_problems(cfg),
-        preflight.weights_problems(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS", needed=False),
-        preflight.output_problems(folder),
+        weights_problems(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS", needed=False),
+        output_problems(folder),
     )
     checkpoints = Checkpoints(folder)
     resuming = resume and checkpoints.last() is not None
-    preflight.raise_problems(_mixed_labels(train), [] if resume else _occupied(checkpoints))
+    raise_problems(_mixed_labels(train), [] if resume else occupied_problems(checkpoints))
     state = _setup(checkpoints.read_last) if resuming else None
     if state is None:
         logger.info("Checking the files of %s", ", ".join(d.spec.name for d in [*train, *test]))
-        preflight.raise_problems(*[preflight.file_problems(d) for d in [*train, *test]])
+        raise_problems(*[file_problems(d) for d in [*train, *test]])
     else:
         _compare_with_before(cfg, folder, state)
     train_set = Dataset(train[0].spec, [r for d in train for r in d.records], train[0].label_map)
@@ -167,16 +176,6 @@ def _mixed_labels(train: list[Dataset]) -> list[str]:
     if any(d.label_map != train[0].label_map for d in train[1:]):
         return ["DATASETS.TRAIN: the data sets store their labels in different ways"]
     return []
-
-
-def _occupied(checkpoints: Checkpoints) -> list[str]:
-    last = checkpoints.last()
-    if last is None:
-        return []
-    return [
-        f"OUTPUT_DIR {checkpoints.folder} already holds a run ({last.name}): add --resume to go "
-        "on with it, or choose another OUTPUT_DIR"
-    ]
 
 
 def _compare_with_before(cfg: Any, folder: Path, state: dict[str, Any]) -> None:

@@ -15,21 +15,19 @@ from afdcd.checkpoints import BEST, EXPORT, Checkpoints, student_of
 from afdcd.data import Dataset
 from afdcd.data.from_config import training_mapper
 from afdcd.distill import Distiller
-from afdcd.embedded.errors import Interrupted, NonFiniteLoss
+from afdcd.embedded.errors import NonFiniteLoss
 from afdcd.embedded.evaluate import describe, evaluate
-from afdcd.embedded.interrupt import InterruptFlag
 from afdcd.embedded.loader import training_batches
 from afdcd.embedded.metrics import RunMetrics
-from afdcd.embedded.precision import autocast, gradient_scaler
-from afdcd.seeds import stream_seed
+from afdcd.interrupt import Interrupted, InterruptFlag
+from afdcd.precision import autocast, gradient_scaler
+from afdcd.seeds import DROPOUT, stream_seed
 from afdcd.solver import build_optimizer, learning_rate, set_lr
 from afdcd.training_state import TrainingState
 
 logger = logging.getLogger(__name__)
 
 LOG_PERIOD = 20
-# Tells dropout's stream from the others of a run's seed.
-DROPOUT = 2
 
 
 class Trainer:

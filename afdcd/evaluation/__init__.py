@@ -4,11 +4,13 @@ from afdcd.evaluation.boundary import BoundaryIoU
 from afdcd.evaluation.confusion import ConfusionMatrix
 from afdcd.evaluation.evaluator import SegmentationEvaluator
 from afdcd.evaluation.multiscale import multiscale_logits
+from afdcd.evaluation.panoptic import PanopticQuality
 from afdcd.evaluation.predict import predict
 
 __all__ = [
     "BoundaryIoU",
     "ConfusionMatrix",
+    "PanopticQuality",
     "SegmentationEvaluator",
     "multiscale_logits",
     "predict",

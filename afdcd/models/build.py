@@ -114,6 +114,15 @@ def build_segmentor(
     )
 
 
+def check_freeze_at(cfg: Any) -> None:
+    """Raise ValueError where a config freezes stages, which these backbones don't do."""
+    if cfg.MODEL.BACKBONE.FREEZE_AT != 0:
+        raise ValueError(
+            f"MODEL.BACKBONE.FREEZE_AT is {cfg.MODEL.BACKBONE.FREEZE_AT}, but "
+            f"{cfg.MODEL.BACKBONE.NAME} trains all of its stages: set it to 0"
+        )
+
+
 def build_segmentor_from_config(cfg: Any) -> SemanticSegmentor:
     """Build the model that a Detectron2 config of a ``SemanticSegmentor`` describes.
 
@@ -127,11 +136,7 @@ def build_segmentor_from_config(cfg: Any) -> SemanticSegmentor:
         )
     if head_name not in HEADS:
         raise ValueError(f"MODEL.SEM_SEG_HEAD.NAME {head_name!r} is not one of {', '.join(HEADS)}")
-    if cfg.MODEL.BACKBONE.FREEZE_AT != 0:
-        raise ValueError(
-            f"MODEL.BACKBONE.FREEZE_AT is {cfg.MODEL.BACKBONE.FREEZE_AT}, but {backbone_name} "
-            "trains all of its stages: set it to 0"
-        )
+    check_freeze_at(cfg)
     backbone_type, head_type = BACKBONES[backbone_name], HEADS[head_name]
     backbone = backbone_type(**backbone_type.from_config(cfg))
     head = head_type(**head_type.from_config(cfg, backbone.output_shape()))

@@ -15,8 +15,9 @@ import pytest
 import torch
 
 from afdcd.commands.train_net import configure, main
-from afdcd.embedded import Interrupted, NonFiniteLoss, run
+from afdcd.embedded import NonFiniteLoss, run
 from afdcd.embedded import trainer as trainer_module
+from afdcd.interrupt import Interrupted
 from afdcd.models import build_segmentor_from_config, load_weights
 
 

@@ -8,6 +8,10 @@ from types import FrameType
 from typing import Any
 
 
+class Interrupted(BaseException):
+    """A run was asked to stop and has saved its state. Like KeyboardInterrupt, no error."""
+
+
 class InterruptFlag:
     """Turns the first SIGINT (Ctrl-C) or SIGTERM into a flag; a second one stops at once.
 

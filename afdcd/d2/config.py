@@ -1,0 +1,43 @@
+"""Detectron2's config with AfDCD's keys."""
+
+from __future__ import annotations
+
+from detectron2.config import CfgNode
+from detectron2.config import get_cfg as get_detectron2_cfg
+from detectron2.projects.deeplab import add_deeplab_config
+
+from afdcd.config import add_afdcd_config, merge_file, merge_overrides
+
+
+def get_cfg() -> CfgNode:
+    """Detectron2's defaults, the DeepLab project's keys, and AfDCD's."""
+    cfg = get_detectron2_cfg()
+    add_deeplab_config(cfg)
+    add_afdcd_config(cfg)
+    return cfg
+
+
+def configure(config_file: str, overrides: list[str]) -> CfgNode:
+    """The config of a file and KEY VALUE overrides.
+
+    Raises:
+        ConfigError: see `merge_file` and `merge_overrides`.
+    """
+    cfg = get_cfg()
+    merge_file(cfg, config_file)
+    merge_overrides(cfg, overrides)
+    return cfg
+
+
+def teacher_config(cfg: CfgNode) -> CfgNode:
+    """The config that ``MODEL.DISTILLER.TEACHER`` names, with its overrides.
+
+    Raises:
+        ConfigError: it can't be read.
+    """
+    settings = cfg.MODEL.DISTILLER.TEACHER
+    teacher_cfg = configure(settings.CONFIG_FILE, [str(word) for word in settings.OPTS])
+    teacher_cfg.MODEL.WEIGHTS = settings.WEIGHTS or teacher_cfg.MODEL.WEIGHTS
+    # One device for both.
+    teacher_cfg.MODEL.DEVICE = cfg.MODEL.DEVICE
+    return teacher_cfg

@@ -1,0 +1,94 @@
+"""Scoring with Detectron2's evaluators."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import (
+    COCOEvaluator,
+    DatasetEvaluator,
+    DatasetEvaluators,
+    SemSegEvaluator,
+    inference_context,
+    inference_on_dataset,
+)
+from torch import nn
+
+from afdcd.d2.datasets import find_dataset
+from afdcd.d2.loader import evaluation_loader
+from afdcd.d2.panoptic import PanopticEvaluator
+from afdcd.data import read_labels
+from afdcd.evaluation import predict
+from afdcd.precision import autocast
+
+
+def evaluate(cfg: Any, model: nn.Module) -> dict[str, dict[str, dict[str, float]]]:
+    """Score a model on every data set of ``DATASETS.TEST``.
+
+    Args:
+        cfg: the model's config.
+        model: not wrapped; left in the mode it was in.
+
+    Returns:
+        by data set, then by task (``sem_seg``, ``panoptic_seg``, ``bbox``, ``segm``), the figures
+        in percent; empty but on the main process.
+    """
+    results = {}
+    for name in cfg.DATASETS.TEST:
+        results[name] = inference_on_dataset(
+            _Predictor(cfg, model), evaluation_loader(cfg, name), build_evaluator(cfg, name)
+        )
+    return {name: {} if found is None else dict(found) for name, found in results.items()}
+
+
+class _Predictor:
+    """The model in evaluation mode, over scales, flips and autocast as the config says."""
+
+    def __init__(self, cfg: Any, model: nn.Module) -> None:
+        self.cfg, self.model = cfg, model
+
+    def __call__(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        with ExitStack() as stack:
+            stack.enter_context(inference_context(self.model))
+            stack.enter_context(torch.no_grad())
+            stack.enter_context(autocast(self.cfg, torch.device(self.cfg.MODEL.DEVICE)))
+            if self.cfg.INPUT.MAPPER == "detectron2":
+                return self.model(inputs)
+            return predict(self.cfg, self.model, inputs)
+
+
+def build_evaluator(cfg: Any, name: str) -> DatasetEvaluator:
+    """The evaluator of a data set's ``evaluator_type``.
+
+    Raises:
+        ValueError: a type that isn't supported here, with what is.
+    """
+    kind = getattr(MetadataCatalog.get(name), "evaluator_type", "sem_seg")
+    if cfg.INPUT.MAPPER != "detectron2" or kind == "sem_seg":
+        return _semantic(name)
+    if kind == "coco":
+        return COCOEvaluator(name, output_dir=cfg.OUTPUT_DIR)
+    if kind == "coco_panoptic_seg":
+        # Detectron2's own panoptic evaluator needs panopticapi, which is not on PyPI.
+        found: list[DatasetEvaluator] = [PanopticEvaluator(name)]
+        if cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES > 0:
+            found.append(SemSegEvaluator(name))
+        if cfg.MODEL.MASK_ON:
+            found.append(COCOEvaluator(name, output_dir=cfg.OUTPUT_DIR))
+        return DatasetEvaluators(found)
+    raise ValueError(
+        f"{name} has evaluator type {kind!r}; supported are sem_seg, coco and coco_panoptic_seg"
+    )
+
+
+def _semantic(name: str) -> SemSegEvaluator:
+    dataset = find_dataset(name)
+
+    def load(path: str, dtype: Any) -> np.ndarray:
+        return read_labels(path, dataset.label_map).astype(dtype)
+
+    return SemSegEvaluator(name, sem_seg_loading_fn=load)

@@ -1,0 +1,113 @@
+"""Detectron2's loaders with AfDCD's mapper and resumable order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from detectron2.data import build_detection_test_loader, build_detection_train_loader
+from detectron2.data.samplers import InferenceSampler
+from detectron2.utils import comm
+from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import Sampler
+
+from afdcd.d2.datasets import find_dataset
+from afdcd.data import DataError, Dataset
+from afdcd.data.from_config import evaluation_mapper, training_mapper
+from afdcd.data.stream import RecordList, Sample, SampleStream
+
+
+class Numbers(Sampler[int]):
+    """The numbers of this process's samples from an iteration on, without end.
+
+    Iteration i of batch size B consists of samples i * B to (i + 1) * B - 1, whatever the number of
+    processes; each takes a run of them.
+    """
+
+    def __init__(self, batch_size: int, first: int) -> None:
+        self.batch_size, self.first = batch_size, first
+
+    def __iter__(self) -> Iterator[int]:
+        share = self.batch_size // comm.get_world_size()
+        start = self.first * self.batch_size + comm.get_rank() * share
+        while True:
+            yield from range(start, start + share)
+            start += self.batch_size
+
+
+def training_loader(cfg: Any, dataset: Dataset, *, seed: int, first: int) -> Any:
+    """Batches from iteration ``first`` on, for the mapper of the paper."""
+    mapper = training_mapper(cfg, dataset.label_map)
+    return _Checked(
+        build_detection_train_loader(
+            SampleStream(dataset.records, mapper, seed),
+            mapper=None,
+            sampler=Numbers(cfg.SOLVER.IMS_PER_BATCH, first),
+            total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
+            aspect_ratio_grouping=False,
+            num_workers=cfg.DATALOADER.NUM_WORKERS,
+        )
+    )
+
+
+def detectron2_training_loader(cfg: Any, *, seed: int, first: int) -> Any:
+    """Batches with Detectron2's own data sets, mapper and augmentation, in a resumable order."""
+    from detectron2.data import DatasetMapper, get_detection_dataset_dicts
+
+    records = get_detection_dataset_dicts(
+        cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+    )
+    mapper = _SeededMapper(DatasetMapper(cfg, is_train=True))
+    return build_detection_train_loader(
+        SampleStream(records, mapper, seed),
+        mapper=None,
+        sampler=Numbers(cfg.SOLVER.IMS_PER_BATCH, first),
+        total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
+        aspect_ratio_grouping=False,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+    )
+
+
+def evaluation_loader(cfg: Any, name: str) -> Any:
+    """Whole images in batches of one, shared among the processes."""
+    if cfg.INPUT.MAPPER == "detectron2":
+        return build_detection_test_loader(cfg, name)
+    dataset = find_dataset(name)
+    records = RecordList(dataset.records, evaluation_mapper(cfg, dataset.label_map))
+    loader = build_detection_test_loader(
+        records,
+        mapper=None,
+        sampler=InferenceSampler(len(records)),
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+    )
+    return _Checked(loader)
+
+
+class _SeededMapper:
+    """Detectron2's mapper, which draws from numpy's global generator, seeded by the sample."""
+
+    def __init__(self, mapper: Any) -> None:
+        self.mapper = mapper
+
+    def __call__(self, record: dict[str, Any], rng: np.random.Generator) -> Sample:
+        np.random.seed(int(rng.integers(2**32)))  # noqa: NPY002
+        return self.mapper(record)
+
+
+class _Checked:
+    """A loader whose unusable samples raise DataError in the main process."""
+
+    def __init__(self, loader: Any) -> None:
+        self.loader = loader
+        self.dataset: TorchDataset[Any] = loader.dataset
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[list[Sample]]:
+        for batch in self.loader:
+            for sample in batch:
+                if "error" in sample:
+                    raise DataError(sample["error"])
+            yield batch

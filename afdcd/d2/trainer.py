@@ -1,0 +1,260 @@
+"""Detectron2's trainer for plain models and distillers."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.engine import DefaultTrainer, SimpleTrainer, TrainerBase, create_ddp_model, hooks
+from detectron2.modeling import build_model
+from detectron2.utils import comm
+from torch import nn
+
+from afdcd.checkpoints import BEST, EXPORT, Checkpoints, student_of
+from afdcd.d2.datasets import find_dataset
+from afdcd.d2.evaluation import evaluate
+from afdcd.d2.hooks import EvaluateAndSave, PolynomialLR
+from afdcd.d2.loader import detectron2_training_loader, training_loader
+from afdcd.data import Dataset
+from afdcd.distill import Distiller
+from afdcd.precision import autocast, gradient_scaler
+from afdcd.seeds import DROPOUT, stream_seed
+from afdcd.solver import build_optimizer
+from afdcd.training_state import TrainingState
+
+logger = logging.getLogger(__name__)
+
+
+class StepTrainer(SimpleTrainer):
+    """One step, with autocast on any device, its random numbers a function of its number."""
+
+    def __init__(self, cfg: Any, model: nn.Module, loader: Any, optimizer: Any, seed: int) -> None:
+        super().__init__(model, loader, optimizer)
+        self.cfg, self.seed = cfg, seed
+        self.device = torch.device(cfg.MODEL.DEVICE)
+        self.scaler = gradient_scaler(cfg, self.device)
+        self.seconds = 0.0
+
+    def run_step(self) -> None:
+        """Load, forward, backward, update, log."""
+        start = time.perf_counter()
+        torch.manual_seed(stream_seed(self.seed, DROPOUT, comm.get_rank(), self.iter))
+        batch = next(self._data_loader_iter)
+        data_time = time.perf_counter() - start
+        with autocast(self.cfg, self.device):
+            losses = self.model(batch)
+        total = torch.stack([value.float() for value in losses.values()]).sum()
+        self.optimizer.zero_grad()
+        self.scaler.scale(total).backward()
+        self._write_metrics(losses, data_time)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.seconds += time.perf_counter() - start
+
+
+class DistillTrainer(DefaultTrainer):
+    """`DefaultTrainer` for the configs of this package.
+
+    Differs from it where an exact resume, a checkpoint whose ``model`` is the student alone, and
+    the published optimizer ask for it: the order of samples, their augmentation and dropout are
+    functions of seed and iteration; checkpoints are those of the embedded runtime, written whole or
+    not at all; the distillation modules' gradients alone are clipped.
+
+    Args:
+        cfg: a config of `afdcd.d2.get_cfg`.
+
+    Attributes:
+        state: what a checkpoint holds.
+    """
+
+    def __init__(self, cfg: Any) -> None:
+        TrainerBase.__init__(self)
+        cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
+        seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
+        self.cfg = cfg.clone()
+        self.cfg.SEED = seed
+        self.max_iter = cfg.SOLVER.MAX_ITER
+        torch.manual_seed(seed)
+        model = self.build_model(self.cfg)
+        self.optimizer = self.build_optimizer(self.cfg, model)
+        self.step_trainer = StepTrainer(
+            self.cfg, self._distribute(model), None, self.optimizer, seed
+        )
+        self._trainer = self.step_trainer
+        self.state = TrainingState(
+            model, self.optimizer, self.step_trainer.scaler, max_iter=self.max_iter, seed=seed
+        )
+        self.checkpoints = Checkpoints(Path(cfg.OUTPUT_DIR), kept=cfg.SOLVER.CHECKPOINTS_KEPT)
+        self.start_iter = 0
+        self.figures: dict[str, Any] = {}
+        self.scheduler = self.build_lr_scheduler(self.cfg, self.optimizer)
+        self.register_hooks(self.build_hooks())
+
+    # --- parts ------------------------------------------------------------------------------
+
+    @classmethod
+    def build_model(cls, cfg: Any) -> nn.Module:
+        """The plain model or the distiller, on its device."""
+        return build_model(cfg)
+
+    @classmethod
+    def build_optimizer(cls, cfg: Any, model: nn.Module) -> torch.optim.Optimizer:
+        """SGD as in the embedded runtime; each step clips the distillation modules first."""
+        optimizer = build_optimizer(cfg, model)
+        clip = cfg.MODEL.DISTILLER.CLIP_GRADIENTS
+        if isinstance(model, Distiller) and clip > 0:
+            modules = list(model.distiller.parameters())
+
+            def clip_first(*_: Any) -> None:
+                # Under a GradScaler this sees unscaled gradients.
+                nn.utils.clip_grad_norm_(modules, clip)
+
+            optimizer.register_step_pre_hook(clip_first)
+        return optimizer
+
+    @classmethod
+    def build_lr_scheduler(cls, cfg: Any, optimizer: Any) -> Any:
+        """None for ``WarmupPolyLR``, which `PolynomialLR` sets; else Detectron2's."""
+        if cfg.SOLVER.LR_SCHEDULER_NAME == "WarmupPolyLR":
+            return None
+        return super().build_lr_scheduler(cfg, optimizer)
+
+    def build_hooks(self) -> list[Any]:
+        """Timing, learning rate, evaluation with checkpoints, writers."""
+        found: list[Any] = [hooks.IterationTimer()]
+        found.append(PolynomialLR(self.cfg) if self.scheduler is None else hooks.LRScheduler())
+        found.append(EvaluateAndSave(self.cfg))
+        if comm.is_main_process():
+            found.append(hooks.PeriodicWriter(self.build_writers(), period=20))
+        return found
+
+    def _distribute(self, model: nn.Module) -> nn.Module:
+        if comm.get_world_size() == 1:
+            return model
+        on_gpu = torch.device(self.cfg.MODEL.DEVICE).type == "cuda"
+        student = student_of(model)
+        if self.cfg.MODEL.SYNC_BN and on_gpu:
+            converted = nn.SyncBatchNorm.convert_sync_batchnorm(student)
+            if isinstance(model, Distiller):
+                model.student = converted
+            else:
+                model = converted
+        elif self.cfg.MODEL.SYNC_BN:
+            logger.warning("BatchNorm is not synchronised: PyTorch does that on GPUs only")
+        return create_ddp_model(
+            model,
+            broadcast_buffers=False,
+            device_ids=[comm.get_local_rank()] if on_gpu else None,
+        )
+
+    def _training_set(self) -> Dataset:
+        found = [find_dataset(name) for name in self.cfg.DATASETS.TRAIN]
+        records = [record for dataset in found for record in dataset.records]
+        return Dataset(found[0].spec, records, found[0].label_map)
+
+    # --- running ----------------------------------------------------------------------------
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Go on from the last checkpoint in ``OUTPUT_DIR``, or load ``MODEL.WEIGHTS``.
+
+        Raises:
+            CheckpointError: the checkpoint can't be read or is of another model.
+        """
+        from afdcd.d2.weights import load_model_weights
+
+        if resume and self.checkpoints.last() is not None:
+            content = self.checkpoints.read_last()
+            self.state.load(content)
+            self.start_iter = self.state.iteration
+            if self.scheduler is not None:
+                self.scheduler.load_state_dict(content["scheduler"])
+            logger.info("Resuming at iteration %d of %d", self.start_iter, self.max_iter)
+        elif self.cfg.MODEL.WEIGHTS:
+            load_model_weights(student_of(self.state.model), self.cfg.MODEL.WEIGHTS, complete=False)
+
+    def train(self) -> dict[str, Any]:
+        """Train to the end.
+
+        Returns:
+            figures by data set and task, on the main process.
+        """
+        if self.start_iter == 0 and isinstance(self.state.model, Distiller):
+            self._score_teacher()
+        seed, first = self.state.seed, self.start_iter
+        self.step_trainer.seed = seed
+        if self.cfg.INPUT.MAPPER == "detectron2":
+            loader = detectron2_training_loader(self.cfg, seed=seed, first=first)
+        else:
+            loader = training_loader(self.cfg, self._training_set(), seed=seed, first=first)
+        self.step_trainer.data_loader = loader
+        self.step_trainer.seconds = self.state.seconds
+        TrainerBase.train(self, self.start_iter, self.max_iter)
+        if comm.is_main_process():
+            self.checkpoints.save_weights(EXPORT, self.state.model)
+        if not self.figures:  # a finished run was resumed
+            self.figures = evaluate(self.cfg, student_of(self.state.model))
+        return self.figures
+
+    def run_step(self) -> None:
+        """One step; `state` then says that it is done."""
+        super().run_step()
+        self.state.iteration = self.iter + 1
+        self.state.seconds = self.step_trainer.seconds
+
+    def evaluate_student(self) -> dict[str, Any]:
+        """Score the student, keep it if it is the best so far, and print the teacher beside it."""
+        self.figures = evaluate(self.cfg, student_of(self.state.model))
+        if comm.is_main_process():
+            name, value = main_score(self.figures)
+            beside = self.state.teacher_figures.get(name)
+            logger.info(
+                "iteration %d: %s %.2f%s; %.0f s of training",
+                self.state.iteration,
+                name,
+                value,
+                "" if beside is None else f" (teacher {beside:.2f})",
+                self.state.seconds,
+            )
+            if value > self.state.best["miou"]:
+                self.state.best = {"miou": value, "iteration": self.state.iteration - 1}
+                self.checkpoints.save_weights(BEST, self.state.model)
+        return self.figures
+
+    def save(self, *, final: bool) -> None:
+        """Write a checkpoint, on the main process."""
+        if comm.is_main_process():
+            content = self.state.content()
+            if self.scheduler is not None:
+                content["scheduler"] = self.scheduler.state_dict()
+            self.checkpoints.save(content, final=final)
+
+    def _score_teacher(self) -> None:
+        model = self.state.model
+        assert isinstance(model, Distiller)
+        from afdcd.d2.config import teacher_config
+
+        teacher_cfg = teacher_config(self.cfg)
+        teacher_cfg.DATASETS.TEST = self.cfg.DATASETS.TEST[:1]
+        teacher_cfg.INPUT.MAPPER = self.cfg.INPUT.MAPPER
+        figures = evaluate(teacher_cfg, model.teacher)
+        if comm.is_main_process():
+            name, value = main_score(figures)
+            self.state.teacher_figures = {name: value}
+            logger.info("Teacher on %s: %s %.2f", self.cfg.DATASETS.TEST[0], name, value)
+
+
+def main_score(figures: dict[str, Any]) -> tuple[str, float]:
+    """The score that decides which student is best: of the first data set's main task."""
+    first = next(iter(figures.values()))
+    for task, name in (
+        ("panoptic_seg", "PQ"),
+        ("sem_seg", "mIoU"),
+        ("segm", "AP"),
+        ("bbox", "AP"),
+    ):
+        if task in first:
+            return name, float(first[task][name])
+    raise ValueError(f"no known score among {', '.join(first) or 'no figures'}")
