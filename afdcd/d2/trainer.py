@@ -75,22 +75,24 @@ class DistillTrainer(DefaultTrainer):
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
         seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
         self.cfg = cfg.clone()
+        self.cfg.defrost()
         self.cfg.SEED = seed
+        self.cfg.freeze()
         self.max_iter = cfg.SOLVER.MAX_ITER
         torch.manual_seed(seed)
         model = self.build_model(self.cfg)
-        self.optimizer = self.build_optimizer(self.cfg, model)
+        optimizer = self.build_optimizer(self.cfg, model)
         self.step_trainer = StepTrainer(
-            self.cfg, self._distribute(model), None, self.optimizer, seed
+            self.cfg, self._distribute(model), None, optimizer, seed
         )
         self._trainer = self.step_trainer
         self.state = TrainingState(
-            model, self.optimizer, self.step_trainer.scaler, max_iter=self.max_iter, seed=seed
+            model, optimizer, self.step_trainer.scaler, max_iter=self.max_iter, seed=seed
         )
         self.checkpoints = Checkpoints(Path(cfg.OUTPUT_DIR), kept=cfg.SOLVER.CHECKPOINTS_KEPT)
         self.start_iter = 0
         self.figures: dict[str, Any] = {}
-        self.scheduler = self.build_lr_scheduler(self.cfg, self.optimizer)
+        self.scheduler = self.build_lr_scheduler(self.cfg, optimizer)
         self.register_hooks(self.build_hooks())
 
     # --- parts ------------------------------------------------------------------------------
