@@ -82,9 +82,7 @@ class DistillTrainer(DefaultTrainer):
         torch.manual_seed(seed)
         model = self.build_model(self.cfg)
         optimizer = self.build_optimizer(self.cfg, model)
-        self.step_trainer = StepTrainer(
-            self.cfg, self._distribute(model), None, optimizer, seed
-        )
+        self.step_trainer = StepTrainer(self.cfg, self._distribute(model), None, optimizer, seed)
         self._trainer = self.step_trainer
         self.state = TrainingState(
             model, optimizer, self.step_trainer.scaler, max_iter=self.max_iter, seed=seed
