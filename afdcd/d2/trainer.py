@@ -41,9 +41,10 @@ class StepTrainer(SimpleTrainer):
     def run_step(self) -> None:
         """Load, forward, backward, update, log."""
         start = time.perf_counter()
-        torch.manual_seed(stream_seed(self.seed, DROPOUT, comm.get_rank(), self.iter))
         batch = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
+        # After loading, since a loader draws its workers' seed from the same generator.
+        torch.manual_seed(stream_seed(self.seed, DROPOUT, comm.get_rank(), self.iter))
         with autocast(self.cfg, self.device):
             losses = self.model(batch)
         total = torch.stack([value.float() for value in losses.values()]).sum()
