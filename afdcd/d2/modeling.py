@@ -96,7 +96,7 @@ def _build_distiller(cfg: Any) -> Distiller:
         teacher,
         teacher_format=teacher_cfg.INPUT.FORMAT,
         seed=max(cfg.SEED, 0),
-        rank=comm.get_rank(),
+        part=(comm.get_rank(), comm.get_world_size()),
     ).to(torch.device(cfg.MODEL.DEVICE))
 
 

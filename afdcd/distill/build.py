@@ -18,7 +18,7 @@ def build_distiller(
     *,
     teacher_format: str = "BGR",
     seed: int = 0,
-    rank: int = 0,
+    part: tuple[int, int] = (0, 1),
 ) -> Distiller:
     """Put a student and a teacher together as ``MODEL.DISTILLER`` says.
 
@@ -28,7 +28,7 @@ def build_distiller(
         teacher: with its weights loaded.
         teacher_format: the teacher's ``INPUT.FORMAT``; the student's is ``cfg.INPUT.FORMAT``.
         seed: of the random masks.
-        rank: of this process.
+        part: which part of a batch this process has, and of how many.
 
     Raises:
         TapError: a tap doesn't exist, or isn't one feature map.
@@ -57,6 +57,6 @@ def build_distiller(
                 "same. Check NUM_CLASSES of both configs, or leave logit_kd out of "
                 "MODEL.DISTILLER.LOSSES"
             )
-    objectives = objectives_from_config(cfg, shapes, seed=seed, rank=rank)
+    objectives = objectives_from_config(cfg, shapes, seed=seed, part=part)
     flip = teacher_format != cfg.INPUT.FORMAT
     return Distiller(student, FrozenTeacher(teacher, flip_channels=flip), objectives)

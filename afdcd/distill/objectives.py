@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from afdcd.losses import AfDCDLoss, LogitKDLoss
+from afdcd.losses.masks import make_mask
 from afdcd.seeds import MASKS, stream_seed
 
 LOSSES = ("logit_kd", "afdcd")
@@ -46,9 +47,9 @@ class Objectives(nn.Module):
         objectives: what to compare.
         losses: a module for each objective, by its name, from (student, teacher) maps to a dict of
             unweighted scalars. Must hold exactly the objectives' names.
-        seed: of the random masks. Each step's masks are a function of it, of the process's rank
-            and of the number of steps so far, whatever the device.
-        rank: of this process.
+        seed: of the random masks. Each step's masks are a function of it and of the number of
+            steps so far, whatever the device and the number of processes.
+        part: which part of a batch this process has, and of how many.
 
     Raises:
         ValueError: names of ``objectives`` and ``losses`` differ.
@@ -60,7 +61,7 @@ class Objectives(nn.Module):
         losses: Mapping[str, nn.Module],
         *,
         seed: int = 0,
-        rank: int = 0,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         super().__init__()
         names = [objective.name for objective in objectives]
@@ -69,7 +70,7 @@ class Objectives(nn.Module):
         self.objectives = tuple(objectives)
         for name in names:
             self.add_module(name, losses[name])
-        self._seed, self._rank, self._steps = seed, rank, 0
+        self._seed, self._part, self._steps = seed, part, 0
 
     @property
     def student_taps(self) -> list[str]:
@@ -83,16 +84,24 @@ class Objectives(nn.Module):
 
     def forward(self, student: FeatureSource, teacher: FeatureSource) -> dict[str, torch.Tensor]:
         """Every weighted term, as ``loss_<term><suffix>``."""
-        seed = stream_seed(self._seed, MASKS, self._rank, self._steps)
+        seed = stream_seed(self._seed, MASKS, 0, self._steps)
         generator = torch.Generator().manual_seed(seed)
         self._steps += 1
         terms = {}
         for objective in self.objectives:
             loss = self.get_submodule(objective.name)
             pair = student[objective.student_tap], teacher[objective.teacher_tap]
-            values = (
-                loss(*pair, generator=generator) if isinstance(loss, AfDCDLoss) else loss(*pair)
-            )
+            if isinstance(loss, AfDCDLoss):
+                mask = make_mask(
+                    loss.mask,
+                    pair[1],
+                    ratio=loss.mask_ratio,
+                    generator=generator,
+                    part=self._part,
+                )
+                values = loss(*pair, mask=mask, generator=generator)
+            else:
+                values = loss(*pair)
             for term, value in values.items():
                 terms[f"loss_{term}{objective.suffix}"] = objective.weights[term] * value
         return terms
@@ -118,7 +127,7 @@ def objectives_from_config(
     shapes: Mapping[tuple[str, str], tuple[int, int, int]],
     *,
     seed: int = 0,
-    rank: int = 0,
+    part: tuple[int, int] = (0, 1),
 ) -> Objectives:
     """Build the objectives that ``MODEL.DISTILLER`` names.
 
@@ -126,7 +135,7 @@ def objectives_from_config(
         cfg: the config.
         shapes: channels, height and width of each tap for a training image, by (``student`` or
             ``teacher``, path).
-        seed, rank: see `Objectives`.
+        seed, part: see `Objectives`.
 
     Raises:
         ValueError: an unknown loss, or settings that don't fit the taps.
@@ -167,7 +176,7 @@ def objectives_from_config(
                 losses[name] = loss
             except ValueError as error:
                 raise ValueError(f"MODEL.AFDCD on {student} -> {teacher}: {error}") from error
-    return Objectives(objectives, losses, seed=seed, rank=rank)
+    return Objectives(objectives, losses, seed=seed, part=part)
 
 
 def afdcd_settings(cfg: Any) -> dict[str, Any]:

@@ -80,10 +80,22 @@ def make_mask(
     *,
     ratio: float = 0.75,
     generator: torch.Generator | None = None,
+    part: tuple[int, int] = (0, 1),
 ) -> torch.Tensor:
-    """Make the mask named ``kind`` (see `MASK_KINDS`) for a feature map ``like`` [N, C, H, W]."""
+    """Make the mask named ``kind`` (see `MASK_KINDS`) for a feature map ``like`` [N, C, H, W].
+
+    Args:
+        kind: one of `MASK_KINDS`.
+        like: the feature map.
+        ratio, generator: see `random_mask`.
+        part: which part of the whole batch ``like`` is, and of how many equal ones. The mask is
+            drawn for all of them, so that an image's doesn't depend on how a batch is shared out
+            among processes.
+    """
     check_mask_kind(kind)
     batch, _, height, width = like.shape
     if kind == "centre":
         return centre_mask(batch, height, width, device=like.device)
-    return random_mask(batch, height, width, ratio=ratio, generator=generator, device=like.device)
+    index, count = part
+    whole = random_mask(batch * count, height, width, ratio=ratio, generator=generator)
+    return whole[index * batch : (index + 1) * batch].to(like.device, non_blocking=True)

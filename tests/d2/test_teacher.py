@@ -1,0 +1,46 @@
+"""The teacher takes part in nothing but its own forward."""
+
+from __future__ import annotations
+
+import torch
+
+from afdcd.d2 import run as detectron2_run
+from afdcd.d2.config import configure
+from afdcd.d2.trainer import DistillTrainer
+
+
+def test_teacher_is_untouched_and_nowhere_else(configs, tmp_path):
+    cfg = configure(str(configs / "distilled.yaml"), ["OUTPUT_DIR", str(tmp_path / "run")])
+    (tmp_path / "run").mkdir()
+    trainer = DistillTrainer(cfg)
+    teacher = trainer.state.model.teacher
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    trainer.resume_or_load(resume=False)
+    trainer.train()
+
+    saved = torch.load(configs.parent / "teacher.pth", weights_only=True)["model"]
+    for name, value in teacher.state_dict().items():
+        assert torch.equal(value, before[name]), name
+        assert torch.equal(value, saved[name]), name
+    assert not teacher.training
+    theirs = {id(value) for value in (*teacher.parameters(), *teacher.buffers())}
+    model = trainer.state.model
+    groups = trainer.optimizer.param_groups
+    for values in (
+        model.parameters(),
+        model.buffers(),
+        [value for group in groups for value in group["params"]],
+    ):
+        assert not theirs & {id(value) for value in values}
+    assert not any("teacher" in name for name in model.state_dict())
+
+
+def test_evaluation_alone_needs_no_teacher(configs, tmp_path):
+    run = tmp_path / "run"
+    words = ["OUTPUT_DIR", str(run)]
+    detectron2_run.launch_run(str(configs / "distilled.yaml"), words)
+    (configs.parent / "teacher.pth").unlink()
+    (configs / "teacher.yaml").unlink()
+    outcome = detectron2_run.run(str(configs / "distilled.yaml"), words, True, False, None)
+    assert outcome["weights"] == str(run / "model_final.pth")
+    assert 0 <= outcome["figures"]["camvid_val"]["sem_seg"]["mIoU"] <= 100
