@@ -26,6 +26,8 @@ def add_afdcd_config(cfg: CfgNode) -> None:
     # Weight of the auxiliary head's loss; 0 builds none. 0.4 for the published ResNets.
     head.AUX_WEIGHT = 0.0
     head.AUX_IN_FEATURE = "res4"
+    # Dropout before the classifier.
+    head.DROPOUT = 0.1
     # Dilations and dropout of DeepLabV3's pyramid; published: 12, 24, 36 and 0.5. (These and the
     # other defaults set by setdefault are those of Detectron2's DeepLab project, which has the
     # same keys.)

@@ -125,6 +125,7 @@ class SegmentationHead(nn.Module):
             "aux_in_feature": head.AUX_IN_FEATURE,
             "ignore_value": head.IGNORE_VALUE,
             "loss_weight": head.LOSS_WEIGHT,
+            "dropout": head.DROPOUT,
             "norm": head.NORM,
         }
 
