@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from afdcd.losses import AfDCDLoss, LogitKDLoss
+from afdcd.losses import AfDCDLoss, LogitKDLoss, ProjectionPaths
 from afdcd.seeds import MASKS, stream_seed
 
 LOSSES = ("logit_kd", "afdcd")
@@ -184,6 +184,11 @@ def afdcd_settings(cfg: Any) -> dict[str, Any]:
         "temperature": node.CONTRAST.TEMPERATURE,
         "distance": node.CONTRAST.DISTANCE,
         "reduction": node.REDUCTION,
+        "paths": ProjectionPaths(
+            masked=node.RECONSTRUCTION.MASKED_CONV,
+            winograd=node.RECONSTRUCTION.WINOGRAD,
+            recompute=node.RECONSTRUCTION.RECOMPUTE,
+        ),
     }
 
 

@@ -7,8 +7,9 @@ from torch import nn
 
 from afdcd.losses.contrast import check_contrast_fit, check_contrast_settings, patch_contrast
 from afdcd.losses.masks import check_mask_kind, check_mask_ratio, make_mask
+from afdcd.losses.projection import ProjectionPaths, project
 from afdcd.losses.projector import build_align, build_projector
-from afdcd.losses.reconstruction import masked_projection, reconstruction
+from afdcd.losses.reconstruction import reconstruction
 from afdcd.losses.reduction import check_reduction
 from afdcd.losses.shapes import match_size
 
@@ -33,6 +34,7 @@ class AfDCDLoss(nn.Module):
         kind, groups, patch, pool, temperature, distance: see `patch_contrast`.
         reduction: ``published`` or ``mean``, for both terms: see `reconstruction` and
             `patch_contrast`.
+        paths: how the projection is computed; of no influence on state dict and values.
 
     Raises:
         ValueError: a setting that can't work, at construction.
@@ -52,6 +54,7 @@ class AfDCDLoss(nn.Module):
         temperature: float = 0.07,
         distance: str = "l1",
         reduction: str = "published",
+        paths: ProjectionPaths | None = None,
     ) -> None:
         super().__init__()
         check_mask_kind(mask)
@@ -73,6 +76,9 @@ class AfDCDLoss(nn.Module):
         self.reduction = reduction
         self.align = build_align(student_channels, teacher_channels)
         self.projector = build_projector(projector, teacher_channels)
+        # The format that the masked and Winograd convolutions read without copying.
+        self.projector.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.paths = paths or ProjectionPaths()
         _, used_patch, used_pool = self._contrast
         self.check_fit(used_patch[0] * used_pool, used_patch[1] * used_pool)
 
@@ -103,9 +109,12 @@ class AfDCDLoss(nn.Module):
             # Half inputs outside autocast would meet float32 convolutions and fail there.
             student = student.to(next(self.projector.parameters()).dtype)
         if mask is None:
-            mask = make_mask(self.mask, student, ratio=self.mask_ratio, generator=generator)
-        projected = masked_projection(
-            student, align=self.align, mask=mask, projector=self.projector
+            # On the CPU, so that nothing waits for another device to count what is kept.
+            mask = make_mask(
+                self.mask, student, ratio=self.mask_ratio, generator=generator, device="cpu"
+            )
+        projected = project(
+            student, align=self.align, mask=mask, projector=self.projector, paths=self.paths
         )
         return {
             "reconstruction": reconstruction(projected, teacher, reduction=self.reduction),

@@ -80,10 +80,15 @@ def make_mask(
     *,
     ratio: float = 0.75,
     generator: torch.Generator | None = None,
+    device: torch.device | str | None = None,
 ) -> torch.Tensor:
-    """Make the mask named ``kind`` (see `MASK_KINDS`) for a feature map ``like`` [N, C, H, W]."""
+    """Make the mask named ``kind`` (see `MASK_KINDS`) for a feature map ``like`` [N, C, H, W].
+
+    On ``device``; by default the feature map's.
+    """
     check_mask_kind(kind)
     batch, _, height, width = like.shape
+    device = like.device if device is None else device
     if kind == "centre":
-        return centre_mask(batch, height, width, device=like.device)
-    return random_mask(batch, height, width, ratio=ratio, generator=generator, device=like.device)
+        return centre_mask(batch, height, width, device=device)
+    return random_mask(batch, height, width, ratio=ratio, generator=generator, device=device)

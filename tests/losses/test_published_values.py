@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from afdcd.losses import AfDCDLoss, logit_kd, patch_contrast
 from afdcd.losses.masks import make_mask
+from afdcd.losses.projection import ProjectionPaths
 
 import reference
 
@@ -68,9 +69,19 @@ def build_omni(case: str) -> tuple[AfDCDLoss, torch.Tensor, torch.Tensor, torch.
     return loss, as_map[0], as_map[1], mask
 
 
+PATHS = {
+    "dense": ProjectionPaths(masked="never", winograd="never"),
+    "masked": ProjectionPaths(masked="always", winograd="never"),
+    "winograd": ProjectionPaths(masked="never", winograd="always"),
+    "recomputed": ProjectionPaths(masked="always", winograd="always", recompute=True),
+}
+
+
+@pytest.mark.parametrize("paths", PATHS)
 @pytest.mark.parametrize("case", OMNI)
-def test_afdcd_float64(case: str):
+def test_afdcd_float64(case: str, paths: str):
     loss, student, teacher, mask = build_omni(case)
+    loss.paths = PATHS[paths]
     loss, student, teacher = loss.double(), student.double(), teacher.double()
     if mask is None:
         kept = make_mask(loss.mask, student)
