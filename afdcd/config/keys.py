@@ -82,6 +82,8 @@ def add_afdcd_config(cfg: CfgNode) -> None:
     afdcd.CONTRAST.PATCH = [4, 4]
     afdcd.CONTRAST.GROUPS = 16
     afdcd.CONTRAST.POOL = 4
+    # How it is computed: "auto", "torch", "compiled" (torch.compile) or "triton" (on a GPU).
+    afdcd.CONTRAST.KERNEL = "auto"
 
     # --- Data -------------------------------------------------------------------------------
     # "scale_crop": the paper's mapper, for semantic segmentation. "detectron2": Detectron2's own

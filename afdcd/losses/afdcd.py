@@ -7,6 +7,7 @@ from torch import nn
 
 from afdcd.losses.contrast import check_contrast_fit, check_contrast_settings, patch_contrast
 from afdcd.losses.masks import check_mask_kind, check_mask_ratio, make_mask
+from afdcd.losses.ops.contrast import check_kernel
 from afdcd.losses.projection import ProjectionPaths, project
 from afdcd.losses.projector import build_align, build_projector
 from afdcd.losses.reconstruction import reconstruction
@@ -34,7 +35,8 @@ class AfDCDLoss(nn.Module):
         kind, groups, patch, pool, temperature, distance: see `patch_contrast`.
         reduction: ``published`` or ``mean``, for both terms: see `reconstruction` and
             `patch_contrast`.
-        paths: how the projection is computed; of no influence on state dict and values.
+        paths, kernel: how the projection (`ProjectionPaths`) and the contrast (`patch_contrast`)
+            are computed; of no influence on state dict and values.
 
     Raises:
         ValueError: a setting that can't work, at construction.
@@ -55,11 +57,13 @@ class AfDCDLoss(nn.Module):
         distance: str = "l1",
         reduction: str = "published",
         paths: ProjectionPaths | None = None,
+        kernel: str = "auto",
     ) -> None:
         super().__init__()
         check_mask_kind(mask)
         check_mask_ratio(mask_ratio)
         check_reduction(reduction)
+        check_kernel(kernel)
         self._contrast = check_contrast_settings(
             kind, groups=groups, patch=patch, pool=pool, temperature=temperature, distance=distance
         )
@@ -74,6 +78,7 @@ class AfDCDLoss(nn.Module):
         self.temperature = temperature
         self.distance = distance
         self.reduction = reduction
+        self.kernel = kernel
         self.align = build_align(student_channels, teacher_channels)
         self.projector = build_projector(projector, teacher_channels)
         # The format that the masked and Winograd convolutions read without copying.
@@ -128,6 +133,7 @@ class AfDCDLoss(nn.Module):
                 temperature=self.temperature,
                 distance=self.distance,
                 reduction=self.reduction,
+                kernel=self.kernel,
             ),
         }
 
