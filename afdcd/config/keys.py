@@ -65,6 +65,9 @@ def add_afdcd_config(cfg: CfgNode) -> None:
     # contrast a sum over the groups of a position, so that the weights depend on the size of the
     # feature map. "mean": per element and per token, so that they don't.
     afdcd.REDUCTION = "published"
+    # Share of the patches that both losses are evaluated on, drawn anew in every step; below 1 an
+    # estimate without bias, and cheaper. 1.0: all of them, as published.
+    afdcd.SAMPLE = 1.0
     afdcd.RECONSTRUCTION = node()
     afdcd.RECONSTRUCTION.WEIGHT = 2.0e-6
     afdcd.RECONSTRUCTION.MASK = "random"  # or "centre"

@@ -184,6 +184,7 @@ def afdcd_settings(cfg: Any) -> dict[str, Any]:
         "temperature": node.CONTRAST.TEMPERATURE,
         "distance": node.CONTRAST.DISTANCE,
         "reduction": node.REDUCTION,
+        "sample": node.SAMPLE,
         "kernel": node.CONTRAST.KERNEL,
         "paths": ProjectionPaths(
             masked=node.RECONSTRUCTION.MASKED_CONV,

@@ -107,6 +107,42 @@ def project(
     return maybe_recompute(run, student, paths)
 
 
+def project_blocks(
+    student: torch.Tensor,
+    *,
+    align: nn.Module,
+    mask: torch.Tensor,
+    projector: Projector,
+    paths: ProjectionPaths,
+    flat: torch.Tensor,
+    inside: torch.Tensor,
+) -> torch.Tensor:
+    """Pieces of the map that `project` gives, computed from what they see of the student's.
+
+    Args:
+        student, align, projector, paths: see `project`.
+        mask: [N, 1, H, W] of 0 and 1, on the CPU.
+        flat, inside: of the pieces with their halo, [B, h + 2 halo, w + 2 halo], on the CPU: see
+            `afdcd.losses.blocks.positions`.
+
+    Returns:
+        [B, C, h, w]; of no meaning where not inside the map.
+    """
+    kept = inside & (mask.flatten()[flat] != 0)
+    places = kept.flatten().nonzero()[:, 0]
+    source = to_device(flat.flatten()[places], student.device)
+    places = to_device(places, student.device)
+    on_map = to_device(inside[:, None, 1:-1, 1:-1].float(), student.device)
+    size = (len(flat), flat.shape[1], flat.shape[2])
+
+    def run(student: torch.Tensor) -> torch.Tensor:
+        rows = align_rows(rows_of(student).index_select(0, source), align)
+        hidden = first_conv(rows, places, projector, size=size, padding=0)
+        return finish(hidden, projector, paths=paths, inside=on_map)
+
+    return maybe_recompute(run, student, paths)
+
+
 def maybe_recompute(
     function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, paths: ProjectionPaths
 ) -> torch.Tensor:
