@@ -44,6 +44,8 @@ def add_afdcd_config(cfg: CfgNode) -> None:
     distiller.TEACHER.CONFIG_FILE = ""
     distiller.TEACHER.WEIGHTS = ""
     distiller.TEACHER.OPTS = []
+    # Of its convolutions: "float32", "bfloat16" or "float16"; "" for SOLVER.AMP's.
+    distiller.TEACHER.DTYPE = ""
     # Any of "afdcd" and "logit_kd".
     distiller.LOSSES = ["logit_kd", "afdcd"]
     # [student's module path, teacher's module path]: one pair, or several for an FPN.
@@ -65,11 +67,20 @@ def add_afdcd_config(cfg: CfgNode) -> None:
     # contrast a sum over the groups of a position, so that the weights depend on the size of the
     # feature map. "mean": per element and per token, so that they don't.
     afdcd.REDUCTION = "published"
+    # Share of the patches that both losses are evaluated on, drawn anew in every step; below 1 an
+    # estimate without bias, and cheaper. 1.0: all of them, as published.
+    afdcd.SAMPLE = 1.0
     afdcd.RECONSTRUCTION = node()
     afdcd.RECONSTRUCTION.WEIGHT = 2.0e-6
     afdcd.RECONSTRUCTION.MASK = "random"  # or "centre"
     afdcd.RECONSTRUCTION.MASK_RATIO = 0.75
     afdcd.RECONSTRUCTION.PROJECTOR = "plain"  # or "enhanced"
+    # How it is computed, whatever its values (docs/performance.md). The first convolution at the
+    # kept positions only, the others by Winograd's F(4x4): "auto", "always" or "never".
+    afdcd.RECONSTRUCTION.MASKED_CONV = "auto"
+    afdcd.RECONSTRUCTION.WINOGRAD = "auto"
+    # Compute the projector's activations again in the backward pass instead of keeping them.
+    afdcd.RECONSTRUCTION.RECOMPUTE = False
     afdcd.CONTRAST = node()
     afdcd.CONTRAST.WEIGHT = 0.005
     afdcd.CONTRAST.KIND = "omni"  # or "omni_all", "spatial", "channel"
@@ -78,6 +89,8 @@ def add_afdcd_config(cfg: CfgNode) -> None:
     afdcd.CONTRAST.PATCH = [4, 4]
     afdcd.CONTRAST.GROUPS = 16
     afdcd.CONTRAST.POOL = 4
+    # How it is computed: "auto", "torch", "compiled" (torch.compile) or "triton" (on a GPU).
+    afdcd.CONTRAST.KERNEL = "auto"
 
     # --- Data -------------------------------------------------------------------------------
     # "scale_crop": the paper's mapper, for semantic segmentation. "detectron2": Detectron2's own

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from afdcd.distill.distiller import Distiller, tap_shapes
 from afdcd.distill.objectives import check_distiller_settings, objectives_from_config
 from afdcd.distill.teacher import FrozenTeacher
+
+TEACHER_DTYPES = {
+    "": None,
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
 
 
 def build_distiller(
@@ -35,6 +43,11 @@ def build_distiller(
         ValueError: settings don't fit the taps, or the numbers of classes differ.
     """
     check_distiller_settings(cfg)
+    if cfg.MODEL.DISTILLER.TEACHER.DTYPE not in TEACHER_DTYPES:
+        raise ValueError(
+            f"MODEL.DISTILLER.TEACHER.DTYPE takes {', '.join(map(repr, TEACHER_DTYPES))}; got "
+            f"{cfg.MODEL.DISTILLER.TEACHER.DTYPE!r}"
+        )
     settings = cfg.MODEL.DISTILLER
     height, width = cfg.INPUT.SCALE_CROP.SIZE
     size = (height, width)
@@ -59,4 +72,5 @@ def build_distiller(
             )
     objectives = objectives_from_config(cfg, shapes, seed=seed, part=part)
     flip = teacher_format != cfg.INPUT.FORMAT
-    return Distiller(student, FrozenTeacher(teacher, flip_channels=flip), objectives)
+    dtype = TEACHER_DTYPES[settings.TEACHER.DTYPE]
+    return Distiller(student, FrozenTeacher(teacher, flip_channels=flip, dtype=dtype), objectives)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from afdcd.losses import AfDCDLoss, LogitKDLoss
+from afdcd.losses import AfDCDLoss, LogitKDLoss, ProjectionPaths
 from afdcd.losses.masks import make_mask
 from afdcd.seeds import MASKS, stream_seed
 
@@ -98,6 +98,7 @@ class Objectives(nn.Module):
                     ratio=loss.mask_ratio,
                     generator=generator,
                     part=self._part,
+                    device="cpu",
                 )
                 values = loss(*pair, mask=mask, generator=generator)
             else:
@@ -193,6 +194,13 @@ def afdcd_settings(cfg: Any) -> dict[str, Any]:
         "temperature": node.CONTRAST.TEMPERATURE,
         "distance": node.CONTRAST.DISTANCE,
         "reduction": node.REDUCTION,
+        "sample": node.SAMPLE,
+        "kernel": node.CONTRAST.KERNEL,
+        "paths": ProjectionPaths(
+            masked=node.RECONSTRUCTION.MASKED_CONV,
+            winograd=node.RECONSTRUCTION.WINOGRAD,
+            recompute=node.RECONSTRUCTION.RECOMPUTE,
+        ),
     }
 
 

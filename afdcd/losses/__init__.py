@@ -4,6 +4,7 @@ from afdcd.losses.afdcd import AfDCDLoss
 from afdcd.losses.contrast import patch_contrast
 from afdcd.losses.logit_kd import LogitKDLoss, logit_kd
 from afdcd.losses.masks import centre_mask, random_mask
+from afdcd.losses.projection import ProjectionPaths
 from afdcd.losses.projector import EnhancedProjector, PlainProjector
 from afdcd.losses.reconstruction import masked_reconstruction
 
@@ -12,6 +13,7 @@ __all__ = [
     "EnhancedProjector",
     "LogitKDLoss",
     "PlainProjector",
+    "ProjectionPaths",
     "centre_mask",
     "logit_kd",
     "masked_reconstruction",

@@ -5,10 +5,14 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from afdcd.losses.blocks import check_sample, cut, draw_blocks, positions, whole
 from afdcd.losses.contrast import check_contrast_fit, check_contrast_settings, patch_contrast
 from afdcd.losses.masks import check_mask_kind, check_mask_ratio, make_mask
+from afdcd.losses.ops.contrast import check_kernel
+from afdcd.losses.precision import at_least_float32, no_autocast
+from afdcd.losses.projection import ProjectionPaths, halo, project, project_blocks, to_device
 from afdcd.losses.projector import build_align, build_projector
-from afdcd.losses.reconstruction import masked_projection, reconstruction
+from afdcd.losses.reconstruction import check_mask, reconstruction
 from afdcd.losses.reduction import check_reduction
 from afdcd.losses.shapes import match_size
 
@@ -33,6 +37,11 @@ class AfDCDLoss(nn.Module):
         kind, groups, patch, pool, temperature, distance: see `patch_contrast`.
         reduction: ``published`` or ``mean``, for both terms: see `reconstruction` and
             `patch_contrast`.
+        paths, kernel: how the projection (`ProjectionPaths`) and the contrast (`patch_contrast`)
+            are computed; of no influence on state dict and values.
+        sample: share of the patches that both terms are evaluated on, drawn anew each step after
+            the mask and from the same generator. 1 for all of them, as published; less makes
+            terms and gradients estimates without bias (see `afdcd.losses.blocks`).
 
     Raises:
         ValueError: a setting that can't work, at construction.
@@ -52,11 +61,16 @@ class AfDCDLoss(nn.Module):
         temperature: float = 0.07,
         distance: str = "l1",
         reduction: str = "published",
+        paths: ProjectionPaths | None = None,
+        kernel: str = "auto",
+        sample: float = 1.0,
     ) -> None:
         super().__init__()
         check_mask_kind(mask)
         check_mask_ratio(mask_ratio)
         check_reduction(reduction)
+        check_kernel(kernel)
+        check_sample(sample)
         self._contrast = check_contrast_settings(
             kind, groups=groups, patch=patch, pool=pool, temperature=temperature, distance=distance
         )
@@ -71,8 +85,13 @@ class AfDCDLoss(nn.Module):
         self.temperature = temperature
         self.distance = distance
         self.reduction = reduction
+        self.kernel = kernel
+        self.sample = sample
         self.align = build_align(student_channels, teacher_channels)
         self.projector = build_projector(projector, teacher_channels)
+        # The format that the masked and Winograd convolutions read without copying.
+        self.projector.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.paths = paths or ProjectionPaths()
         _, used_patch, used_pool = self._contrast
         self.check_fit(used_patch[0] * used_pool, used_patch[1] * used_pool)
 
@@ -103,24 +122,76 @@ class AfDCDLoss(nn.Module):
             # Half inputs outside autocast would meet float32 convolutions and fail there.
             student = student.to(next(self.projector.parameters()).dtype)
         if mask is None:
-            mask = make_mask(self.mask, student, ratio=self.mask_ratio, generator=generator)
-        projected = masked_projection(
-            student, align=self.align, mask=mask, projector=self.projector
+            # On the CPU, so that nothing waits for another device to count what is kept.
+            mask = make_mask(
+                self.mask, student, ratio=self.mask_ratio, generator=generator, device="cpu"
+            )
+        if self.sample < 1:
+            return self._sampled(student, teacher, mask, generator)
+        projected = project(
+            student, align=self.align, mask=mask, projector=self.projector, paths=self.paths
         )
         return {
             "reconstruction": reconstruction(projected, teacher, reduction=self.reduction),
-            "contrast": patch_contrast(
-                projected,
-                teacher,
-                kind=self.kind,
-                groups=self.groups,
-                patch=self.patch,
-                pool=self.pool,
-                temperature=self.temperature,
-                distance=self.distance,
-                reduction=self.reduction,
-            ),
+            "contrast": self._contrast_of(projected, teacher),
         }
+
+    def _contrast_of(self, projected: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+        return patch_contrast(
+            projected,
+            teacher,
+            kind=self.kind,
+            groups=self.groups,
+            patch=self.patch,
+            pool=self.pool,
+            temperature=self.temperature,
+            distance=self.distance,
+            reduction=self.reduction,
+            kernel=self.kernel,
+        )
+
+    def _sampled(
+        self,
+        student: torch.Tensor,
+        teacher: torch.Tensor,
+        mask: torch.Tensor,
+        generator: torch.Generator | None,
+    ) -> dict[str, torch.Tensor]:
+        """Both terms, estimated from some of the patches."""
+        check_mask(mask, student)
+        _, patch, pool = self._contrast
+        n, channels, height, width = teacher.shape
+        size = patch[0] * pool, patch[1] * pool
+        blocks = draw_blocks((n, height, width), size, share=self.sample, generator=generator)
+        flat, inside = positions(blocks, halo(self.projector))
+        projected = project_blocks(
+            student,
+            align=self.align,
+            mask=mask.cpu(),
+            projector=self.projector,
+            paths=self.paths,
+            flat=flat,
+            inside=inside,
+        )
+        target = cut(teacher.detach(), blocks)
+        on_map = to_device(positions(blocks)[1][:, None], projected.device)
+        elements = n if self.reduction == "published" else n * channels * height * width
+        with no_autocast(projected):
+            difference = at_least_float32(projected) - at_least_float32(target)
+            squares = torch.where(on_map, difference, 0).square().sum()
+        # The contrast of a batch of blocks is averaged over them: as over the map's patches, so
+        # that (blocks drawn that hold a patch) / (expected number of those) makes it unbiased.
+        index = whole(blocks, patch, pool).nonzero()[:, 0]
+        patches = n * (height // size[0]) * (width // size[1])
+        if len(index) == 0:
+            contrast = 0.0 * squares
+        else:
+            if len(index) < len(projected):
+                chosen = to_device(index, projected.device)
+                projected, target = projected[chosen], target[chosen]
+            contrast = self._contrast_of(projected, target)
+            contrast = contrast * (blocks.factor * len(index) / patches)
+        return {"reconstruction": squares * (blocks.factor / elements), "contrast": contrast}
 
     def check_fit(self, height: int, width: int) -> None:
         """Raise ValueError unless teacher maps of this size hold at least one patch."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from afdcd.losses.ops.contrast import token_contrast
+from afdcd.losses.ops.contrast import check_kernel, map_contrast
+from afdcd.losses.ops.tokens import patch_tokens
 from afdcd.losses.precision import at_least_float32, no_autocast
 from afdcd.losses.reduction import check_reduction
 from afdcd.losses.shapes import check_feature_pair
@@ -21,25 +22,10 @@ DISTANCES = ("l1", "l2", "cosine")
 ORDERS = {"l1": 1.0, "l2": 2.0}
 
 
-def patch_tokens(features: torch.Tensor, *, groups: int, patch: tuple[int, int]) -> torch.Tensor:
-    """Cut a map [N, C, H, W] into the tokens [P, L, D] of its patches.
-
-    Token ``position * M + group`` of a patch is one position's contiguous group of channels. What
-    the patch grid can't cover is cropped at the bottom and right.
-    """
-    n, c, height, width = features.shape
-    h, w = patch
-    rows, cols = height // h, width // w
-    x = features[:, :, : rows * h, : cols * w]
-    x = x.reshape(n, groups, c // groups, rows, h, cols, w)
-    x = x.permute(0, 3, 5, 4, 6, 1, 2)
-    return x.reshape(n * rows * cols, h * w * groups, c // groups)
-
-
 def cosine_contrast(
     student: torch.Tensor, teacher: torch.Tensor, compared: torch.Tensor, *, temperature: float
 ) -> torch.Tensor:
-    """As `token_contrast`, with the distance 1 - cosine similarity."""
+    """As `map_contrast`, from tokens [P, L, D], with the distance 1 - cosine similarity."""
     similarity = F.normalize(student, dim=-1) @ F.normalize(teacher, dim=-1).transpose(-1, -2)
     # log sum exp of -(1 - similarity), less its positive: the 1 cancels.
     logits = similarity / temperature
@@ -74,6 +60,7 @@ def patch_contrast(
     temperature: float = 0.07,
     distance: str = "l1",
     reduction: str = "published",
+    kernel: str = "auto",
 ) -> torch.Tensor:
     """Omni-contrasting loss of Af-DCD (arXiv 2312.04168) and its peers.
 
@@ -107,6 +94,7 @@ def patch_contrast(
         reduction: ``published`` sums over the tokens and divides by the covered H * W and by N
             (per position of an image: M tokens are summed). ``mean`` also divides by the number
             of groups (per token), so that its size doesn't depend on M.
+        kernel: how it is computed, of no influence on its value: see `map_contrast`.
 
     Returns:
         scalar, in nats.
@@ -115,29 +103,43 @@ def patch_contrast(
         ValueError: an argument is out of range, or nothing is left of the map.
     """
     check_reduction(reduction)
+    check_kernel(kernel)
     check_feature_pair(student, teacher, "patch_contrast")
     groups, patch, pool = check_contrast_settings(
         kind, groups=groups, patch=patch, pool=pool, temperature=temperature, distance=distance
     )
     check_contrast_fit(student.shape, groups=groups, patch=patch, pool=pool)
 
+    teacher = teacher.detach()
+    if pool > 1:
+        # In their own precision: a maximum rounds nothing.
+        student, teacher = F.max_pool2d(student, pool), F.max_pool2d(teacher, pool)
+    compared = compared_pairs(
+        kind, groups=groups, positions=patch[0] * patch[1], device=student.device
+    )
     with no_autocast(student):
-        student = at_least_float32(student)
-        teacher = at_least_float32(teacher.detach())
-        if pool > 1:
-            student, teacher = F.max_pool2d(student, pool), F.max_pool2d(teacher, pool)
-        student_tokens = patch_tokens(student, groups=groups, patch=patch)
-        teacher_tokens = patch_tokens(teacher, groups=groups, patch=patch)
-        compared = compared_pairs(
-            kind, groups=groups, positions=patch[0] * patch[1], device=student.device
-        )
-        tokens = student_tokens, teacher_tokens, compared
         if distance == "cosine":
-            total = cosine_contrast(*tokens, temperature=temperature)
+            student_tokens, teacher_tokens = (
+                patch_tokens(at_least_float32(x), groups=groups, patch=patch)
+                for x in (student, teacher)
+            )
+            total = cosine_contrast(
+                student_tokens, teacher_tokens, compared, temperature=temperature
+            )
         else:
-            total = token_contrast(*tokens, temperature=temperature, order=ORDERS[distance])
+            total = map_contrast(
+                student,
+                teacher,
+                compared,
+                groups=groups,
+                patch=patch,
+                temperature=temperature,
+                order=ORDERS[distance],
+                kernel=kernel,
+            )
 
-    count = student_tokens.shape[0] * student_tokens.shape[1]
+    n, _, height, width = student.shape
+    count = n * (height // patch[0]) * (width // patch[1]) * len(compared)
     return total / (count if reduction == "mean" else count // groups)
 
 

@@ -81,6 +81,7 @@ def make_mask(
     ratio: float = 0.75,
     generator: torch.Generator | None = None,
     part: tuple[int, int] = (0, 1),
+    device: torch.device | str | None = None,
 ) -> torch.Tensor:
     """Make the mask named ``kind`` (see `MASK_KINDS`) for a feature map ``like`` [N, C, H, W].
 
@@ -91,11 +92,13 @@ def make_mask(
         part: which part of the whole batch ``like`` is, and of how many equal ones. The mask is
             drawn for all of them, so that an image's doesn't depend on how a batch is shared out
             among processes.
+        device: where the mask is wanted; by default the feature map's.
     """
     check_mask_kind(kind)
     batch, _, height, width = like.shape
+    device = like.device if device is None else device
     if kind == "centre":
-        return centre_mask(batch, height, width, device=like.device)
+        return centre_mask(batch, height, width, device=device)
     index, count = part
     whole = random_mask(batch * count, height, width, ratio=ratio, generator=generator)
-    return whole[index * batch : (index + 1) * batch].to(like.device, non_blocking=True)
+    return whole[index * batch : (index + 1) * batch].to(device, non_blocking=True)

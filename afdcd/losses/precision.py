@@ -19,3 +19,15 @@ def at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
 def no_autocast(tensor: torch.Tensor) -> AbstractContextManager[None]:
     """Switch autocast off for the operations on ``tensor``'s device."""
     return torch.autocast(tensor.device.type, enabled=False)
+
+
+def autocast_dtype(tensor: torch.Tensor) -> torch.dtype | None:
+    """What autocast would compute a convolution of ``tensor`` in; None where it wouldn't cast.
+
+    Operations of our own, which autocast doesn't know, follow it by this.
+    """
+    kind = tensor.device.type
+    # As autocast itself: float64 is left alone.
+    if not torch.is_autocast_enabled(kind) or tensor.dtype == torch.float64:
+        return None
+    return torch.get_autocast_dtype(kind)

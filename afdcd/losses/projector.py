@@ -39,7 +39,7 @@ class EnhancedProjector(nn.Module):
         return (self.adaptor_1(first) + self.adaptor_2(second)) / 2
 
 
-def build_projector(kind: str, channels: int) -> nn.Module:
+def build_projector(kind: str, channels: int) -> PlainProjector | EnhancedProjector:
     """Build the projector named ``kind`` (see `PROJECTOR_KINDS`) for ``channels`` channels."""
     if kind == "plain":
         return PlainProjector(channels)

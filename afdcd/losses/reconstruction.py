@@ -38,14 +38,19 @@ def masked_projection(
     """
     aligned = student if align is None else align(student)
     if mask is not None:
-        expected = (student.shape[0], 1, *student.shape[-2:])
-        if tuple(mask.shape) != expected:
-            raise ValueError(
-                f"mask must be [N, 1, H, W] = {expected} for a feature map of shape "
-                f"{tuple(student.shape)}; got {tuple(mask.shape)}"
-            )
+        check_mask(mask, student)
         aligned = aligned * mask.to(aligned)
     return aligned if projector is None else projector(aligned)
+
+
+def check_mask(mask: torch.Tensor, student: torch.Tensor) -> None:
+    """Raise ValueError unless ``mask`` is [N, 1, H, W] for a ``student`` [N, C, H, W]."""
+    expected = (student.shape[0], 1, *student.shape[-2:])
+    if tuple(mask.shape) != expected:
+        raise ValueError(
+            f"mask must be [N, 1, H, W] = {expected} for a feature map of shape "
+            f"{tuple(student.shape)}; got {tuple(mask.shape)}"
+        )
 
 
 def reconstruction(

@@ -13,6 +13,8 @@ from torch.nn import functional as F
 
 from afdcd.losses import AfDCDLoss, logit_kd, patch_contrast
 from afdcd.losses.masks import make_mask
+from afdcd.losses.ops import contrast_compiled
+from afdcd.losses.projection import ProjectionPaths
 
 import reference
 
@@ -68,9 +70,19 @@ def build_omni(case: str) -> tuple[AfDCDLoss, torch.Tensor, torch.Tensor, torch.
     return loss, as_map[0], as_map[1], mask
 
 
+PATHS = {
+    "dense": ProjectionPaths(masked="never", winograd="never"),
+    "masked": ProjectionPaths(masked="always", winograd="never"),
+    "winograd": ProjectionPaths(masked="never", winograd="always"),
+    "recomputed": ProjectionPaths(masked="always", winograd="always", recompute=True),
+}
+
+
+@pytest.mark.parametrize("paths", PATHS)
 @pytest.mark.parametrize("case", OMNI)
-def test_afdcd_float64(case: str):
+def test_afdcd_float64(case: str, paths: str):
     loss, student, teacher, mask = build_omni(case)
+    loss.paths = PATHS[paths]
     loss, student, teacher = loss.double(), student.double(), teacher.double()
     if mask is None:
         kept = make_mask(loss.mask, student)
@@ -130,10 +142,30 @@ def contrast_inputs(case: str) -> tuple[torch.Tensor, torch.Tensor, dict]:
     return preds, targets, settings
 
 
-@pytest.mark.parametrize("case", CONTRAST)
-def test_contrast(case: str):
+def _work(case: str) -> float:
+    """Blocks of 16x16 tokens in a case."""
+    c = CONTRAST[case]
+    pool = 1 if c["dataset"] == "camvid" else max(c["pool_size"], 1)
+    area = c["patch_size"][0] * c["patch_size"][1]
+    patches = c["B"] * (c["H"] // pool) * (c["W"] // pool) / area
+    return patches * (area * c["M_ocd"] / 16) ** 2
+
+
+# Larger ones take Triton's interpreter minutes, and the uncompiled broadcasts gigabytes.
+KERNEL_CASES = [(case, "torch") for case in CONTRAST]
+KERNEL_CASES += [(case, "compiled") for case in CONTRAST if CONTRAST[case]["C"] < 64]
+KERNEL_CASES += [(case, "triton") for case in CONTRAST if _work(case) < 450]
+
+
+@pytest.mark.parametrize(("case", "kernel"), KERNEL_CASES)
+def test_contrast(case: str, kernel: str, monkeypatch):
+    if kernel == "triton":
+        pytest.importorskip("triton")
+    if kernel == "compiled":  # as it is: compiling is tested in test_contrast_kernels.py
+        monkeypatch.setattr(contrast_compiled, "_compiled", lambda: contrast_compiled.share)
     preds, targets, settings = contrast_inputs(case)
     batch = preds.shape[0]  # the stored values are not divided by it
+    settings["kernel"] = kernel
     loss32 = patch_contrast(preds, targets, **settings) * batch
     np.testing.assert_allclose(loss32.item(), VECTORS[f"contrast/{case}/loss_f32"], rtol=1e-5)
 

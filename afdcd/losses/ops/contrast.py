@@ -1,78 +1,177 @@
 """InfoNCE of tokens under an L1 or L2 distance, its gradient computed in the forward pass.
 
-Plain autograd would keep several [P, L, L] matrices for the backward pass. Here each chunk of
-patches is turned into its share of the loss and of the student's gradient at once, and only the
-gradient, as large as the tokens, is kept.
+Plain autograd would keep several [P, L, L] matrices and copies of both maps' tokens for the
+backward pass. Here a strip of patches at a time is turned into its share of the loss and of the
+student's gradient, and only the gradient, as large as the map, is kept.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import importlib.util
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol, TypedDict
 
 import torch
 from torch.autograd.function import once_differentiable
 
-# Values of a chunk's [P, L, L] matrices: large enough to keep the cores busy, small enough to
-# stay in the cache.
-CHUNK_VALUES = 1 << 20
+from afdcd.losses.ops import contrast_compiled, contrast_torch
+from afdcd.losses.ops.tokens import patch_tokens, write_tokens
+from afdcd.losses.precision import at_least_float32
+
+KERNELS = ("auto", "torch", "compiled", "triton")
+# Values of a strip's [P, L, L] matrices on a CPU: large enough to keep the cores busy, small
+# enough to stay in the cache. A GPU wants more at once.
+STRIP_VALUES = 1 << 20
+STRIP_VALUES_GPU = 1 << 26
+# "auto": from this many subtractions on, compiling (some ten seconds, once) is soon paid back.
+COMPILE_LEAST = 1 << 30
 
 
-def token_contrast(
+class Kernel(Protocol):
+    """Computes the share of some patches.
+
+    From tokens [P, L, D] of student and teacher, ``compared`` [L, L], temperature, the norm's
+    order and whether a gradient is wanted: the sum over the tokens, and its gradient by the
+    student's tokens.
+    """
+
+    def __call__(
+        self,
+        student: torch.Tensor,
+        teacher: torch.Tensor,
+        compared: torch.Tensor,
+        *,
+        temperature: float,
+        order: float,
+        gradient: bool,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]: ...
+
+
+class _Cut(TypedDict):
+    groups: int
+    patch: tuple[int, int]
+
+
+class _Settings(NamedTuple):
+    groups: int
+    patch: tuple[int, int]
+    temperature: float
+    order: float
+    kernel: Kernel
+
+
+def map_contrast(
     student: torch.Tensor,
     teacher: torch.Tensor,
     compared: torch.Tensor,
     *,
+    groups: int,
+    patch: tuple[int, int],
     temperature: float,
     order: float,
+    kernel: str = "auto",
 ) -> torch.Tensor:
     """Sum over all student tokens of ``-log softmax`` of their positive.
 
+    Computed in float32 at least; the gradient has the student's precision.
+
     Args:
-        student: tokens [P, L, D], float32 or float64.
-        teacher: tokens [P, L, D]; gets no gradient.
+        student, teacher: maps [N, C, H, W], already pooled; the teacher gets no gradient.
         compared: bool [L, L], which teacher tokens stand in the denominator; True on the diagonal.
+        groups, patch: see `patch_tokens`.
         temperature: of the similarities, -distance / temperature.
         order: of the norm: 1 or 2.
+        kernel: ``torch`` (runs everywhere), ``compiled`` (torch.compile; for L1, where there is a
+            C++ compiler), ``triton`` (for L1, on a GPU) or ``auto``. What can't run here gives way
+            to ``torch`` (``compiled`` with a warning).
 
     Returns:
         scalar. It can be differentiated once.
+
+    Raises:
+        ValueError: an unknown kernel, or ``triton`` where it isn't installed.
     """
-    result: torch.Tensor = _TokenContrast.apply(student, teacher, compared, temperature, order)
+    chosen = choose_kernel(kernel, student, compared, order)
+    settings = _Settings(groups, patch, temperature, order, chosen)
+    result: torch.Tensor = _MapContrast.apply(student, teacher, compared, settings)
     return result
 
 
-class _TokenContrast(torch.autograd.Function):
+def check_kernel(kernel: str) -> None:
+    """Raise ValueError unless ``kernel`` is one of `KERNELS`."""
+    if kernel not in KERNELS:
+        raise ValueError(f"kernel must be one of {', '.join(KERNELS)}; got {kernel!r}")
+
+
+def choose_kernel(
+    kernel: str, student: torch.Tensor, compared: torch.Tensor, order: float
+) -> Kernel:
+    """The function for a kernel's name, as `map_contrast` describes it."""
+    check_kernel(kernel)
+    if order != 1:
+        return contrast_torch.contrast
+    if kernel == "auto":
+        if student.device.type == "cuda" and _triton_works():
+            kernel = "triton"
+        elif student.numel() * len(compared) >= COMPILE_LEAST:
+            kernel = "compiled"
+        else:
+            kernel = "torch"
+    if kernel == "triton" and not _triton_works():
+        raise ValueError("kernel 'triton' needs Triton (pip install triton), on Linux with a GPU")
+    if kernel == "triton":
+        # Imported at use: Triton is optional.
+        from afdcd.losses.ops import contrast_triton
+
+        return contrast_triton.contrast
+    return contrast_compiled.contrast if kernel == "compiled" else contrast_torch.contrast
+
+
+def _triton_works() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+def _strips(
+    features: torch.Tensor, length: int, patch: tuple[int, int]
+) -> Iterator[tuple[slice, slice]]:
+    """Images and rows of each strip."""
+    n, _, height, width = features.shape
+    rows, cols = height // patch[0], width // patch[1]
+    budget = STRIP_VALUES_GPU if features.device.type == "cuda" else STRIP_VALUES
+    patches = max(1, budget // length**2)
+    rows_each = min(rows, max(1, patches // cols))
+    images_each = max(1, patches // (rows * cols)) if rows_each == rows else 1
+    for image in range(0, n, images_each):
+        for row in range(0, rows, rows_each):
+            last = min(rows, row + rows_each)
+            yield slice(image, image + images_each), slice(row * patch[0], last * patch[0])
+
+
+class _MapContrast(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
         student: torch.Tensor,
         teacher: torch.Tensor,
         compared: torch.Tensor,
-        temperature: float,
-        order: float,
+        settings: _Settings,
     ) -> torch.Tensor:
-        patches, length, _ = student.shape
-        bias = torch.zeros(length, length, dtype=student.dtype, device=student.device)
-        bias.masked_fill_(~compared, -torch.inf)
-        total = student.new_zeros(())
-        gradient = torch.empty_like(student) if student.requires_grad else None
-        step = max(1, CHUNK_VALUES // length**2)
-        for start in range(0, patches, step):
-            s = student[start : start + step].contiguous()
-            t = teacher[start : start + step].contiguous()
-            distances = torch.cdist(s, t, p=order, compute_mode="donot_use_mm_for_euclid_dist")
-            logits = torch.add(bias, distances, alpha=-1 / temperature)
-            log_sum = torch.logsumexp(logits, dim=-1, keepdim=True)
-            positives = distances.diagonal(dim1=-2, dim2=-1)
-            total += log_sum.sum() + positives.sum() / temperature
-            if gradient is not None:
-                # d loss / d distance = (identity - softmax) / temperature
-                weights = logits.sub_(log_sum).exp_().neg_()
-                weights.diagonal(dim1=-2, dim2=-1).add_(1)
-                weights.div_(temperature)
-                gradient[start : start + step] = torch.ops.aten._cdist_backward(
-                    weights, s, t, order, distances
-                )
+        cut: _Cut = {"groups": settings.groups, "patch": settings.patch}
+        # Zero where no patch lies.
+        gradient = torch.zeros_like(student) if student.requires_grad else None
+        total = at_least_float32(student.new_zeros(()))
+        for images, rows in _strips(student, len(compared), settings.patch):
+            share, part = settings.kernel(
+                at_least_float32(patch_tokens(student[images, :, rows], **cut)).contiguous(),
+                at_least_float32(patch_tokens(teacher[images, :, rows], **cut)).contiguous(),
+                compared,
+                temperature=settings.temperature,
+                order=settings.order,
+                gradient=gradient is not None,
+            )
+            total += share
+            if gradient is not None and part is not None:
+                write_tokens(gradient[images, :, rows], part, **cut)
         ctx.save_for_backward(gradient)
         return total
 
@@ -80,4 +179,7 @@ class _TokenContrast(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        return upstream[0] * gradient, None, None, None, None
+        # Where nobody can ask again, the kept gradient itself can be handed out.
+        kept = torch._C._autograd._get_current_graph_task_keep_graph()
+        gradient = gradient.clone() if kept else gradient
+        return gradient.mul_(upstream[0]), None, None, None

@@ -1,0 +1,122 @@
+"""conv3x3 of a map most of whose positions are zero, computed at the others only.
+
+A zero position gives nothing to any output, so the products of the kept rows with the nine taps,
+each added where it belongs, are the whole convolution: K rows instead of N * H * W.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from afdcd.losses.precision import autocast_dtype, no_autocast
+
+TAPS = tuple((row, column) for row in range(3) for column in range(3))
+
+
+def masked_conv3x3(
+    rows: torch.Tensor,
+    places: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    *,
+    size: tuple[int, int, int],
+    padding: int = 1,
+) -> torch.Tensor:
+    """conv3x3 of the map that holds ``rows`` at ``places`` and zeros elsewhere.
+
+    Products are summed over the taps in float32 at least. In autocast's precision where autocast
+    is on. Can be differentiated once. Fastest with a weight in ``channels_last`` format.
+
+    Args:
+        rows: [K, C], the kept positions' values.
+        places: int64 [K], each row's flat position ``(n * H + y) * W + x``; no two equal.
+        weight: [C', C, 3, 3].
+        bias: [C'].
+        size: N, H and W.
+        padding: 1, or 0 for the positions whose neighbours are all on the map.
+
+    Returns:
+        [N, C', H, W] (less 2 rows and columns without padding), in ``channels_last`` format.
+    """
+    if (dtype := autocast_dtype(rows)) is not None:
+        rows, weight, bias = rows.to(dtype), weight.to(dtype), bias.to(dtype)
+    n, height, width = size[0], size[1] + 2 * padding - 2, size[2] + 2 * padding - 2
+    with no_autocast(rows):
+        there = destinations(places, size, padding)
+        flat: torch.Tensor = _MaskedConv.apply(rows, weight, bias, there, n * height * width)
+    return flat.view(n, height, width, -1).permute(0, 3, 1, 2)
+
+
+def destinations(
+    places: torch.Tensor, size: tuple[int, int, int], padding: int = 1
+) -> torch.Tensor:
+    """Where each tap sends each row.
+
+    Returns:
+        flat positions of the output, int64 [9, K]; its number of positions for off the map.
+    """
+    n, height, width = size
+    image = places // (height * width)
+    y, x = places // width % height, places % width
+    height, width = height + 2 * padding - 2, width + 2 * padding - 2
+    result = places.new_empty(len(TAPS), len(places))
+    for tap, (row, column) in enumerate(TAPS):
+        # An output at (y, x) sees the input at (y + row - padding, x + column - padding).
+        down, right = y + padding - row, x + padding - column
+        on_map = (down >= 0) & (down < height) & (right >= 0) & (right < width)
+        there = (image * height + down) * width + right
+        result[tap] = torch.where(on_map, there, n * height * width)
+    return result
+
+
+def _tap(weight: torch.Tensor, row: int, column: int) -> torch.Tensor:
+    """[C', C] of one tap, rows contiguous: a view where the weight is in channels_last format."""
+    tap = weight[:, :, row, column]
+    return tap if tap.stride(1) == 1 else tap.contiguous()
+
+
+class _MaskedConv(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        rows: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor,
+        there: torch.Tensor,
+        positions: int,
+    ) -> torch.Tensor:
+        wide = torch.promote_types(rows.dtype, torch.float32)
+        # The last row takes what falls off the map.
+        out = bias.to(wide).expand(positions + 1, -1).contiguous()
+        for tap, (row, column) in enumerate(TAPS):
+            out.index_add_(0, there[tap], (rows @ _tap(weight, row, column).t()).to(wide))
+        ctx.save_for_backward(rows, weight, there)
+        return out[:-1].to(rows.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        rows, weight, there = ctx.saved_tensors
+        gradient = upstream[0]
+        wide = torch.promote_types(rows.dtype, torch.float32)
+        padded = gradient.new_zeros(len(gradient) + 1, gradient.shape[1])
+        padded[:-1] = gradient
+        d_rows = torch.zeros_like(rows, dtype=wide) if ctx.needs_input_grad[0] else None
+        d_weight = (
+            torch.empty_like(weight, memory_format=torch.channels_last)
+            if ctx.needs_input_grad[1]
+            else None
+        )
+        with no_autocast(rows):
+            for tap, (row, column) in enumerate(TAPS):
+                here = padded.index_select(0, there[tap])
+                if d_rows is not None:
+                    d_rows += here @ _tap(weight, row, column)
+                if d_weight is not None:
+                    d_weight[:, :, row, column] = here.t() @ rows
+            d_bias = gradient.sum(0) if ctx.needs_input_grad[2] else None
+        d_rows = None if d_rows is None else d_rows.to(rows.dtype)
+        return d_rows, d_weight, d_bias, None, None

@@ -1,0 +1,32 @@
+"""Tokens: one position's one group of channels, gathered by patch."""
+
+from __future__ import annotations
+
+import torch
+
+
+def patch_tokens(features: torch.Tensor, *, groups: int, patch: tuple[int, int]) -> torch.Tensor:
+    """Cut a map [N, C, H, W] into the tokens [P, L, D] of its patches.
+
+    Token ``position * M + group`` of a patch is one position's contiguous group of channels. What
+    the patch grid can't cover is cropped at the bottom and right.
+    """
+    x = _split(features, groups, patch).permute(0, 3, 5, 4, 6, 1, 2)
+    return x.reshape(-1, patch[0] * patch[1] * groups, features.shape[1] // groups)
+
+
+def write_tokens(
+    features: torch.Tensor, tokens: torch.Tensor, *, groups: int, patch: tuple[int, int]
+) -> None:
+    """Write tokens back to where `patch_tokens` reads them from."""
+    split = _split(features, groups, patch)
+    n, m, d, rows, h, cols, w = split.shape
+    split.copy_(tokens.view(n, rows, cols, h, w, m, d).permute(0, 5, 6, 1, 3, 2, 4))
+
+
+def _split(features: torch.Tensor, groups: int, patch: tuple[int, int]) -> torch.Tensor:
+    """A view [N, M, D, H // h, h, W // w, w] of what the patches cover."""
+    h, w = patch
+    rows, cols = features.shape[2] // h, features.shape[3] // w
+    x = features[:, :, : rows * h, : cols * w]
+    return x.unflatten(3, (cols, w)).unflatten(2, (rows, h)).unflatten(1, (groups, -1))
