@@ -49,6 +49,9 @@ def find_dataset(name: str) -> Dataset:
         ValueError: it is no semantic segmentation data set.
     """
     if name in dataset_names() or name not in DatasetCatalog.list():
+        spec = get_spec(name)  # of a description, where it isn't known by its name
+        if name not in DatasetCatalog.list():
+            register(spec)
         return load_dataset(name)
     metadata = MetadataCatalog.get(name)
     records = DatasetCatalog.get(name)

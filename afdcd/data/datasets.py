@@ -82,13 +82,25 @@ def dataset_names() -> list[str]:
 
 
 def get_spec(name: str) -> DatasetSpec:
-    """The data set registered as ``name``.
+    """The data set registered as ``name``, or described by a YAML file.
+
+    Args:
+        name: a registered name; ``<path>.yaml:<split>``; or ``<stem>_<split>`` of a description in
+            the folder ``descriptions`` of the data sets' root. See `afdcd.data.description`.
 
     Raises:
         KeyError: unknown; the message lists near names.
+        DataError: the description can't be used.
     """
     if name not in _SPECS:
-        near = difflib.get_close_matches(name, _SPECS, n=3) or dataset_names()
+        # Imported here: a description makes a DatasetSpec.
+        from afdcd.data.description import described_names, described_spec
+
+        described = described_spec(name, datasets_root())
+        if described is not None:
+            return described
+        known = [*dataset_names(), *described_names(datasets_root())]
+        near = difflib.get_close_matches(name, known, n=3) or known
         raise KeyError(f"no data set is called {name!r}; did you mean {', '.join(near)}?")
     return _SPECS[name]
 

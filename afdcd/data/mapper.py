@@ -165,7 +165,7 @@ class SegmentationMapper:
         key = record["file_name"]
         if key in self._cache:
             return self._cache[key]
-        image = read_image(record["file_name"])
+        image = read_image(record["file_name"], record.get("window"))
         labels = None
         if self.with_labels or self.augmentation is not None:
             labels = read_labels(record["sem_seg_file_name"], self.label_map)

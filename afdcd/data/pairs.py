@@ -20,13 +20,17 @@ def pair_records(pairs: Iterable[tuple[Path, Path]], what: str) -> list[Record]:
         ``file_name, sem_seg_file_name, height, width, image_id`` for each.
 
     Raises:
-        DataError: there are no pairs, or a label map is missing or unreadable.
+        DataError: there are no pairs, a file is missing, or a label map unreadable.
     """
     records = []
     missing = []
+    absent = []
     for image, label in pairs:
         if not label.is_file():
             missing.append((image, label))
+            continue
+        if not image.is_file():
+            absent.append(image)
             continue
         height, width = image_size(label)
         records.append(
@@ -38,10 +42,15 @@ def pair_records(pairs: Iterable[tuple[Path, Path]], what: str) -> list[Record]:
                 "image_id": image.stem,
             }
         )
+    total = len(missing) + len(absent) + len(records)
+    if absent:
+        raise DataError(
+            f"{what}: {len(absent)} of {total} images are missing, the first is {absent[0]}"
+        )
     if missing:
         image, label = missing[0]
         raise DataError(
-            f"{what}: {len(missing)} of {len(missing) + len(records)} images have no label map; "
+            f"{what}: {len(missing)} of {total} images have no label map; "
             f"{image} should have {label}"
         )
     if not records:
