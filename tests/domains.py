@@ -16,7 +16,7 @@ SLICE_UNSURE = 65535
 
 def _blocks(values: int, seed: int, size: tuple[int, int] = (48, 64)) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    return np.kron(rng.integers(0, values, (size[0] // 8, size[1] // 8)), np.ones((8, 8), int))
+    return np.kron(rng.integers(0, values, (size[0] // 16, size[1] // 16)), np.ones((16, 16), int))
 
 
 def write_aerial(folder: Path, count: int = 10) -> None:

@@ -37,7 +37,7 @@ examples:
   register_dataset.py tiles.yaml            # check it again
 
 In a config: DATASETS: {TRAIN: ["tiles.yaml:train"], TEST: ["tiles.yaml:val"]}, relative to the
-config's folder. A description in $DETECTRON2_DATASETS/descriptions has names: tiles_train, tiles_val.
+config's folder. A description in $DETECTRON2_DATASETS/descriptions has names, e.g. tiles_train.
 """
 # Label maps that are looked into for values where no classes are given.
 LOOKED_INTO = 50
