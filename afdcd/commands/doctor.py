@@ -12,10 +12,9 @@ from collections.abc import Sequence
 
 import torch
 
-from afdcd.commands.train_net import has_detectron2
 from afdcd.doctor import Report, diagnose
-from afdcd.doctor.runtime import detectron2_runtime, embedded_runtime
-from afdcd.preflight import INSTALL_DETECTRON2
+from afdcd.preflight import SetupError
+from afdcd.runtimes import choose_runtime
 
 
 def parser() -> argparse.ArgumentParser:
@@ -50,18 +49,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _diagnose(args: argparse.Namespace, overrides: list[str]) -> Report:
-    failed = Report()
-    wanted = args.runtime
-    if wanted == "detectron2" and not has_detectron2():
-        failed.fix("runtime", f"--runtime detectron2: it is not installed. {INSTALL_DETECTRON2}")
-        return failed
     try:
         device = torch.device(args.device) if args.device else None
-    except RuntimeError as error:
-        failed.fix("config", f"--device: {error}")
+        runtime = choose_runtime(args.runtime)
+    except (RuntimeError, SetupError) as error:
+        failed = Report()
+        failed.fix("config", str(error))
         return failed
-    use_detectron2 = wanted == "detectron2" or (wanted == "auto" and has_detectron2())
-    runtime = detectron2_runtime() if use_detectron2 else embedded_runtime()
     return diagnose(args.config_file, overrides, runtime, full=args.full, device=device)
 
 

@@ -92,6 +92,12 @@ def add_afdcd_config(cfg: CfgNode) -> None:
     # Scales whose logits are averaged in evaluation, and whether mirrored images join them.
     cfg.TEST.SCALES = [1.0]
     cfg.TEST.FLIP = False
+    # [height, width] of sliding windows, and their [rows, columns] apart (two thirds of the window
+    # when empty); whole images when empty.
+    cfg.TEST.WINDOW = []
+    cfg.TEST.WINDOW_STRIDE = []
+    # Whether evaluation draws the confusion matrix into OUTPUT_DIR (PNG), with its counts (CSV).
+    cfg.TEST.CONFUSION = False
 
     # --- Training ---------------------------------------------------------------------------
     # WarmupPolyLR, as in Detectron2's DeepLab project.

@@ -92,5 +92,6 @@ for _split, (_folder, _count) in SPLITS.items():
             COLORS,
             partial(load, folder=_folder),
             expected=_count,
+            official=LABEL_MAP,
         )
     )

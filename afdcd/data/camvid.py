@@ -68,5 +68,6 @@ for _name, _splits in {s: (s,) for s in SPLITS}.items() | {"trainval": ("train",
             COLORS,
             partial(load, splits=_splits),
             expected=sum(SPLITS[s] for s in _splits),
+            official=LABEL_MAP,
         )
     )

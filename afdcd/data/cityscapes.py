@@ -97,5 +97,6 @@ for _split, _count in SPLITS.items():
             COLORS,
             partial(load, split=_split),
             expected=_count,
+            official=ID_MAP,
         )
     )

@@ -102,5 +102,6 @@ for _split, (_folder, _count) in SPLITS.items():
                 STORED_COLORS if _stored else COLORS,
                 partial(load, folder=_folder, stored=_stored),
                 expected=_count,
+                official=STORED_MAP if _stored else LABEL_MAP,
             )
         )

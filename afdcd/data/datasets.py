@@ -30,6 +30,7 @@ class DatasetSpec:
             DataError where the files aren't there, saying what was expected.
         ignore_label: training label of the pixels that don't count.
         expected: number of images that the owners publish; None where it isn't known.
+        official: label map of the owners' own files, whose values their test servers expect.
     """
 
     name: str
@@ -38,6 +39,7 @@ class DatasetSpec:
     load: Callable[[Path], tuple[list[Record], LabelMap]]
     ignore_label: int = IGNORE
     expected: int | None = None
+    official: LabelMap | None = None
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,9 @@ class Description:
 
     def spec(self, split: str, name: str) -> DatasetSpec:
         """A split as a data set called ``name``."""
-        return DatasetSpec(name, self.classes, self.colors, partial(self.load, split=split))
+        official = None if self.encoding == "panoptic" else self.label_map()
+        load = partial(self.load, split=split)
+        return DatasetSpec(name, self.classes, self.colors, load, official=official)
 
     def load(self, root: Path | None = None, *, split: str) -> tuple[list[Record], LabelMap]:
         """Records and label map of a split. ``root`` is not used.

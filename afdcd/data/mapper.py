@@ -176,24 +176,29 @@ class SegmentationMapper:
                 )
         if self.image_format == "RGB":
             image = image[:, :, ::-1]
-        if self.short_side and self.short_side != min(image.shape[:2]):
-            image, labels = self._resize(image, labels)
+        image, labels = resize_short_side(image, labels, self.short_side)
         size = image.nbytes + (0 if labels is None else labels.nbytes)
         if size <= self._cache_room:
             self._cache[key] = image, labels
             self._cache_room -= size
         return image, labels
 
-    def _resize(
-        self, image: np.ndarray, labels: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        height, width = image.shape[:2]
-        factor = self.short_side / min(height, width)
-        size = (round(width * factor), round(height * factor))
-        shrinks = factor < 1
-        image = cv2.resize(
-            image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        )
-        if labels is not None:
-            labels = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
+
+def resize_short_side(
+    image: np.ndarray, labels: np.ndarray | None, short_side: int
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Resize so that the shorter side has so many pixels; 0 keeps the size.
+
+    The image [H, W, 3] by area averaging where it shrinks, else bilinearly; labels [H, W] by
+    nearest neighbour.
+    """
+    height, width = image.shape[:2]
+    if not short_side or short_side == min(height, width):
         return image, labels
+    factor = short_side / min(height, width)
+    size = (round(width * factor), round(height * factor))
+    shrinks = factor < 1
+    image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    if labels is not None:
+        labels = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
+    return image, labels

@@ -85,6 +85,11 @@ def _augmented(base: Path, title: str) -> list[str]:
 for _split, _count in SPLITS.items():
     register_dataset(
         DatasetSpec(
-            f"voc_2012_{_split}", CLASSES, COLORS, partial(load, split=_split), expected=_count
+            f"voc_2012_{_split}",
+            CLASSES,
+            COLORS,
+            partial(load, split=_split),
+            expected=_count,
+            official=LABEL_MAP,
         )
     )

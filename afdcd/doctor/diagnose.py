@@ -11,7 +11,7 @@ import torch
 from afdcd.distill import Distiller
 from afdcd.doctor import files, networks, scores, settings, step
 from afdcd.doctor.report import Report
-from afdcd.doctor.runtime import Runtime
+from afdcd.runtimes import Runtime
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ import numpy as np
 from afdcd.data import Dataset
 from afdcd.data.scan import Scan, scan_files
 from afdcd.doctor.report import Report
-from afdcd.doctor.runtime import Runtime
 from afdcd.preflight import class_problems, find_datasets
+from afdcd.runtimes import Runtime
 
 # A class with fewer of the labelled pixels than this share is rare.
 RARE = 1e-4

@@ -11,9 +11,9 @@ from torch import nn
 from afdcd.distill import Distiller, build_distiller, tap_shapes
 from afdcd.doctor.files import class_order_problems
 from afdcd.doctor.report import Report
-from afdcd.doctor.runtime import Runtime
 from afdcd.models import count_parameters
 from afdcd.preflight import weights_problems
+from afdcd.runtimes import Runtime
 
 WEIGHTS = "MODEL.DISTILLER.TEACHER.WEIGHTS"
 # An uncovered part of the feature map beyond this share is worth a remark.

@@ -9,8 +9,8 @@ from typing import Any
 from afdcd.checkpoints import Checkpoints
 from afdcd.data import TrainingAugmentation
 from afdcd.doctor.report import Report
-from afdcd.doctor.runtime import Runtime
 from afdcd.preflight import occupied_problems, output_problems
+from afdcd.runtimes import Runtime
 
 
 def check_settings(cfg: Any, runtime: Runtime, report: Report) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,12 @@ from afdcd.config import embedded_config, merge_file, merge_overrides
 from afdcd.data import Dataset, load_dataset
 from afdcd.embedded import build, preflight
 from afdcd.models import build_segmentor_from_config, load_weights
+from afdcd.preflight import INSTALL_DETECTRON2, SetupError
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """What the doctor needs of a runtime.
+    """What commands other than training need of a runtime.
 
     Attributes:
         configure: from a file and overrides to a config.
@@ -35,6 +37,19 @@ class Runtime:
     teacher_config: Callable[[Any], Any]
     build: Callable[[Any], nn.Module]
     load: Callable[[nn.Module, str, bool], str]
+
+
+def choose_runtime(name: str) -> Runtime:
+    """``auto`` (Detectron2 where it is installed), ``detectron2`` or ``embedded``.
+
+    Raises:
+        SetupError: Detectron2 is asked for and not installed.
+    """
+    installed = importlib.util.find_spec("detectron2") is not None
+    if name == "detectron2" and not installed:
+        raise SetupError([f"--runtime detectron2: it is not installed. {INSTALL_DETECTRON2}"])
+    wanted = name == "detectron2" or (name == "auto" and installed)
+    return detectron2_runtime() if wanted else embedded_runtime()
 
 
 def embedded_runtime() -> Runtime:
