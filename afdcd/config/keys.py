@@ -88,6 +88,9 @@ def add_afdcd_config(cfg: CfgNode) -> None:
     crop.SCALE_STEP = 0.1
     # Megabytes of read files that each loader process keeps in memory.
     cfg.DATALOADER.CACHE_MB = 0
+    # Folder where training files are kept decoded (Cityscapes: 25 GB), so that only crops are read
+    # of them after the first time; none when empty.
+    cfg.DATALOADER.CACHE_DIR = ""
 
     # Scales whose logits are averaged in evaluation, and whether mirrored images join them.
     cfg.TEST.SCALES = [1.0]

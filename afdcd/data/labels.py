@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -53,6 +54,9 @@ class LabelMap:
             DataError: a value that has no training label, naming ``source``, the values and a
                 position.
         """
+        fast = self._look_up_bytes(stored)
+        if fast is not None:
+            return fast
         labels = self._look_up(stored)
         if (labels == _INVALID).any():
             bad = labels == _INVALID
@@ -71,6 +75,16 @@ class LabelMap:
         """The smallest stored value of each training label: what to write for other software."""
         mapping = self.mapping or {value: value for value in range(self.num_classes)}
         return {label: value for value, label in sorted(mapping.items(), reverse=True)}
+
+    def _look_up_bytes(self, stored: np.ndarray) -> np.ndarray | None:
+        """The labels of bytes that all have one; None where the thorough way must be gone."""
+        # One byte must be left to mean invalid.
+        if stored.dtype != np.uint8 or self.encoding != "index" or self.num_classes >= IGNORE:
+            return None
+        table = self.table()[:256]
+        invalid = IGNORE - 1
+        labels = cv2.LUT(stored, np.where(table == _INVALID, invalid, table).astype(np.uint8))
+        return None if (labels == invalid).any() else labels
 
     def _look_up(self, stored: np.ndarray) -> np.ndarray:
         if self.encoding == "index":
