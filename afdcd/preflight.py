@@ -93,7 +93,7 @@ def file_problems(dataset: Dataset, workers: int = 4) -> list[str]:
 def _pair_problem(record: dict[str, Any], dataset: Dataset) -> str:
     try:
         labels = read_labels(record["sem_seg_file_name"], dataset.label_map)
-        image = read_image(record["file_name"])
+        image = read_image(record["file_name"], record.get("window"))
     except DataError as error:
         return str(error)
     if image.shape[:2] != labels.shape:

@@ -1,6 +1,7 @@
 """Pictures and tables of results."""
 
+from afdcd.analysis.confusion import confusion_picture, write_confusion
 from afdcd.analysis.panels import comparison_panel
 from afdcd.analysis.tables import comparison_table
 
-__all__ = ["comparison_panel", "comparison_table"]
+__all__ = ["comparison_panel", "comparison_table", "confusion_picture", "write_confusion"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,8 @@ class ConfigKeyError(ConfigError):
 def merge_file(cfg: CfgNode, path: str | Path) -> None:
     """Merge a YAML file, and the files it is based on, into ``cfg``.
 
-    ``MODEL.DISTILLER.TEACHER.CONFIG_FILE`` is made absolute: a relative one is looked for beside
-    the YAML file that names it.
+    ``MODEL.DISTILLER.TEACHER.CONFIG_FILE``, and data set descriptions in ``DATASETS``, are made
+    absolute: a relative one is looked for beside the YAML file that names it.
 
     Raises:
         ConfigError: a file is missing or no YAML, or a value has another type than the default.
@@ -122,6 +123,7 @@ def _load(path: Path, opened: tuple[Path, ...]) -> dict[str, Any]:
     for base in [bases] if isinstance(bases, str) else bases:
         _overlay(merged, _load(path.parent / base, (*opened, path.resolve())), path)
     _anchor_teacher(content, path)
+    _anchor_datasets(content, path)
     return _overlay(merged, content, path)
 
 
@@ -144,6 +146,22 @@ def _anchor_teacher(content: dict[str, Any], path: Path) -> None:
         node = node.get(name) if isinstance(node, dict) else None
     if isinstance(node, dict) and isinstance(node.get("CONFIG_FILE"), str) and node["CONFIG_FILE"]:
         node["CONFIG_FILE"] = str((path.parent / Path(node["CONFIG_FILE"]).expanduser()).resolve())
+
+
+def _anchor_datasets(content: dict[str, Any], path: Path) -> None:
+    """Make relative ``<description>.yaml:<split>`` names absolute, from beside the config."""
+    node = content.get("DATASETS")
+    if not isinstance(node, dict):
+        return
+    for key in ("TRAIN", "TEST"):
+        names = node.get(key)
+        if isinstance(names, list):
+            node[key] = [
+                str((path.parent / Path(name).expanduser()).resolve())
+                if isinstance(name, str) and re.search(r"\.ya?ml:", name)
+                else name
+                for name in names
+            ]
 
 
 def _merge(cfg: CfgNode, content: dict[str, Any], source: str) -> None:

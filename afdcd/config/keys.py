@@ -103,10 +103,19 @@ def add_afdcd_config(cfg: CfgNode) -> None:
     crop.SCALE_STEP = 0.1
     # Megabytes of read files that each loader process keeps in memory.
     cfg.DATALOADER.CACHE_MB = 0
+    # Folder where training files are kept decoded (Cityscapes: 25 GB), so that only crops are read
+    # of them after the first time; none when empty.
+    cfg.DATALOADER.CACHE_DIR = ""
 
     # Scales whose logits are averaged in evaluation, and whether mirrored images join them.
     cfg.TEST.SCALES = [1.0]
     cfg.TEST.FLIP = False
+    # [height, width] of sliding windows, and their [rows, columns] apart (two thirds of the window
+    # when empty); whole images when empty.
+    cfg.TEST.WINDOW = []
+    cfg.TEST.WINDOW_STRIDE = []
+    # Whether evaluation draws the confusion matrix into OUTPUT_DIR (PNG), with its counts (CSV).
+    cfg.TEST.CONFUSION = False
 
     # --- Training ---------------------------------------------------------------------------
     # WarmupPolyLR, as in Detectron2's DeepLab project.

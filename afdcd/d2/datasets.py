@@ -18,6 +18,10 @@ from afdcd.data import (
 from afdcd.data.datasets import Record
 
 
+# Names that a config has used of data sets described in YAML.
+_described: set[str] = set()
+
+
 def register(spec: DatasetSpec) -> None:
     """Make a data set known to Detectron2, with the metadata that its evaluators need.
 
@@ -48,7 +52,10 @@ def find_dataset(name: str) -> Dataset:
         DataError: the files are not there.
         ValueError: it is no semantic segmentation data set.
     """
-    if name in dataset_names() or name not in DatasetCatalog.list():
+    if name not in DatasetCatalog.list():
+        register(get_spec(name))  # of a description
+        _described.add(name)
+    if name in dataset_names() or name in _described:
         return load_dataset(name)
     metadata = MetadataCatalog.get(name)
     records = DatasetCatalog.get(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,10 @@ from detectron2.evaluation import (
     inference_context,
     inference_on_dataset,
 )
+from detectron2.utils import comm
 from torch import nn
 
+from afdcd.analysis import write_confusion
 from afdcd.d2.datasets import find_dataset
 from afdcd.d2.loader import evaluation_loader
 from afdcd.d2.panoptic import PanopticEvaluator
@@ -69,7 +72,7 @@ def build_evaluator(cfg: Any, name: str) -> DatasetEvaluator:
     """
     kind = getattr(MetadataCatalog.get(name), "evaluator_type", "sem_seg")
     if cfg.INPUT.MAPPER != "detectron2" or kind == "sem_seg":
-        return _semantic(name)
+        return _semantic(name, Path(cfg.OUTPUT_DIR) if cfg.TEST.CONFUSION else None)
     if kind == "coco":
         return COCOEvaluator(name, output_dir=cfg.OUTPUT_DIR)
     if kind == "coco_panoptic_seg":
@@ -85,10 +88,26 @@ def build_evaluator(cfg: Any, name: str) -> DatasetEvaluator:
     )
 
 
-def _semantic(name: str) -> SemSegEvaluator:
+def _semantic(name: str, folder: Path | None = None) -> SemSegEvaluator:
     dataset = find_dataset(name)
 
     def load(path: str, dtype: Any) -> np.ndarray:
         return read_labels(path, dataset.label_map).astype(dtype)
 
-    return SemSegEvaluator(name, sem_seg_loading_fn=load)
+    return _Semantic(name, sem_seg_loading_fn=load, folder=folder)
+
+
+class _Semantic(SemSegEvaluator):
+    """Detectron2's evaluator that can draw its confusion matrix."""
+
+    def __init__(self, name: str, *, folder: Path | None, **settings: Any) -> None:
+        super().__init__(name, **settings)
+        self._folder = folder
+
+    def evaluate(self) -> Any:
+        results = super().evaluate()  # sums the matrix over the processes
+        if self._folder is not None and comm.is_main_process():
+            # Columns are true classes; the last row and column hold what is ignored.
+            counts = self._conf_matrix[:-1, :-1].T
+            write_confusion(self._folder, self._dataset_name, counts, self._class_names)
+        return results

@@ -1,6 +1,12 @@
 """Data sets as Detectron2 records, and the mapper that makes samples of them."""
 
-from afdcd.data import camvid, cityscapes  # noqa: F401  (they register their data sets)
+from afdcd.data import (  # noqa: F401  (they register their data sets)
+    ade20k,
+    camvid,
+    cityscapes,
+    coco_stuff,
+    voc,
+)
 from afdcd.data.datasets import (
     Dataset,
     DatasetSpec,

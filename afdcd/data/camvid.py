@@ -7,7 +7,7 @@ from pathlib import Path
 
 from afdcd.data.datasets import DatasetSpec, Record, register_dataset
 from afdcd.data.labels import IGNORE, LabelMap
-from afdcd.data.pairs import first_folder, pair_records
+from afdcd.data.pairs import first_folder, image_files, pair_records
 
 CLASSES = (
     "Sky",
@@ -37,7 +37,8 @@ COLORS = (
 )
 VOID = 11
 LABEL_MAP = LabelMap(num_classes=len(CLASSES), ignored=frozenset({VOID, IGNORE}))
-SPLITS = ("train", "val", "test")
+# Split -> number of images.
+SPLITS = {"train": 367, "val": 101, "test": 233}
 
 
 def load(root: Path, *, splits: tuple[str, ...]) -> tuple[list[Record], LabelMap]:
@@ -54,10 +55,19 @@ def load(root: Path, *, splits: tuple[str, ...]) -> tuple[list[Record], LabelMap
     pairs = [
         (image, base / f"{split}annot" / image.name)
         for split in splits
-        for image in sorted((base / split).glob("*.png"))
+        for image in image_files(base / split, "*.png")
     ]
     return pair_records(pairs, f"CamVid ({'+'.join(splits)}) in {base}"), LABEL_MAP
 
 
 for _name, _splits in {s: (s,) for s in SPLITS}.items() | {"trainval": ("train", "val")}.items():
-    register_dataset(DatasetSpec(f"camvid_{_name}", CLASSES, COLORS, partial(load, splits=_splits)))
+    register_dataset(
+        DatasetSpec(
+            f"camvid_{_name}",
+            CLASSES,
+            COLORS,
+            partial(load, splits=_splits),
+            expected=sum(SPLITS[s] for s in _splits),
+            official=LABEL_MAP,
+        )
+    )

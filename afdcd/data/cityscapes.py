@@ -7,7 +7,7 @@ from pathlib import Path
 
 from afdcd.data.datasets import DatasetSpec, Record, register_dataset
 from afdcd.data.labels import IGNORE, LabelMap
-from afdcd.data.pairs import first_folder, pair_records
+from afdcd.data.pairs import first_folder, image_files, pair_records
 
 CLASSES = (
     "road",
@@ -59,6 +59,8 @@ ID_MAP = LabelMap(
     ignored=frozenset(set(range(34)) - set(IDS)) | {IGNORE},
 )
 TRAIN_ID_MAP = LabelMap(num_classes=len(CLASSES))
+# Split -> number of images. (The labels of "test" are with the benchmark's server.)
+SPLITS = {"train": 2975, "val": 500}
 
 
 def load(root: Path, *, split: str) -> tuple[list[Record], LabelMap]:
@@ -74,7 +76,7 @@ def load(root: Path, *, split: str) -> tuple[list[Record], LabelMap]:
     contents = [f"leftImg8bit/{split}", f"gtFine/{split}"]
     candidates = [root / "cityscapes", root / "Cityscapes", root]
     base = first_folder(candidates, contents, title)
-    images = sorted((base / "leftImg8bit" / split).glob("*/*_leftImg8bit.png"))
+    images = image_files(base / "leftImg8bit" / split, "*/*_leftImg8bit.png")
 
     def label_file(image: Path, kind: str) -> Path:
         name = image.name.replace("_leftImg8bit.png", f"_gtFine_{kind}.png")
@@ -86,10 +88,15 @@ def load(root: Path, *, split: str) -> tuple[list[Record], LabelMap]:
     return records, TRAIN_ID_MAP if prepared else ID_MAP
 
 
-for _split in ("train", "val"):
+for _split, _count in SPLITS.items():
     # Detectron2's names, so that one config serves both runtimes.
     register_dataset(
         DatasetSpec(
-            f"cityscapes_fine_sem_seg_{_split}", CLASSES, COLORS, partial(load, split=_split)
+            f"cityscapes_fine_sem_seg_{_split}",
+            CLASSES,
+            COLORS,
+            partial(load, split=_split),
+            expected=_count,
+            official=ID_MAP,
         )
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from afdcd.data.labels import IGNORE, LabelMap
+
+logger = logging.getLogger(__name__)
 
 Record = dict[str, Any]
 Color = tuple[int, int, int]
@@ -26,6 +29,8 @@ class DatasetSpec:
         load: from the root folder to the records, with the label map of their label files. Raises
             DataError where the files aren't there, saying what was expected.
         ignore_label: training label of the pixels that don't count.
+        expected: number of images that the owners publish; None where it isn't known.
+        official: label map of the owners' own files, whose values their test servers expect.
     """
 
     name: str
@@ -33,6 +38,8 @@ class DatasetSpec:
     colors: tuple[Color, ...]
     load: Callable[[Path], tuple[list[Record], LabelMap]]
     ignore_label: int = IGNORE
+    expected: int | None = None
+    official: LabelMap | None = None
 
 
 @dataclass(frozen=True)
@@ -43,8 +50,17 @@ class Dataset:
     records: list[Record]
     label_map: LabelMap
 
+    def count_problem(self) -> str:
+        """What is to be said of the number of images; empty where it is the published one."""
+        expected, found = self.spec.expected, len(self.records)
+        if expected is None or found == expected:
+            return ""
+        return f"{self.spec.name}: {found} images found, but {expected} are published"
+
 
 _SPECS: dict[str, DatasetSpec] = {}
+# Warnings are given once, not at each of a run's look-ups.
+_said: set[str] = set()
 
 
 def register_dataset(spec: DatasetSpec) -> None:
@@ -68,13 +84,25 @@ def dataset_names() -> list[str]:
 
 
 def get_spec(name: str) -> DatasetSpec:
-    """The data set registered as ``name``.
+    """The data set registered as ``name``, or described by a YAML file.
+
+    Args:
+        name: a registered name; ``<path>.yaml:<split>``; or ``<stem>_<split>`` of a description in
+            the folder ``descriptions`` of the data sets' root. See `afdcd.data.description`.
 
     Raises:
         KeyError: unknown; the message lists near names.
+        DataError: the description can't be used.
     """
     if name not in _SPECS:
-        near = difflib.get_close_matches(name, _SPECS, n=3) or dataset_names()
+        # Imported here: a description makes a DatasetSpec.
+        from afdcd.data.description import described_names, described_spec
+
+        described = described_spec(name, datasets_root())
+        if described is not None:
+            return described
+        known = [*dataset_names(), *described_names(datasets_root())]
+        near = difflib.get_close_matches(name, known, n=3) or known
         raise KeyError(f"no data set is called {name!r}; did you mean {', '.join(near)}?")
     return _SPECS[name]
 
@@ -97,4 +125,9 @@ def load_dataset(name: str, root: Path | None = None) -> Dataset:
     """
     spec = get_spec(name)
     records, label_map = spec.load(root or datasets_root())
-    return Dataset(spec, records, label_map)
+    dataset = Dataset(spec, records, label_map)
+    problem = dataset.count_problem()
+    if problem and problem not in _said:
+        _said.add(problem)
+        logger.warning("%s", problem)
+    return dataset

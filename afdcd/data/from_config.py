@@ -24,6 +24,7 @@ def training_mapper(cfg: Any, label_map: LabelMap) -> SegmentationMapper:
         short_side=cfg.INPUT.MIN_SIZE_TRAIN[0],
         image_format=cfg.INPUT.FORMAT,
         cache_bytes=cfg.DATALOADER.CACHE_MB << 20,
+        cache_dir=cfg.DATALOADER.CACHE_DIR,
     )
 
 

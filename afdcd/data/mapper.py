@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import torch
 
+from afdcd.data.crop_resize import (
+    Crop,
+    crop_of_resized_image,
+    crop_of_resized_labels,
+    resized_size,
+)
 from afdcd.data.datasets import Record
+from afdcd.data.disk_cache import DiskCache
 from afdcd.data.images import read_image
 from afdcd.data.labels import IGNORE, DataError, LabelMap, read_labels
 
@@ -78,19 +86,14 @@ class TrainingAugmentation:
             image [h, w, 3], uint8, or float32 where it was padded with the mean colour; labels
             uint8 [h, w]; h and w are ``crop_size``.
         """
-        if draw.scale != 1.0:
-            image = cv2.resize(
-                image, None, fx=draw.scale, fy=draw.scale, interpolation=cv2.INTER_LINEAR
-            )
-            labels = cv2.resize(
-                labels, None, fx=draw.scale, fy=draw.scale, interpolation=cv2.INTER_NEAREST
-            )
         height, width = self.crop_size
+        full = resized_size((image.shape[0], image.shape[1]), draw.scale)
         # floor(u * (room + 1)) is uniform over 0..room.
-        top = int(draw.top * (max(image.shape[0] - height, 0) + 1))
-        left = int(draw.left * (max(image.shape[1] - width, 0) + 1))
-        image = image[top : top + height, left : left + width]
-        labels = labels[top : top + height, left : left + width]
+        top = int(draw.top * (max(full[0] - height, 0) + 1))
+        left = int(draw.left * (max(full[1] - width, 0) + 1))
+        crop = Crop(top, min(top + height, full[0]), left, min(left + width, full[1]))
+        image = crop_of_resized_image(image, draw.scale, crop)
+        labels = crop_of_resized_labels(labels, draw.scale, crop)
         pad_h, pad_w = height - image.shape[0], width - image.shape[1]
         if pad_h or pad_w:
             padded = np.empty((height, width, 3), dtype=np.float32)
@@ -114,6 +117,8 @@ class SegmentationMapper:
         image_format: ``BGR`` or ``RGB``.
         with_labels: whether samples get ``sem_seg``; then ``sem_seg`` has the image's size.
         cache_bytes: up to so many bytes of read (and resized) files are kept in memory.
+        cache_dir: folder where read (and resized) files are kept uncompressed, so that a crop is
+            all that is read of them the next time; used with an augmentation.
     """
 
     def __init__(
@@ -125,6 +130,7 @@ class SegmentationMapper:
         image_format: str = "BGR",
         with_labels: bool = True,
         cache_bytes: int = 0,
+        cache_dir: str | Path = "",
     ) -> None:
         if image_format not in ("BGR", "RGB"):
             raise ValueError(f"image_format must be BGR or RGB; got {image_format!r}")
@@ -135,6 +141,8 @@ class SegmentationMapper:
         self.with_labels = with_labels
         self._cache: dict[str, tuple[np.ndarray, np.ndarray | None]] = {}
         self._cache_room = cache_bytes
+        how = f"{label_map} {short_side} {image_format}"
+        self._disk = DiskCache(Path(cache_dir), how) if cache_dir and augmentation else None
 
     def __call__(self, record: Record, rng: np.random.Generator | None = None) -> dict[str, Any]:
         """Make a sample.
@@ -165,7 +173,9 @@ class SegmentationMapper:
         key = record["file_name"]
         if key in self._cache:
             return self._cache[key]
-        image = read_image(record["file_name"])
+        if self._disk is not None and (stored := self._disk.get(record)) is not None:
+            return stored
+        image = read_image(record["file_name"], record.get("window"))
         labels = None
         if self.with_labels or self.augmentation is not None:
             labels = read_labels(record["sem_seg_file_name"], self.label_map)
@@ -176,24 +186,31 @@ class SegmentationMapper:
                 )
         if self.image_format == "RGB":
             image = image[:, :, ::-1]
-        if self.short_side and self.short_side != min(image.shape[:2]):
-            image, labels = self._resize(image, labels)
+        image, labels = resize_short_side(image, labels, self.short_side)
+        if self._disk is not None and labels is not None:
+            self._disk.put(record, image, labels)
         size = image.nbytes + (0 if labels is None else labels.nbytes)
         if size <= self._cache_room:
             self._cache[key] = image, labels
             self._cache_room -= size
         return image, labels
 
-    def _resize(
-        self, image: np.ndarray, labels: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        height, width = image.shape[:2]
-        factor = self.short_side / min(height, width)
-        size = (round(width * factor), round(height * factor))
-        shrinks = factor < 1
-        image = cv2.resize(
-            image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        )
-        if labels is not None:
-            labels = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
+
+def resize_short_side(
+    image: np.ndarray, labels: np.ndarray | None, short_side: int
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Resize so that the shorter side has so many pixels; 0 keeps the size.
+
+    The image [H, W, 3] by area averaging where it shrinks, else bilinearly; labels [H, W] by
+    nearest neighbour.
+    """
+    height, width = image.shape[:2]
+    if not short_side or short_side == min(height, width):
         return image, labels
+    factor = short_side / min(height, width)
+    size = (round(width * factor), round(height * factor))
+    shrinks = factor < 1
+    image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    if labels is not None:
+        labels = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
+    return image, labels

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from afdcd.data.datasets import Record
@@ -20,13 +20,17 @@ def pair_records(pairs: Iterable[tuple[Path, Path]], what: str) -> list[Record]:
         ``file_name, sem_seg_file_name, height, width, image_id`` for each.
 
     Raises:
-        DataError: there are no pairs, or a label map is missing or unreadable.
+        DataError: there are no pairs, a file is missing, or a label map unreadable.
     """
     records = []
     missing = []
+    absent = []
     for image, label in pairs:
         if not label.is_file():
             missing.append((image, label))
+            continue
+        if not image.is_file():
+            absent.append(image)
             continue
         height, width = image_size(label)
         records.append(
@@ -38,10 +42,15 @@ def pair_records(pairs: Iterable[tuple[Path, Path]], what: str) -> list[Record]:
                 "image_id": image.stem,
             }
         )
+    total = len(missing) + len(absent) + len(records)
+    if absent:
+        raise DataError(
+            f"{what}: {len(absent)} of {total} images are missing, the first is {absent[0]}"
+        )
     if missing:
         image, label = missing[0]
         raise DataError(
-            f"{what}: {len(missing)} of {len(missing) + len(records)} images have no label map; "
+            f"{what}: {len(missing)} of {total} images have no label map; "
             f"{image} should have {label}"
         )
     if not records:
@@ -49,18 +58,47 @@ def pair_records(pairs: Iterable[tuple[Path, Path]], what: str) -> list[Record]:
     return records
 
 
-def first_folder(candidates: list[Path], contents: list[str], what: str) -> Path:
-    """The first candidate that holds all of ``contents``.
+def image_files(folder: Path, pattern: str) -> list[Path]:
+    """The files of a folder that match a pattern, in order; hidden ones are left out.
+
+    (Archives unpacked on some systems hold a hidden ``._name`` beside each file.)
+    """
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
+
+
+def first_folder(
+    candidates: list[Path], contents: list[str], what: str, *, either: Sequence[str] = ()
+) -> Path:
+    """The first candidate that holds all of ``contents`` and one of ``either``, if any.
 
     Raises:
-        DataError: none does; the message names the folders looked at and what they should hold.
+        DataError: none does; the message names the folders looked at, what they should hold, and
+            what is missing where something was found.
     """
     for folder in candidates:
-        if all((folder / name).is_dir() for name in contents):
+        if all((folder / name).is_dir() for name in contents) and (
+            not either or any((folder / name).is_dir() for name in either)
+        ):
             return folder
     looked = ", ".join(str(folder.absolute()) for folder in candidates)
+    parts = [f"{name}/" for name in contents]
+    if either:
+        parts.append(" or ".join(f"{name}/" for name in either))
     raise DataError(
-        f"{what} not found. Looked in {looked}; expected a folder with "
-        f"{' and '.join(f'{name}/' for name in contents)}. Set DETECTRON2_DATASETS to the folder "
-        "that holds the data sets"
+        f"{what} not found. Looked in {looked}; expected a folder with {' and '.join(parts)}."
+        f"{_found(candidates, [*contents, *either])} Set DETECTRON2_DATASETS to the folder that "
+        "holds the data sets"
     )
+
+
+def _found(candidates: list[Path], wanted: list[str]) -> str:
+    """What there is of ``wanted`` in the candidate that holds most of it, as a sentence."""
+    best, most = None, 0
+    for folder in candidates:
+        held = sum((folder / name).is_dir() for name in wanted)
+        if held > most:
+            best, most = folder, held
+    if best is None:
+        return ""
+    missing = ", ".join(f"{name}/" for name in wanted if not (best / name).is_dir())
+    return f" {best.absolute()} has only a part of that: it lacks {missing}."

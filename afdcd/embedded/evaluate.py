@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from afdcd.analysis import write_confusion
 from afdcd.data import Dataset, read_labels
 from afdcd.data.from_config import evaluation_mapper
 from afdcd.embedded.loader import evaluation_batches
@@ -42,6 +44,13 @@ def evaluate(cfg: Any, model: nn.Module, dataset: Dataset) -> dict[str, float]:
                 evaluator.process(batch, predict(cfg, model, batch))
     finally:
         model.train(was_training)
+    if cfg.TEST.CONFUSION:
+        write_confusion(
+            Path(cfg.OUTPUT_DIR),
+            dataset.spec.name,
+            evaluator.confusion.counts,
+            dataset.spec.classes,
+        )
     return evaluator.evaluate()["sem_seg"]
 
 

@@ -6,6 +6,7 @@ from afdcd.evaluation.evaluator import SegmentationEvaluator
 from afdcd.evaluation.multiscale import multiscale_logits
 from afdcd.evaluation.panoptic import PanopticQuality
 from afdcd.evaluation.predict import predict
+from afdcd.evaluation.sliding import window_logits
 
 __all__ = [
     "BoundaryIoU",
@@ -14,4 +15,5 @@ __all__ = [
     "SegmentationEvaluator",
     "multiscale_logits",
     "predict",
+    "window_logits",
 ]

@@ -1,34 +1,40 @@
-"""Predictions of a model, over scales and mirror images where ``TEST`` says so."""
+"""Predictions of a model: whole images or windows, over scales and mirror images."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 
 from afdcd.evaluation.multiscale import multiscale_logits
+from afdcd.evaluation.sliding import window_logits
 
 
 def predict(cfg: Any, model: nn.Module, batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The model's outputs at the records' size, over ``TEST.SCALES`` and ``TEST.FLIP``."""
-    scales, flip = list(cfg.TEST.SCALES), cfg.TEST.FLIP
-    if scales == [1.0] and not flip:
+    """The model's outputs at the records' size, as ``TEST`` says.
+
+    Over ``TEST.SCALES`` and ``TEST.FLIP``, each image whole or in windows of ``TEST.WINDOW``.
+
+    Raises:
+        ValueError: settings that make no sense, or that the model doesn't take.
+    """
+    scales, flip, window = list(cfg.TEST.SCALES), cfg.TEST.FLIP, list(cfg.TEST.WINDOW)
+    if scales == [1.0] and not flip and not window:
         return model(batch)
     backbone: Any = getattr(model, "backbone", None)
     head: Any = getattr(model, "sem_seg_head", None)
     if not hasattr(head, "layers"):
         raise ValueError(
-            f"TEST.SCALES and TEST.FLIP take a SemanticSegmentor; got {type(model).__name__}"
+            "TEST.SCALES, TEST.FLIP and TEST.WINDOW take a SemanticSegmentor; got "
+            f"{type(model).__name__}"
         )
+    logits_of = _windowed(cfg, lambda x: head.layers(backbone(x)))
     outputs = []
     for item in batch:
         image = (item["image"].to(model.device) - model.pixel_mean) / model.pixel_std
-        logits = multiscale_logits(
-            lambda x: head.layers(backbone(x)),
-            image[None],
-            scales=scales,
-            flip=flip,
-        )
+        logits = multiscale_logits(logits_of, image[None], scales=scales, flip=flip)
         size = (item["height"], item["width"])
         if tuple(logits.shape[-2:]) != size:
             logits = nn.functional.interpolate(
@@ -36,3 +42,19 @@ def predict(cfg: Any, model: nn.Module, batch: list[dict[str, Any]]) -> list[dic
             )
         outputs.append({"sem_seg": logits[0]})
     return outputs
+
+
+def _windowed(
+    cfg: Any, logits_of: Callable[[torch.Tensor], torch.Tensor]
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    window, stride = list(cfg.TEST.WINDOW), list(cfg.TEST.WINDOW_STRIDE)
+    if not window:
+        return logits_of
+    if len(window) != 2 or len(stride) not in (0, 2):
+        raise ValueError(
+            "TEST.WINDOW is [height, width], TEST.WINDOW_STRIDE [rows, columns] or []; got "
+            f"{window} and {stride}"
+        )
+    size = (window[0], window[1])
+    step = (stride[0], stride[1]) if stride else (-(-size[0] * 2 // 3), -(-size[1] * 2 // 3))
+    return lambda x: window_logits(logits_of, x, window=size, stride=step)

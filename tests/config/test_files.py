@@ -17,11 +17,8 @@ from afdcd.config import (
 )
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-RUNNABLE = [
-    path
-    for path in sorted(CONFIGS.rglob("*.yaml"))
-    if path.name not in ("base.yaml", "paper.yaml") and path.parent.name != "networks"
-]
+# The others are parts, which runs are based on.
+RUNNABLE = [path for path in sorted(CONFIGS.rglob("*.yaml")) if "OUTPUT_DIR" in path.read_text()]
 
 
 def written(folder: Path, **files: str) -> Path:

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from afdcd.data import IGNORE, LabelMap, SegmentationMapper, TrainingAugmentation
+from afdcd.data import IGNORE, SegmentationMapper, TrainingAugmentation
+from afdcd.data.ade20k import LABEL_MAP as ADE20K
 from afdcd.data.camvid import LABEL_MAP as CAMVID
 from afdcd.data.cityscapes import ID_MAP as CITYSCAPES
+from afdcd.data.coco_stuff import STORED_MAP as COCO_STUFF
 from afdcd.data.mapper import Draw
+from afdcd.data.voc import LABEL_MAP as VOC
 
 import reference
 
@@ -20,10 +23,9 @@ MEAN = np.array([104.00698793, 116.66876762, 122.67891434], dtype=np.float32)
 LABEL_MAPS = {
     "citys": CITYSCAPES,
     "camvid": CAMVID,
-    "voc": LabelMap(num_classes=21),
-    # ADE20K stores label + 1, and 0 for none.
-    "ade20k": LabelMap(150, {v + 1: v for v in range(150)}, ignored=frozenset({0})),
-    "coco": LabelMap(num_classes=182),
+    "voc": VOC,
+    "ade20k": ADE20K,
+    "coco": COCO_STUFF,
 }
 
 

@@ -1,0 +1,233 @@
+"""Which image goes with which label map: folders, or a CSV file; and their splits."""
+
+from __future__ import annotations
+
+import csv
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from afdcd.data.labels import DataError
+from afdcd.data.yaml_fields import DescriptionError, Fields
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image and its label map.
+
+    Attributes:
+        key: what lists name it by: its path below the folder of images without the suffix; of a CSV
+            file the image's path without extension.
+        group: of a CSV file's column ``split``, else empty.
+    """
+
+    image: Path
+    label: Path
+    key: str
+    group: str = ""
+
+
+Choice = Callable[[list[Pair]], list[tuple[Path, Path]]]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Where the files are, by folders and suffixes, a CSV file, or a COCO panoptic file.
+
+    Attributes:
+        images, labels: folders; label maps lie at the same place below theirs.
+        image_suffix: end of the images' names; any image format's when empty.
+        label_suffix: what replaces it in the label maps' names.
+        csv: file with the columns image and label, and optionally split.
+        panoptic: COCO panoptic JSON file, with ``images`` and ``labels`` as its folders.
+    """
+
+    images: str = ""
+    labels: str = ""
+    image_suffix: str = ""
+    label_suffix: str = ".png"
+    csv: str = ""
+    panoptic: str = ""
+
+    @staticmethod
+    def parse(content: Any, where: str) -> Listing:
+        """Read from a description.
+
+        Raises:
+            DescriptionError: keys are missing, unknown, or exclude each other.
+        """
+        known = ("images", "labels", "image_suffix", "label_suffix", "csv", "panoptic")
+        fields = Fields(content, where, known)
+        listing = Listing(**{key: fields.text(key) for key in known if key in fields})
+        if listing.csv:
+            if len(fields.content) > 1:
+                raise DescriptionError(f"{where}: csv stands alone")
+        elif not listing.images or not listing.labels:
+            raise DescriptionError(f"{where}: needs images and labels (folders), or csv")
+        return listing
+
+
+def read_listing(listing: Listing, root: Path, what: str) -> list[Pair]:
+    """The pairs of folders or of a CSV file, in order.
+
+    Raises:
+        DataError: a folder or file is missing, or there are no images.
+    """
+    return _from_csv(root, listing, what) if listing.csv else _from_folders(root, listing, what)
+
+
+def select_split(
+    common: Listing | None, splits: Mapping[str, Fields], split: str, root: Path, what: str
+) -> tuple[Listing, Choice]:
+    """The listing of a split, and the choice of its pairs.
+
+    Without ``list`` and ``share``, a split is all of its files, or, of a CSV file with a column
+    ``split``, the rows that carry its name. Shares are cut from the common files in an order that
+    depends on their names alone, without those that other splits list.
+    """
+    fields = splits[split]
+    own = "files" in fields
+    listing = Listing.parse(fields.raw("files"), fields.where) if own else common
+    assert listing is not None
+    if "list" in fields:
+        wanted = _read_list(root / fields.text("list"), what)
+        return listing, lambda pairs: _listed(pairs, wanted, what)
+    if "share" in fields:
+        taken = {
+            key
+            for other in splits.values()
+            if "list" in other and "files" not in other
+            for key in _read_list(root / other.text("list"), what)
+        }
+        shares = {n: float(f.raw("share")) for n, f in splits.items() if "share" in f}
+        return listing, lambda pairs: _share(pairs, taken, shares, split, what)
+    return listing, lambda pairs: _grouped(pairs, split, what)
+
+
+def _from_folders(root: Path, listing: Listing, what: str) -> list[Pair]:
+    images, labels = root / listing.images, root / listing.labels
+    for folder in (images, labels):
+        if not folder.is_dir():
+            raise DataError(f"{what}: no folder {folder.absolute()}")
+    pairs = []
+    for image in sorted(images.rglob("*")):
+        name = image.relative_to(images).as_posix()
+        if image.name.startswith(".") or not image.is_file():
+            continue
+        if listing.image_suffix:
+            if not name.endswith(listing.image_suffix):
+                continue
+            key = name.removesuffix(listing.image_suffix)
+        elif image.suffix.lower() in IMAGE_SUFFIXES:
+            key = name.removesuffix(image.suffix)
+        else:
+            continue
+        label = labels / f"{key}{listing.label_suffix}"
+        if label != image:  # both may lie in one folder
+            pairs.append(Pair(image, label, key))
+    if images == labels and not listing.image_suffix:
+        found = {pair.label for pair in pairs}
+        pairs = [pair for pair in pairs if pair.image not in found]
+    if not pairs:
+        ends = listing.image_suffix or "an image's suffix"
+        raise DataError(f"{what}: no files that end in {ends} in {images.absolute()}")
+    twice = _twice([pair.label for pair in pairs])
+    if twice:
+        raise DataError(f"{what}: two images have the label map {twice}: set image_suffix")
+    return pairs
+
+
+def _from_csv(root: Path, listing: Listing, what: str) -> list[Pair]:
+    path = root / listing.csv
+    if not path.is_file():
+        raise DataError(f"{what}: no file {path.absolute()}")
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file, strict=True))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is no CSV file: {error}") from error
+    pairs = []
+    for number, row in enumerate(rows, 2):
+        image, label = (str(row.get(column) or "").strip() for column in ("image", "label"))
+        if not image or not label or "\0" in image + label:
+            raise DataError(
+                f"{path}, line {number}: needs the columns image and label, filled; it has "
+                f"{', '.join(str(column) for column in row)}"
+            )
+        key = Path(image).with_suffix("").as_posix()
+        group = str(row.get("split") or "").strip()
+        pairs.append(Pair(root / image, root / label, key, group))
+    if not pairs:
+        raise DataError(f"{path} lists no images")
+    if twice := _twice([pair.image for pair in pairs]):
+        raise DataError(f"{path} lists {twice} twice")
+    return pairs
+
+
+def _twice(paths: list[Path]) -> Path | None:
+    seen: set[Path] = set()
+    for path in paths:
+        if path in seen:
+            return path
+        seen.add(path)
+    return None
+
+
+def _read_list(path: Path, what: str) -> list[str]:
+    if not path.is_file():
+        raise DataError(f"{what}: no list at {path.absolute()}")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no text file: {error}") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _listed(pairs: list[Pair], wanted: list[str], what: str) -> list[tuple[Path, Path]]:
+    by_name = _by_name(pairs)
+    missing = [name for name in wanted if name not in by_name]
+    if missing:
+        raise DataError(
+            f"{what}: {len(missing)} of {len(wanted)} listed names are no images: "
+            f"{', '.join(missing[:3])}; there are {', '.join(pair.key for pair in pairs[:3])}, ..."
+        )
+    chosen = list(dict.fromkeys(by_name[name] for name in wanted))
+    return [(pair.image, pair.label) for pair in chosen]
+
+
+def _by_name(pairs: list[Pair]) -> dict[str, Pair]:
+    """Pairs by key, and by key with the image's suffix."""
+    names = {pair.key + "".join(pair.image.suffixes[-1:]): pair for pair in pairs}
+    return names | {pair.key: pair for pair in pairs}
+
+
+def _share(
+    pairs: list[Pair], taken: set[str], shares: Mapping[str, float], split: str, what: str
+) -> list[tuple[Path, Path]]:
+    listed = set(map(id, (pair for name, pair in _by_name(pairs).items() if name in taken)))
+    free = [pair for pair in pairs if id(pair) not in listed]
+    free.sort(key=lambda pair: (zlib.crc32(pair.key.encode()), pair.key))
+    start = 0.0
+    for name, share in shares.items():
+        # Rounded borders: shares that sum to 1 leave no file out.
+        first, last = (round(len(free) * edge) for edge in (start, min(start + share, 1.0)))
+        if name == split:
+            chosen = {id(pair) for pair in free[first:last]}
+            if not chosen:
+                raise DataError(f"{what}: a share of {share:g} of {len(free)} images is none")
+            return [(pair.image, pair.label) for pair in pairs if id(pair) in chosen]
+        start += share
+    raise AssertionError(f"{split} has no share")
+
+
+def _grouped(pairs: list[Pair], split: str, what: str) -> list[tuple[Path, Path]]:
+    if any(pair.group for pair in pairs):
+        groups = {pair.group for pair in pairs}
+        pairs = [pair for pair in pairs if pair.group == split]
+        if not pairs:
+            raise DataError(f"{what}: no row has the split {split!r}; there are {sorted(groups)}")
+    return [(pair.image, pair.label) for pair in pairs]

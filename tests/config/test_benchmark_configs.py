@@ -1,0 +1,106 @@
+"""Every pair and setting of the paper: each config loads, builds and fits."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+
+from afdcd.commands.train_net import configure
+from afdcd.data import get_spec
+from afdcd.distill.distiller import tap_shapes
+from afdcd.distill.objectives import objectives_from_config
+from afdcd.embedded.build import teacher_config
+from afdcd.models import build_segmentor_from_config
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+# Benchmark: logit weight, reconstruction weight, contrast weight, crop, iterations, classes.
+PUBLISHED = {
+    "cityscapes": (1.0, 2e-6, 5e-3, [512, 1024], 40000, 19),
+    "camvid": (1.0, 8e-6, 1e-2, [360, 360], 40000, 11),
+    "voc": (1.0, 1e-6, 5e-3, [512, 512], 40000, 21),
+    "ade20k": (0.5, 1e-6, 4e-2, [512, 512], 40000, 150),
+    "coco_stuff": (0.5, 5e-6, 5e-3, [512, 512], 80000, 171),
+}
+STUDENTS = ("deeplabv3_r18", "deeplabv3_mbv2", "pspnet_r18")
+# Parameters of the published networks with 19 classes, by tests/data/models.npz.
+PARAMETERS = {"deeplabv3_r18": 13607974, "pspnet_r18": 12919334, "deeplabv3_r101": 61118950}
+
+
+def build(cfg):
+    with torch.device("meta"):
+        return build_segmentor_from_config(cfg)
+
+
+@pytest.mark.parametrize(("benchmark", "student"), list(itertools.product(PUBLISHED, STUDENTS)))
+def test_settings(benchmark: str, student: str):
+    kd, fd, ctr, crop, iterations, classes = PUBLISHED[benchmark]
+    folder = CONFIGS / benchmark
+    alone = configure(str(folder / f"{student}.yaml"), [])
+    outputs = {alone.OUTPUT_DIR}
+    assert alone.MODEL.META_ARCHITECTURE == "SemanticSegmentor"
+    for method, losses in (("logit_kd", ["logit_kd"]), ("afdcd", ["logit_kd", "afdcd"])):
+        cfg = configure(str(folder / f"{method}_{student}.yaml"), [])
+        outputs.add(cfg.OUTPUT_DIR)
+        assert cfg.MODEL.META_ARCHITECTURE == "Distiller"
+        assert losses == cfg.MODEL.DISTILLER.LOSSES
+        assert kd == cfg.MODEL.LOGIT_KD.WEIGHT and cfg.MODEL.LOGIT_KD.TEMPERATURE == 1.0
+        # Only the distillation differs from the student alone.
+        for node in ("INPUT", "DATASETS", "SOLVER", "DATALOADER", "TEST"):
+            assert cfg[node] == alone[node]
+        for node in ("BACKBONE", "RESNETS", "MOBILENETV2", "SEM_SEG_HEAD", "WEIGHTS"):
+            assert cfg.MODEL[node] == alone.MODEL[node]
+        teacher = teacher_config(cfg)
+        assert teacher.MODEL.RESNETS.DEPTH == 101 and teacher.DATASETS == cfg.DATASETS
+    assert len(outputs) == 3
+    assert fd == cfg.MODEL.AFDCD.RECONSTRUCTION.WEIGHT
+    assert ctr == cfg.MODEL.AFDCD.CONTRAST.WEIGHT
+    assert (0 if benchmark == "camvid" else 4) == cfg.MODEL.AFDCD.CONTRAST.POOL
+    assert list(cfg.INPUT.SCALE_CROP.SIZE) == crop and iterations == cfg.SOLVER.MAX_ITER
+    assert (cfg.SOLVER.BASE_LR, cfg.SOLVER.IMS_PER_BATCH) == (0.02, 16)
+    for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+        assert len(get_spec(name).classes) == cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES == classes
+
+
+@pytest.mark.parametrize("benchmark", PUBLISHED)
+def test_every_student_fits_its_teacher(benchmark: str):
+    folder = CONFIGS / benchmark
+    teacher_shapes = {}
+    for student in STUDENTS:
+        cfg = configure(str(folder / f"afdcd_{student}.yaml"), [])
+        taps = ["backbone.res5", "sem_seg_head.predictor"]
+        size = tuple(cfg.INPUT.SCALE_CROP.SIZE)
+        if not teacher_shapes:
+            model = build(teacher_config(cfg))
+            teacher_shapes = {
+                ("teacher", p): s for p, s in tap_shapes(model, taps, size=size).items()
+            }
+        model = build(cfg)
+        found = tap_shapes(model, taps, size=size)
+        shapes = {("student", path): shape for path, shape in found.items()}
+        assert shapes["student", taps[0]][1:] == teacher_shapes["teacher", taps[0]][1:]
+        assert teacher_shapes["teacher", taps[0]][0] == 2048
+        assert shapes["student", taps[1]] == teacher_shapes["teacher", taps[1]]
+        with torch.device("meta"):
+            objectives = objectives_from_config(cfg, shapes | teacher_shapes)
+        assert [o.name for o in objectives.objectives] == ["logit_kd", "afdcd"]
+        if benchmark == "cityscapes" and student in PARAMETERS:
+            assert sum(p.numel() for p in model.parameters()) == PARAMETERS[student]
+
+
+def test_coco_stuffs_other_reading(tmp_path):
+    (tmp_path / "student.yaml").write_text(
+        f"_BASE_: [{CONFIGS}/coco_stuff/afdcd_deeplabv3_r18.yaml, "
+        f"{CONFIGS}/coco_stuff/stored_values.yaml]\n"
+        "MODEL: {DISTILLER: {TEACHER: {OPTS: [MODEL.SEM_SEG_HEAD.NUM_CLASSES, 182]}}}\n"
+    )
+    cfg = configure(str(tmp_path / "student.yaml"), [])
+    assert teacher_config(cfg).MODEL.SEM_SEG_HEAD.NUM_CLASSES == 182
+    assert len(get_spec(cfg.DATASETS.TRAIN[0]).classes) == cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES == 182
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda p: p.stem)
+def test_every_file_loads(path: Path):
+    configure(str(path), [])

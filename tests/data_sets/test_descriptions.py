@@ -1,0 +1,317 @@
+"""Data sets described by YAML files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from afdcd.commands.train_net import configure
+from afdcd.data import DataError, SegmentationMapper, get_spec, load_dataset, read_labels
+from afdcd.data.description import DescriptionError, read_description
+from afdcd.data.labels import rgb_code
+
+import domains
+
+AERIAL = {
+    "classes": [{"name": n, "color": list(c)} for n, c in domains.TILE_COLORS.items()],
+    "labels": {"encoding": "rgb", "ignore": [[0, 0, 0]]},
+    "files": {"images": "tiles", "labels": "masks", "label_suffix": "_mask.png"},
+    "splits": {"train": {"share": 0.8}, "val": {"share": 0.2}},
+}
+MEDICAL = {
+    "classes": list(domains.SLICE_VALUES),
+    "labels": {
+        "mapping": {v: n for n, v in domains.SLICE_VALUES.items()},
+        "ignore": domains.SLICE_UNSURE,
+    },
+    "images": {"window": [0, 4095]},
+    "files": {"csv": "slices.csv"},
+    "splits": {"train": None, "val": None},
+}
+
+
+@pytest.fixture
+def described(tmp_path):
+    """Write a description beside its files; returns its path."""
+
+    def write(content, name: str = "data.yaml") -> Path:
+        path = tmp_path / name
+        path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+        return path
+
+    domains.write_aerial(tmp_path)
+    domains.write_medical(tmp_path)
+    return write
+
+
+def test_colour_coded_tiles(described):
+    path = described(AERIAL)
+    train, val = (load_dataset(f"{path}:{split}") for split in ("train", "val"))
+    assert (len(train.records), len(val.records)) == (8, 2)
+    files = {r["file_name"] for d in (train, val) for r in d.records}
+    assert len(files) == 10
+    assert train.spec.classes == ("field", "water", "building")
+    assert train.spec.colors == tuple(domains.TILE_COLORS.values())
+    record = train.records[0]
+    labels = read_labels(record["sem_seg_file_name"], train.label_map)
+    stored = np.array(Image.open(record["sem_seg_file_name"]))
+    for label, color in [*enumerate(train.spec.colors), (255, (0, 0, 0))]:
+        np.testing.assert_array_equal(labels == label, (stored == color).all(-1))
+
+
+def test_a_share_depends_on_names_alone(described, tmp_path):
+    path = described(AERIAL)
+    before = [r["image_id"] for r in load_dataset(f"{path}:val").records]
+    again = described(AERIAL, "other.yaml")
+    assert [r["image_id"] for r in load_dataset(f"{again}:val").records] == before
+
+
+def test_16_bit_slices(described):
+    path = described(MEDICAL)
+    train, val = (load_dataset(f"{path}:{split}") for split in ("train", "val"))
+    assert (len(train.records), len(val.records)) == (8, 2)
+    record = val.records[0]
+    labels = read_labels(record["sem_seg_file_name"], val.label_map)
+    stored = np.array(Image.open(record["sem_seg_file_name"]))
+    for label, value in [(0, 0), (1, 1000), (2, 40000), (255, 65535)]:
+        np.testing.assert_array_equal(labels == label, stored == value)
+    sample = SegmentationMapper(val.label_map)(record)
+    slice_ = np.array(Image.open(record["file_name"])).astype(float)
+    np.testing.assert_allclose(sample["image"][0], slice_ * 255 / 4095, atol=0.51)
+
+
+def test_cityscapes_style_names_and_lists(tmp_path, described):
+    from benchmark_files import cityscapes
+
+    cityscapes(tmp_path)
+    (tmp_path / "train.txt").write_text("train/aachen/aachen_000000_000019\n")
+    path = described(
+        {
+            "root": "cityscapes",
+            "classes": ["road", "rest"],
+            "labels": {
+                "mapping": {7: "road"} | dict.fromkeys(range(8, 34), "rest"),
+                "ignore": [*range(7)],
+            },
+            "files": {
+                "images": "leftImg8bit",
+                "labels": "gtFine",
+                "image_suffix": "_leftImg8bit.png",
+                "label_suffix": "_gtFine_labelIds.png",
+            },
+            "splits": {"train": {"list": "../train.txt"}, "rest": {"share": 1.0}},
+        }
+    )
+    (record,) = load_dataset(f"{path}:train").records
+    assert record["sem_seg_file_name"].endswith("aachen_000000_000019_gtFine_labelIds.png")
+    # What a list takes is not shared out.
+    assert len(load_dataset(f"{path}:rest").records) == 5
+
+
+def panoptic(tmp_path: Path) -> dict:
+    for name in ("photos", "panoptic"):
+        (tmp_path / name).mkdir()
+    ids = np.zeros((8, 8), int)
+    ids[:4], ids[4:, :4] = rgb_code(10, 1, 0), rgb_code(5, 0, 2)
+    coded = np.stack([ids & 255, ids >> 8 & 255, ids >> 16], -1).astype(np.uint8)
+    Image.fromarray(coded).save(tmp_path / "panoptic/a.png")
+    Image.new("RGB", (8, 8)).save(tmp_path / "photos/a.jpg")
+    content = {
+        "images": [{"id": 3, "file_name": "a.jpg"}],
+        "categories": [{"id": 17, "name": "cat"}, {"id": 200, "name": "sky"}],
+        "annotations": [
+            {
+                "image_id": 3,
+                "file_name": "a.png",
+                "segments_info": [
+                    {"id": rgb_code(10, 1, 0), "category_id": 200},
+                    {"id": rgb_code(5, 0, 2), "category_id": 17},
+                ],
+            }
+        ],
+    }
+    (tmp_path / "panoptic.json").write_text(json.dumps(content))
+    return {
+        "classes": ["cat", "sky"],
+        "labels": {"encoding": "panoptic"},
+        "files": {"panoptic": "panoptic.json", "images": "photos", "labels": "panoptic"},
+        "splits": {"train": {}},
+    }
+
+
+def test_coco_panoptic(tmp_path, described):
+    content = panoptic(tmp_path)
+    expected = np.full((8, 8), 255)
+    expected[:4], expected[4:, :4] = 1, 0
+    dataset = load_dataset(f"{described(content)}:train")
+    labels = read_labels(dataset.records[0]["sem_seg_file_name"], dataset.label_map)
+    np.testing.assert_array_equal(labels, expected)
+    # By category ids, one of them ignored.
+    content["classes"] = ["animal"]
+    content["labels"] |= {"mapping": {17: "animal"}, "ignore": [200]}
+    dataset = load_dataset(f"{described(content)}:train")
+    labels = read_labels(dataset.records[0]["sem_seg_file_name"], dataset.label_map)
+    np.testing.assert_array_equal(labels, np.where(expected == 1, 255, expected))
+    # An unknown category is an error.
+    content["labels"] = {"encoding": "panoptic", "mapping": {17: "animal"}}
+    with pytest.raises(DataError, match=r"category 200 \(sky\), which is no class"):
+        load_dataset(f"{described(content)}:train")
+
+
+def test_configs_name_descriptions_beside_them(described, tmp_path):
+    path = described(AERIAL)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/base.yaml").write_text("DATASETS: {TRAIN: ['../data.yaml:train']}\n")
+    (tmp_path / "config.yaml").write_text("_BASE_: run/base.yaml\nDATASETS: {TEST: [camvid_val]}\n")
+    cfg = configure(str(tmp_path / "config.yaml"), [])
+    assert list(cfg.DATASETS.TRAIN) == [f"{path.resolve()}:train"]
+    assert list(cfg.DATASETS.TEST) == ["camvid_val"]
+
+
+def test_descriptions_in_the_data_root_have_names(described, tmp_path, monkeypatch):
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    (tmp_path / "descriptions").mkdir()
+    described(AERIAL | {"root": ".."}, "descriptions/aerial_tiles.yaml")
+    assert get_spec("aerial_tiles_train").name == "aerial_tiles_train"
+    assert len(load_dataset("aerial_tiles_val").records) == 2
+    with pytest.raises(KeyError, match="did you mean aerial_tiles_val"):
+        get_spec("aerial_tiles_valid")
+
+
+WRONG = {
+    "no key clases": ({"clases": 1}, "there is no key 'clases'; did you mean classes"),
+    "no classes": ({"classes": []}, "classes must be a list"),
+    "twice": ({"classes": ["a", "b", "a"]}, "a is there twice"),
+    "300": ({"classes": [str(n) for n in range(300)]}, "at most 255 classes; got 300"),
+    "colour": ({"classes": [{"name": "a", "color": [0, 0, 256]}]}, r"takes a colour"),
+    "colour name": ({"classes": [{"name": "a", "color": "red"}]}, "takes a colour"),
+    "one colour": ({"classes": [{"name": n, "color": "#010203"} for n in "ab"]}, "one colour"),
+    "encoding": ({"labels": {"encoding": "hsv"}}, "index, rgb, panoptic"),
+    "class typo": ({"labels": {"mapping": {1: "feild"}}}, "no class 'feild'; did you mean field"),
+    "negative": ({"labels": {"mapping": {-1: "field"}}}, "0 and above"),
+    "two meanings": ({"labels": {"mapping": {1: "field"}, "ignore": 1}}, "several meanings"),
+    "never": ({"labels": {"mapping": {1: "field"}}}, "no stored value means water, building"),
+    "window": ({"images": {"window": [5, 5]}}, "window is"),
+    "no folder": ({"files": {"images": "tiles", "labels": "maske"}}, "no folder .*maske"),
+    "csv and folders": ({"files": {"csv": "a", "images": "b"}}, "csv stands alone"),
+    "no csv": ({"files": {"csv": "a.csv"}, "splits": {"train": {}}}, "no file .*a.csv"),
+    "no files": ({"files": None}, "needs files"),
+    "shares": ({"splits": {"train": {"share": 0.9}, "b": {"share": 0.2}}}, "more than 1"),
+    "share": ({"splits": {"train": {"share": "half"}}}, "takes .*numbers"),
+    "no splits": ({"splits": {}}, "at least one split"),
+    "other split": ({"splits": {"test": {}}}, "no split 'train'; it has test"),
+    "no list": ({"splits": {"train": {"list": "x.txt"}}}, "no list at .*x.txt"),
+    "not a mapping": ({"labels": [1]}, "must hold KEY: value lines"),
+    "not yaml": ("a: [", "no valid YAML"),
+    "deep": ("[" * 3000, "no valid YAML"),
+    "text": ("hello", "must hold KEY: value lines"),
+    "binary": ("\x00", "no valid YAML"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_descriptions_say_so(described, name: str):
+    change, message = WRONG[name]
+    path = described(change if isinstance(change, str) else AERIAL | change)
+    with pytest.raises(DataError, match=message) as error:
+        load_dataset(f"{path}:train")
+    assert str(path) in str(error.value)
+
+
+def test_reference_without_split_or_file(described, tmp_path):
+    with pytest.raises(DescriptionError, match="names no split"):
+        get_spec(str(described(AERIAL)))
+    with pytest.raises(DescriptionError, match="no data set description at"):
+        get_spec(f"{tmp_path}/none.yaml:train")
+
+
+def test_undefined_colours_are_errors(described, tmp_path):
+    dataset = load_dataset(f"{described(AERIAL)}:train")
+    path = Path(dataset.records[0]["sem_seg_file_name"])
+    image = Image.open(path)
+    image.putpixel((5, 3), (1, 2, 3))
+    image.save(path)
+    with pytest.raises(DataError, match=r"\(1, 2, 3\) \(first at row 3, column 5; 1 pixels\)"):
+        read_labels(path, dataset.label_map)
+    image.putalpha(7)
+    image.save(path)
+    with pytest.raises(DataError, match="transparent"):
+        read_labels(path, dataset.label_map)
+    Image.new("L", (64, 48)).save(path)
+    with pytest.raises(DataError, match=r"set labels\.encoding to index"):
+        read_labels(path, dataset.label_map)
+
+
+def test_missing_images_and_rows(described, tmp_path):
+    path = described(MEDICAL)
+    (tmp_path / "scans/patient0_001.png").unlink()
+    with pytest.raises(DataError, match=r"1 of 8 images are missing, the first is .*patient0_001"):
+        load_dataset(f"{path}:train")
+    (tmp_path / "slices.csv").write_text("image,label\na.png,\n")
+    with pytest.raises(DataError, match=r"line 2: needs the columns image and label, filled"):
+        load_dataset(f"{path}:train")
+    (tmp_path / "slices.csv").write_text("picture,mask\na.png,b.png\n")
+    with pytest.raises(DataError, match=r"it has picture, mask"):
+        load_dataset(f"{path}:train")
+
+
+# --- fuzzing ----------------------------------------------------------------------------------
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+VALUES = st.recursive(
+    SCALARS | st.sampled_from(["tiles", "rgb", "field", "train", "#00ff00"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(SCALARS, inner, max_size=3),
+    max_leaves=8,
+)
+KEYS = ["root", "classes", "labels", "images", "files", "splits"]
+INNER = ["encoding", "mapping", "ignore", "window", "csv", "share", "list", "name", "color"]
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    key=st.sampled_from(KEYS),
+    value=VALUES | st.dictionaries(st.sampled_from(INNER), VALUES, max_size=3),
+)
+def test_fuzzed_descriptions_give_errors_or_data_sets(tmp_path_factory, key, value):
+    folder = tmp_path_factory.getbasetemp() / "fuzzed_descriptions"
+    if not folder.is_dir():
+        domains.write_aerial(folder, 4)
+    path = folder / "data.yaml"
+    path.write_text(yaml.safe_dump(AERIAL | {key: value}))
+    try:
+        dataset = load_dataset(f"{path}:train")
+    except DataError:
+        return
+    assert dataset.records and len(dataset.spec.classes) == len(dataset.spec.colors)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.text(max_size=60) | st.binary(max_size=60))
+def test_fuzzed_files_give_description_errors(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "fuzzed.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(DescriptionError):
+        read_description(path)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(*[st.integers(0, 255)] * 3), min_size=1, max_size=6))
+def test_never_a_silent_wrong_colour(tmp_path_factory, colors):
+    folder = tmp_path_factory.getbasetemp()
+    Image.fromarray(np.array([colors], np.uint8)).save(folder / "colours.png")
+    (folder / "colours.yaml").write_text(yaml.safe_dump(AERIAL))
+    label_map = read_description(folder / "colours.yaml").label_map()
+    known = [*domains.TILE_COLORS.values()]
+    expected = [known.index(c) if c in known else 255 for c in colors]
+    if all(c in known or c == (0, 0, 0) for c in colors):
+        assert read_labels(folder / "colours.png", label_map).tolist() == [expected]
+    else:
+        with pytest.raises(DataError, match="doesn't define"):
+            read_labels(folder / "colours.png", label_map)
