@@ -17,7 +17,6 @@ from afdcd.data import (
 )
 from afdcd.data.datasets import Record
 
-
 # Names that a config has used of data sets described in YAML.
 _described: set[str] = set()
 
