@@ -61,14 +61,14 @@ def diagnose(
         _guarded(report, "model", lambda: model.to(device))
         if train:
             _guarded(report, "step", lambda: _step(cfg, model, train[0], device, report))
-    if isinstance(model, Distiller) and test:
+    if isinstance(model, Distiller) and (test or train):
         scored = None if full else SCORED
         teacher = model.teacher
         _guarded(
             report,
             "teacher",
             lambda: scores.score_teacher(
-                teacher_cfg, teacher, test[0], limit=scored, report=report
+                teacher_cfg, teacher, (test or train)[0], limit=scored, report=report
             ),
         )
     return report

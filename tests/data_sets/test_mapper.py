@@ -116,3 +116,35 @@ def test_settings_are_checked():
         TrainingAugmentation((5, 5), scales=(2.0, 0.5))
     with pytest.raises(ValueError, match="BGR or RGB"):
         SegmentationMapper(LabelMap(2), image_format="bgr")
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    kind=st.sampled_from(["png", "jpg", "bmp"]),
+    which=st.sampled_from(["image", "labels"]),
+    edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=4),
+    kept=st.just(1.0) | st.floats(0, 1),
+    seed=st.integers(0, 99),
+)
+def test_damaged_files_give_data_errors_or_defined_labels(
+    tmp_path_factory, kind, which, edits, kept, seed
+):
+    folder = tmp_path_factory.getbasetemp()
+    image, labels = coordinates(24, 30)
+    paths = {"image": folder / f"damaged.{kind}", "labels": folder / "damaged_labels.png"}
+    Image.fromarray(image).save(paths["image"])
+    Image.fromarray(labels).save(paths["labels"])
+    content = bytearray(paths[which].read_bytes())
+    for place, value in edits:
+        content[int(place * len(content))] = value
+    paths[which].write_bytes(content[: int(kept * len(content))])
+    record = {"file_name": str(paths["image"]), "sem_seg_file_name": str(paths["labels"])}
+    mapper = SegmentationMapper(LabelMap(12), TrainingAugmentation((16, 16)))
+    try:
+        sample = mapper(record, np.random.default_rng(seed))
+    except DataError:
+        return
+    assert sample["image"].shape == (3, 16, 16) and sample["sem_seg"].shape == (16, 16)
+    assert set(sample["sem_seg"].unique().tolist()) <= {*range(12), IGNORE}
+    if which == "image":
+        assert (sample["sem_seg"] != IGNORE).any()
