@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -49,3 +50,21 @@ def remove_unfinished(folder: Path) -> None:
     """Delete what writes that were killed have left behind."""
     for path in folder.glob(f".*{_UNFINISHED}"):
         path.unlink(missing_ok=True)
+
+
+def drop_later_lines(path: Path, resume_at: int) -> None:
+    """Remove from ``metrics.json`` what a crash may have left behind, and half a line.
+
+    Args:
+        path: of the file, a JSON object with ``iteration`` a line; made if it isn't there.
+        resume_at: the first iteration to come; 0 empties the file.
+    """
+    kept = []
+    if path.is_file() and resume_at > 0:
+        for line in path.read_text().splitlines():
+            try:
+                if json.loads(line)["iteration"] < resume_at:
+                    kept.append(line)
+            except (ValueError, KeyError, TypeError):
+                continue  # half a line
+    write_text(path, "".join(f"{line}\n" for line in kept))

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import difflib
+import logging
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from afdcd.checkpoints import Checkpoints
+from afdcd.config import differences, merge_file
 from afdcd.data import DataError, Dataset, read_labels
 from afdcd.data.images import read_image
+from afdcd.precision import DTYPES
+
+logger = logging.getLogger(__name__)
 
 INSTALL_DETECTRON2 = (
     "Install Detectron2 by its official instructions "
     "(https://detectron2.readthedocs.io/tutorials/install.html), then repeat the command"
 )
+CONFIG_COPY = "config.yaml"
 # Files beyond so many are not all opened before training.
 FILES_CHECKED = 1000
 
@@ -43,6 +50,89 @@ def weights_problems(path: str, key: str, *, needed: bool) -> list[str]:
     if not Path(path).is_file():
         return [f"{key}: no checkpoint at {Path(path).absolute()}"]
     return []
+
+
+def name_problems(key: str, name: str, known: Iterable[str]) -> list[str]:
+    """Whether a name is one of those that are known; near ones are listed."""
+    known = sorted(known)
+    if name in known:
+        return []
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(known)}"
+    return [f"{key}: nothing is called {name!r}; {hint}"]
+
+
+def mapper_problems(cfg: Any) -> list[str]:
+    """Settings that can't work with the paper's mapper (``INPUT.MAPPER: scale_crop``)."""
+    problems = []
+    if cfg.INPUT.RANDOM_FLIP not in ("horizontal", "none"):
+        problems.append(
+            f"INPUT.RANDOM_FLIP must be horizontal or none; got {cfg.INPUT.RANDOM_FLIP}"
+        )
+    if len(cfg.INPUT.MIN_SIZE_TRAIN) != 1:
+        problems.append(
+            "INPUT.MIN_SIZE_TRAIN takes one size, or 0 to keep it (the random scale comes from "
+            f"INPUT.SCALE_CROP); got {tuple(cfg.INPUT.MIN_SIZE_TRAIN)}"
+        )
+    return problems
+
+
+def solver_problems(cfg: Any) -> list[str]:
+    """Settings of ``SOLVER`` that can't work in either runtime."""
+    problems = []
+    if cfg.SOLVER.AMP.DTYPE not in DTYPES:
+        problems.append(
+            f"SOLVER.AMP.DTYPE must be one of {', '.join(DTYPES)}; got {cfg.SOLVER.AMP.DTYPE}"
+        )
+    if cfg.SOLVER.MAX_ITER < 1:
+        problems.append(f"SOLVER.MAX_ITER must be at least 1; got {cfg.SOLVER.MAX_ITER}")
+    return problems
+
+
+def mixed_label_problems(train: Sequence[Dataset]) -> list[str]:
+    """Whether training sets that are put together store their labels alike."""
+    if any(d.label_map != train[0].label_map for d in train[1:]):
+        return ["DATASETS.TRAIN: the data sets store their labels in different ways"]
+    return []
+
+
+def compare_with_before(cfg: Any, before: Any, folder: Path, state: dict[str, Any]) -> None:
+    """On a resume, say what differs from the config that the run was started with.
+
+    Args:
+        cfg: the config.
+        before: a config with defaults only; overwritten.
+        folder: of the run.
+        state: the checkpoint's content.
+
+    Raises:
+        SetupError: the checkpoint lies beyond the end.
+    """
+    if state["iteration"] + 1 > cfg.SOLVER.MAX_ITER:
+        raise SetupError(
+            [
+                f"the checkpoint is at iteration {state['iteration'] + 1}, beyond SOLVER.MAX_ITER "
+                f"{cfg.SOLVER.MAX_ITER}"
+            ]
+        )
+    copy = folder / CONFIG_COPY
+    if not copy.is_file():
+        return
+    try:
+        merge_file(before, copy)
+    except ValueError as error:
+        logger.warning("can't compare with the config the run was started with: %s", error)
+        return
+    changed = [
+        line
+        for line in differences(before, cfg)
+        if not line.startswith(("OUTPUT_DIR:", "SEED:", "MODEL.DEVICE:"))
+    ]
+    if changed:
+        logger.warning(
+            "The run was started with other settings, and is not the same run any more:\n  %s",
+            "\n  ".join(changed),
+        )
 
 
 def find_datasets(

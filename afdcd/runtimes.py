@@ -76,6 +76,7 @@ def embedded_runtime() -> Runtime:
 
 def detectron2_runtime() -> Runtime:
     """Detectron2's; imports it."""
+    from afdcd.d2.checks import config_problems
     from afdcd.d2.config import configure, teacher_config
     from afdcd.d2.datasets import find_dataset
     from afdcd.d2.modeling import build_student
@@ -96,7 +97,7 @@ def detectron2_runtime() -> Runtime:
     return Runtime(
         configure=lambda file, overrides: configure(file, list(overrides)),
         find_dataset=find_dataset,
-        config_problems=lambda cfg: [],
+        config_problems=config_problems,
         teacher_config=teacher_config,
         build=build_on_cpu,
         load=load,

@@ -13,7 +13,8 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from afdcd.config import ConfigError, embedded_config, merge_file, merge_overrides
 from afdcd.data import DataError
-from afdcd.embedded import NonFiniteLoss, run
+from afdcd.embedded import run
+from afdcd.failures import NonFiniteLoss
 from afdcd.interrupt import Interrupted
 from afdcd.preflight import INSTALL_DETECTRON2, SetupError
 

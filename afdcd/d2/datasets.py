@@ -43,6 +43,11 @@ def _records(name: str) -> list[Record]:
     return load_dataset(name).records
 
 
+def is_own(name: str) -> bool:
+    """Whether a data set is one of this package's, or described in YAML."""
+    return name in dataset_names() or name in _described
+
+
 def find_dataset(name: str) -> Dataset:
     """A semantic segmentation data set of ours or of Detectron2's, with its label map.
 
@@ -54,7 +59,7 @@ def find_dataset(name: str) -> Dataset:
     if name not in DatasetCatalog.list():
         register(get_spec(name))  # of a description
         _described.add(name)
-    if name in dataset_names() or name in _described:
+    if is_own(name):
         return load_dataset(name)
     metadata = MetadataCatalog.get(name)
     records = DatasetCatalog.get(name)

@@ -24,6 +24,7 @@ from afdcd.analysis import write_confusion
 from afdcd.d2.datasets import find_dataset
 from afdcd.d2.loader import evaluation_loader
 from afdcd.d2.panoptic import PanopticEvaluator
+from afdcd.d2.panoptic_data import PANOPTIC_TYPES, is_standard
 from afdcd.data import read_labels
 from afdcd.evaluation import predict
 from afdcd.precision import autocast
@@ -73,19 +74,45 @@ def build_evaluator(cfg: Any, name: str) -> DatasetEvaluator:
     kind = getattr(MetadataCatalog.get(name), "evaluator_type", "sem_seg")
     if cfg.INPUT.MAPPER != "detectron2" or kind == "sem_seg":
         return _semantic(name, Path(cfg.OUTPUT_DIR) if cfg.TEST.CONFUSION else None)
+    if problem := evaluator_problem(name):
+        raise ValueError(problem)
     if kind == "coco":
         return COCOEvaluator(name, output_dir=cfg.OUTPUT_DIR)
-    if kind == "coco_panoptic_seg":
-        # Detectron2's own panoptic evaluator needs panopticapi, which is not on PyPI.
-        found: list[DatasetEvaluator] = [PanopticEvaluator(name)]
-        if cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES > 0:
-            found.append(SemSegEvaluator(name))
-        if cfg.MODEL.MASK_ON:
-            found.append(COCOEvaluator(name, output_dir=cfg.OUTPUT_DIR))
-        return DatasetEvaluators(found)
-    raise ValueError(
-        f"{name} has evaluator type {kind!r}; supported are sem_seg, coco and coco_panoptic_seg"
+    return DatasetEvaluators(_panoptic(cfg, name))
+
+
+def evaluator_problem(name: str) -> str:
+    """Why a data set can't be evaluated here; nothing where it can."""
+    kind = getattr(MetadataCatalog.get(name), "evaluator_type", "sem_seg")
+    if kind in ("sem_seg", "coco", *PANOPTIC_TYPES):
+        return ""
+    reason = (
+        "Detectron2's Cityscapes evaluators import a module that its public releases lack "
+        "('deeplearning'). cityscapes_fine_panoptic_val works, and cityscapes_fine_sem_seg_val "
+        "with INPUT.MAPPER scale_crop"
+        if kind.startswith("cityscapes")
+        else f"supported are sem_seg, coco, {', '.join(PANOPTIC_TYPES)}"
     )
+    return f"{name} has the evaluator type {kind!r}: {reason}"
+
+
+def _panoptic(cfg: Any, name: str) -> list[DatasetEvaluator]:
+    """Panoptic quality and, where the data set has what they need, mIoU of stuff and AP."""
+    metadata = MetadataCatalog.get(name)
+    architecture = cfg.MODEL.META_ARCHITECTURE
+    if architecture == "Distiller":
+        architecture = cfg.MODEL.DISTILLER.STUDENT
+    # Detectron2's own panoptic evaluator needs panopticapi, which is not on PyPI.
+    found: list[DatasetEvaluator] = [
+        PanopticEvaluator(name, separated=architecture == "PanopticFPN")
+    ]
+    if not is_standard(metadata):
+        found.append(SemSegEvaluator(name))
+    things = metadata.thing_dataset_id_to_contiguous_id.values()
+    numbered = sorted(things) == list(range(len(things)))
+    if cfg.MODEL.MASK_ON and numbered and getattr(metadata, "json_file", None):
+        found.append(COCOEvaluator(name, output_dir=cfg.OUTPUT_DIR))
+    return found
 
 
 def _semantic(name: str, folder: Path | None = None) -> SemSegEvaluator:

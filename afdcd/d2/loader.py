@@ -6,13 +6,20 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from detectron2.data import build_detection_test_loader, build_detection_train_loader
+from detectron2.data import (
+    DatasetMapper,
+    MetadataCatalog,
+    build_detection_test_loader,
+    build_detection_train_loader,
+    get_detection_dataset_dicts,
+)
 from detectron2.data.samplers import InferenceSampler
 from detectron2.utils import comm
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Sampler
 
 from afdcd.d2.datasets import find_dataset
+from afdcd.d2.panoptic_data import PanopticMapper, is_standard
 from afdcd.data import DataError, Dataset
 from afdcd.data.from_config import evaluation_mapper, training_mapper
 from afdcd.data.stream import RecordList, Sample, SampleStream
@@ -52,13 +59,16 @@ def training_loader(cfg: Any, dataset: Dataset, *, seed: int, first: int) -> Any
 
 
 def detectron2_training_loader(cfg: Any, *, seed: int, first: int) -> Any:
-    """Batches with Detectron2's own data sets, mapper and augmentation, in a resumable order."""
-    from detectron2.data import DatasetMapper, get_detection_dataset_dicts
+    """Batches with Detectron2's own data sets, mapper and augmentation, in a resumable order.
 
+    Images aren't grouped by aspect ratio (``DATALOADER.ASPECT_RATIO_GROUPING``), which would make
+    the order depend on how far the loader has read.
+    """
     records = get_detection_dataset_dicts(
         cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
     )
-    mapper = _SeededMapper(DatasetMapper(cfg, is_train=True))
+    standard = is_standard(MetadataCatalog.get(cfg.DATASETS.TRAIN[0]))
+    mapper = _SeededMapper((PanopticMapper if standard else DatasetMapper)(cfg, is_train=True))
     return build_detection_train_loader(
         SampleStream(records, mapper, seed),
         mapper=None,

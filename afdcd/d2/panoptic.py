@@ -12,6 +12,7 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from PIL import Image
 
+from afdcd.d2.panoptic_data import segment_ids, separated_classes
 from afdcd.evaluation import PanopticQuality
 
 
@@ -21,18 +22,26 @@ class PanopticEvaluator(DatasetEvaluator):
     Args:
         name: its metadata must hold ``panoptic_json``, ``panoptic_root`` and the maps from the
             data set's category ids to contiguous ones.
+        separated: whether the model numbers things and stuff each on their own, as PanopticFPN
+            does, rather than in one row, as the metadata of a "standard" data set do.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, separated: bool = True) -> None:
         metadata = MetadataCatalog.get(name)
         content = json.loads(Path(metadata.panoptic_json).read_text())
         self._root = Path(metadata.panoptic_root)
         self._truths = {a["image_id"]: a for a in content["annotations"]}
         self._categories = {c["id"]: bool(c["isthing"]) for c in content["categories"]}
-        things: dict[int, int] = metadata.thing_dataset_id_to_contiguous_id
-        stuff: dict[int, int] = metadata.stuff_dataset_id_to_contiguous_id
-        self._thing_ids = {contiguous: raw for raw, contiguous in things.items()}
-        self._stuff_ids = {contiguous: raw for raw, contiguous in stuff.items()}
+        things, stuff = (
+            separated_classes(metadata)
+            if separated
+            else (
+                metadata.thing_dataset_id_to_contiguous_id,
+                metadata.stuff_dataset_id_to_contiguous_id,
+            )
+        )
+        self._thing_ids = {number: raw for raw, number in things.items()}
+        self._stuff_ids = {number: raw for raw, number in stuff.items()}
         self.reset()
 
     def reset(self) -> None:
@@ -56,11 +65,11 @@ class PanopticEvaluator(DatasetEvaluator):
             }
             truth = self._truths[item["image_id"]]
             with Image.open(self._root / truth["file_name"]) as picture:
-                rgb = np.asarray(picture.convert("RGB"), dtype=np.int64)
+                ids_true = segment_ids(np.asarray(picture.convert("RGB")))
             self.quality.update(
                 prediction,
                 predicted,
-                rgb[..., 0] + 256 * rgb[..., 1] + 65536 * rgb[..., 2],
+                ids_true,
                 truth["segments_info"],
             )
 

@@ -4,43 +4,32 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from detectron2.data import DatasetCatalog
-from detectron2.engine import default_setup, launch
-from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.engine import default_setup
 from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
 
-from afdcd.checkpoints import BEST, FINAL, Checkpoints
-from afdcd.config import ConfigError
-from afdcd.d2.config import configure, teacher_config
-from afdcd.d2.datasets import find_dataset
+from afdcd.checkpoints import Checkpoints
+from afdcd.d2.checks import check, own_weights
+from afdcd.d2.config import configure, get_cfg
 from afdcd.d2.evaluation import evaluate
 from afdcd.d2.modeling import build_student
+from afdcd.d2.processes import REPORTED, launch_reporting
 from afdcd.d2.trainer import DistillTrainer
 from afdcd.d2.weights import load_model_weights
-from afdcd.data import DataError, Dataset
-from afdcd.distill import TapError
 from afdcd.files import write_text
-from afdcd.models.weights import CheckpointError
-from afdcd.precision import DTYPES
-from afdcd.preflight import (
-    SetupError,
-    class_problems,
-    file_problems,
-    find_datasets,
-    occupied_problems,
-    output_problems,
-    raise_problems,
-    weights_problems,
-)
+from afdcd.preflight import SetupError, compare_with_before
 
 logger = logging.getLogger(__name__)
 
 RESULTS = "results.json"
+# What Detectron2, and this package, raise for settings that don't fit each other or the weights.
+BUILD_ERRORS = (AssertionError, KeyError, ValueError, RuntimeError, TypeError)
+T = TypeVar("T")
 
 
 def launch_run(
@@ -60,21 +49,30 @@ def launch_run(
 
     Raises:
         ConfigError, SetupError, DataError: the run can't start.
+        NonFiniteLoss, Interrupted: see `DistillTrainer.train`.
     """
     arguments = (config_file, list(overrides), eval_only, resume)
     cfg = configure(config_file, list(overrides))
     processes = max(1 if num_gpus is None else num_gpus, 1)
     check(cfg, processes * num_machines, num_gpus, eval_only=eval_only, resume=resume)
+    if num_machines > 1 and dist_url == "auto":
+        raise SetupError(
+            [
+                f"--num-machines {num_machines} needs --dist-url tcp://<address of machine 0>:"
+                "<port>, the same on every machine"
+            ]
+        )
     if processes * num_machines == 1:
         run(*arguments, num_gpus)
         return
-    launch(
+    launch_reporting(
         run,
         processes,
+        *arguments,
+        num_gpus,
         num_machines=num_machines,
         machine_rank=machine_rank,
         dist_url=dist_url,
-        args=(*arguments, num_gpus),
     )
 
 
@@ -88,23 +86,23 @@ def run(
     """
     cfg = configure(config_file, overrides)
     _choose_device(cfg, num_gpus)
-    if resume and (Path(cfg.OUTPUT_DIR) / "last_checkpoint").is_file():
-        cfg.SEED = Checkpoints(Path(cfg.OUTPUT_DIR)).read_last()["seed"]
+    folder = Path(cfg.OUTPUT_DIR)
+    state = None
+    if resume and not eval_only and Checkpoints(folder).last() is not None:
+        state = _setup(Checkpoints(folder).read_last)
+        cfg.SEED = state["seed"]
+        compare_with_before(cfg, get_cfg(), folder, state)
     cfg.freeze()
-    default_setup(cfg, None)
-    try:
-        if eval_only:
-            student = build_student(cfg)
-            weights = _weights(cfg)
-            load_model_weights(student, weights, complete=True)
-            return {"weights": weights, "figures": evaluate(cfg, student)}
-        trainer = DistillTrainer(cfg)
-        trainer.resume_or_load(resume=resume)
-        figures = trainer.train()
-    except (CheckpointError, TapError, RuntimeError, KeyError) as error:
-        if isinstance(error, (CheckpointError, TapError)):
-            raise SetupError([str(error)]) from error
-        raise
+    comm.synchronize()  # the copy that was compared with is about to be replaced
+    _start_logging(cfg)
+    if eval_only:
+        student = _setup(build_student, cfg)
+        weights = own_weights(cfg)
+        _setup(load_model_weights, student, weights, complete=True)
+        return {"weights": weights, "figures": evaluate(cfg, student)}
+    trainer = _setup(DistillTrainer, cfg)
+    _setup(trainer.resume_or_load, state)
+    figures = trainer.train()
     results = {
         "figures": figures,
         "teacher": trainer.state.teacher_figures,
@@ -115,89 +113,42 @@ def run(
         "seed": trainer.state.seed,
     }
     if comm.is_main_process():
-        write_text(Path(cfg.OUTPUT_DIR) / RESULTS, json.dumps(results, indent=2))
+        write_text(folder / RESULTS, json.dumps(results, indent=2))
+        logger.info("Done: results in %s; weights alone in student_final.pth", folder / RESULTS)
     return results
 
 
-def check(cfg: Any, processes: int, num_gpus: int | None, *, eval_only: bool, resume: bool) -> None:
-    """Raise one SetupError with everything that is known to be wrong before any process starts."""
-    problems = _config_problems(cfg, processes, num_gpus)
-    keys = ["TEST"] if eval_only else ["TRAIN", "TEST"]
-    found: list[Dataset] = []
-    for key in keys:
-        names, title = cfg.DATASETS[key], f"DATASETS.{key}"
-        if cfg.INPUT.MAPPER == "detectron2":
-            unknown = [name for name in names if name not in DatasetCatalog.list()]
-            problems += [f"{title}: no data set is called {name!r}" for name in unknown]
-        else:
-            found += find_datasets(names, title, problems, find_dataset)
-    if eval_only:
-        weights = _weights(cfg)
-        checks = [weights_problems(weights, "MODEL.WEIGHTS", needed=True)]
-    else:
-        folder = Path(cfg.OUTPUT_DIR)
-        checks = [
-            _teacher_problems(cfg),
-            weights_problems(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS", needed=False),
-            output_problems(folder),
-            [] if resume else occupied_problems(Checkpoints(folder)),
-        ]
-    if found:
-        checks.append(class_problems(cfg, found))
-    raise_problems(problems, *checks)
-    if not (eval_only or resume):
-        raise_problems(*[file_problems(dataset) for dataset in found])
+class _WithoutTracebacks(logging.Filter):
+    """Leaves out what Detectron2 logs of errors that the command reports in a line."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], REPORTED))
 
 
-def _config_problems(cfg: Any, processes: int, num_gpus: int | None) -> list[str]:
-    problems = []
-    names = [cfg.MODEL.META_ARCHITECTURE]
-    if names == ["Distiller"]:
-        names.append(cfg.MODEL.DISTILLER.STUDENT)
-    for name in names:
-        if name not in META_ARCH_REGISTRY:
-            problems.append(f"no meta-architecture is called {name!r}")
-    if cfg.SOLVER.AMP.DTYPE not in DTYPES:
-        problems.append(
-            f"SOLVER.AMP.DTYPE must be one of {', '.join(DTYPES)}; got {cfg.SOLVER.AMP.DTYPE}"
-        )
-    if cfg.SOLVER.IMS_PER_BATCH % processes:
-        problems.append(
-            f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} must be a multiple of the "
-            f"{processes} processes"
-        )
-    if cfg.INPUT.MAPPER not in ("scale_crop", "detectron2"):
-        problems.append(f"INPUT.MAPPER must be scale_crop or detectron2; got {cfg.INPUT.MAPPER}")
-    available = torch.cuda.device_count()
-    if num_gpus and available and num_gpus > available:
-        problems.append(f"--num-gpus {num_gpus}, but PyTorch sees {available}")
-    return problems
+_WITHOUT_TRACEBACKS = _WithoutTracebacks()
 
 
-def _teacher_problems(cfg: Any) -> list[str]:
-    if cfg.MODEL.META_ARCHITECTURE != "Distiller":
-        return []
-    key = "MODEL.DISTILLER.TEACHER"
-    if not cfg.MODEL.DISTILLER.TEACHER.CONFIG_FILE:
-        return [f"{key}.CONFIG_FILE is empty: name the teacher's YAML file"]
+def _start_logging(cfg: Any) -> None:
+    """Detectron2's set-up, and its log file and format for this package's messages too."""
+    default_setup(cfg, None)
+    logging.getLogger("detectron2.engine.train_loop").addFilter(_WITHOUT_TRACEBACKS)
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="afdcd")
+    logging.getLogger("afdcd").setLevel(logging.INFO)
+
+
+def _setup(function: Callable[..., T], *args: Any, **settings: Any) -> T:
+    """Call a function of the set-up; what it finds wrong becomes a SetupError."""
     try:
-        weights = teacher_config(cfg).MODEL.WEIGHTS
-    except ConfigError as error:
-        return [f"{key}: {error}"]
-    return weights_problems(weights, f"{key}.WEIGHTS", needed=True)
-
-
-def _weights(cfg: Any) -> str:
-    """``MODEL.WEIGHTS``, or the run's own final or best model."""
-    own = [p for p in (Path(cfg.OUTPUT_DIR) / n for n in (FINAL, BEST)) if p.is_file()]
-    return cfg.MODEL.WEIGHTS or (str(own[0]) if own else "")
+        return function(*args, **settings)
+    except BUILD_ERRORS as error:
+        text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+        kind = "" if text and " " in text else f"{type(error).__name__}: "
+        logger.debug("The set-up failed", exc_info=True)
+        raise SetupError([f"{kind}{text[:1000]}"]) from error
 
 
 def _choose_device(cfg: Any, num_gpus: int | None) -> None:
     if num_gpus == 0 or not torch.cuda.is_available():
-        if cfg.MODEL.DEVICE != "cpu":
+        if cfg.MODEL.DEVICE != "cpu" and comm.is_main_process():
             logger.warning("PyTorch sees no CUDA device, or none was asked for: using the CPU")
         cfg.MODEL.DEVICE = "cpu"
-
-
-__all__ = ["DataError", "launch_run", "run"]

@@ -10,7 +10,14 @@ from typing import Any
 import torch
 from detectron2.engine import DefaultTrainer, SimpleTrainer, TrainerBase, create_ddp_model, hooks
 from detectron2.modeling import build_model
+from detectron2.solver.build import maybe_add_gradient_clipping
 from detectron2.utils import comm
+from detectron2.utils.events import (
+    CommonMetricPrinter,
+    EventWriter,
+    JSONWriter,
+    TensorboardXWriter,
+)
 from torch import nn
 
 from afdcd.checkpoints import BEST, EXPORT, Checkpoints, student_of
@@ -20,12 +27,17 @@ from afdcd.d2.hooks import EvaluateAndSave, PolynomialLR
 from afdcd.d2.loader import detectron2_training_loader, training_loader
 from afdcd.data import Dataset
 from afdcd.distill import Distiller
+from afdcd.failures import NonFiniteLoss
+from afdcd.files import drop_later_lines
+from afdcd.models.weights import CheckpointError
 from afdcd.precision import autocast, gradient_scaler
 from afdcd.seeds import DROPOUT, stream_seed
 from afdcd.solver import build_optimizer
 from afdcd.training_state import TrainingState
 
 logger = logging.getLogger(__name__)
+
+LOG_PERIOD = 20
 
 
 class StepTrainer(SimpleTrainer):
@@ -50,10 +62,18 @@ class StepTrainer(SimpleTrainer):
         total = torch.stack([value.float() for value in losses.values()]).sum()
         self.optimizer.zero_grad()
         self.scaler.scale(total).backward()
+        # Not before: to read a loss makes a GPU wait.
+        self._check_finite(losses, total)
         self._write_metrics(losses, data_time)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.seconds += time.perf_counter() - start
+
+    def _check_finite(self, losses: dict[str, torch.Tensor], total: torch.Tensor) -> None:
+        if not torch.isfinite(total.detach()):
+            values = {name: float(value) for name, value in losses.items()}
+            last = Checkpoints(Path(self.cfg.OUTPUT_DIR)).last()
+            raise NonFiniteLoss.at(self.iter, values, last)
 
 
 class DistillTrainer(DefaultTrainer):
@@ -91,6 +111,7 @@ class DistillTrainer(DefaultTrainer):
         self.checkpoints = Checkpoints(Path(cfg.OUTPUT_DIR), kept=cfg.SOLVER.CHECKPOINTS_KEPT)
         self.start_iter = 0
         self.figures: dict[str, Any] = {}
+        self._writing = False
         self.scheduler = self.build_lr_scheduler(self.cfg, optimizer)
         self.register_hooks(self.build_hooks())
 
@@ -103,8 +124,11 @@ class DistillTrainer(DefaultTrainer):
 
     @classmethod
     def build_optimizer(cls, cfg: Any, model: nn.Module) -> torch.optim.Optimizer:
-        """SGD as in the embedded runtime; each step clips the distillation modules first."""
-        optimizer = build_optimizer(cfg, model)
+        """SGD as in the embedded runtime; each step clips the distillation modules.
+
+        After Detectron2's own clipping of everything (``SOLVER.CLIP_GRADIENTS``), where it is on.
+        """
+        optimizer = maybe_add_gradient_clipping(cfg, build_optimizer(cfg, model))
         clip = cfg.MODEL.DISTILLER.CLIP_GRADIENTS
         if isinstance(model, Distiller) and clip > 0:
             modules = list(model.distiller.parameters())
@@ -128,9 +152,17 @@ class DistillTrainer(DefaultTrainer):
         found: list[Any] = [hooks.IterationTimer()]
         found.append(PolynomialLR(self.cfg) if self.scheduler is None else hooks.LRScheduler())
         found.append(EvaluateAndSave(self.cfg))
-        if comm.is_main_process():
-            found.append(hooks.PeriodicWriter(self.build_writers(), period=20))
         return found
+
+    def build_writers(self) -> list[EventWriter]:
+        """Detectron2's; what a crash left behind of iterations to come is dropped first."""
+        folder = Path(self.cfg.OUTPUT_DIR)
+        drop_later_lines(folder / "metrics.json", self.start_iter)
+        return [
+            CommonMetricPrinter(self.max_iter),
+            JSONWriter(str(folder / "metrics.json")),
+            TensorboardXWriter(str(folder), purge_step=self.start_iter),
+        ]
 
     def _distribute(self, model: nn.Module) -> nn.Module:
         if comm.get_world_size() == 1:
@@ -158,20 +190,25 @@ class DistillTrainer(DefaultTrainer):
 
     # --- running ----------------------------------------------------------------------------
 
-    def resume_or_load(self, resume: bool = True) -> None:
-        """Go on from the last checkpoint in ``OUTPUT_DIR``, or load ``MODEL.WEIGHTS``.
+    def resume_or_load(self, content: dict[str, Any] | None = None) -> None:
+        """Go on from a checkpoint's content, or load ``MODEL.WEIGHTS``.
 
         Raises:
             CheckpointError: the checkpoint can't be read or is of another model.
         """
         from afdcd.d2.weights import load_model_weights
 
-        if resume and self.checkpoints.last() is not None:
-            content = self.checkpoints.read_last()
-            self.state.load(content)
+        if content is not None:
+            try:
+                self.state.load(content)
+                if self.scheduler is not None:
+                    self.scheduler.load_state_dict(content["scheduler"])
+            except (RuntimeError, KeyError, ValueError) as error:
+                raise CheckpointError(
+                    f"{self.checkpoints.last()} is of another model than this config describes: "
+                    f"{str(error)[:500]}"
+                ) from error
             self.start_iter = self.state.iteration
-            if self.scheduler is not None:
-                self.scheduler.load_state_dict(content["scheduler"])
             logger.info("Resuming at iteration %d of %d", self.start_iter, self.max_iter)
         elif self.cfg.MODEL.WEIGHTS:
             load_model_weights(student_of(self.state.model), self.cfg.MODEL.WEIGHTS, complete=False)
@@ -181,6 +218,11 @@ class DistillTrainer(DefaultTrainer):
 
         Returns:
             figures by data set and task, on the main process.
+
+        Raises:
+            NonFiniteLoss: with the iteration and the terms; nothing is saved then.
+            Interrupted: on Ctrl-C or SIGTERM, after saving.
+            DataError: a file can't be used.
         """
         if self.start_iter == 0 and isinstance(self.state.model, Distiller):
             self._score_teacher()
@@ -192,6 +234,9 @@ class DistillTrainer(DefaultTrainer):
             loader = training_loader(self.cfg, self._training_set(), seed=seed, first=first)
         self.step_trainer.data_loader = loader
         self.step_trainer.seconds = self.state.seconds
+        if comm.is_main_process() and not self._writing:
+            self.register_hooks([hooks.PeriodicWriter(self.build_writers(), period=LOG_PERIOD)])
+        self._writing = True
         TrainerBase.train(self, self.start_iter, self.max_iter)
         if comm.is_main_process():
             self.checkpoints.save_weights(EXPORT, self.state.model)

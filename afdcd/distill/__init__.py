@@ -1,6 +1,6 @@
 """Distillation: feature taps, the frozen teacher, and the distiller."""
 
-from afdcd.distill.build import build_distiller
+from afdcd.distill.build import build_distiller, training_size
 from afdcd.distill.distiller import Distiller, tap_shapes
 from afdcd.distill.objectives import Objective, Objectives
 from afdcd.distill.taps import FeatureTaps, TapError
@@ -15,4 +15,5 @@ __all__ = [
     "TapError",
     "build_distiller",
     "tap_shapes",
+    "training_size",
 ]

@@ -40,7 +40,8 @@ def build_distiller(
 
     Raises:
         TapError: a tap doesn't exist, or isn't one feature map.
-        ValueError: settings don't fit the taps, or the numbers of classes differ.
+        ValueError: settings don't fit the taps, the numbers of classes differ, or the models pad
+            their images to different sizes.
     """
     check_distiller_settings(cfg)
     if cfg.MODEL.DISTILLER.TEACHER.DTYPE not in TEACHER_DTYPES:
@@ -49,8 +50,8 @@ def build_distiller(
             f"{cfg.MODEL.DISTILLER.TEACHER.DTYPE!r}"
         )
     settings = cfg.MODEL.DISTILLER
-    height, width = cfg.INPUT.SCALE_CROP.SIZE
-    size = (height, width)
+    size = training_size(cfg)
+    _check_padding(cfg, student, teacher)
     sides = {"student": student, "teacher": teacher}
     pairs = list(settings.FEATURE_TAPS) if "afdcd" in settings.LOSSES else []
     if "logit_kd" in settings.LOSSES:
@@ -74,3 +75,42 @@ def build_distiller(
     flip = teacher_format != cfg.INPUT.FORMAT
     dtype = TEACHER_DTYPES[settings.TEACHER.DTYPE]
     return Distiller(student, FrozenTeacher(teacher, flip_channels=flip, dtype=dtype), objectives)
+
+
+def training_size(cfg: Any) -> tuple[int, int]:
+    """Height and width of training images; of the smallest, where they vary."""
+    if cfg.INPUT.MAPPER == "scale_crop":
+        height, width = cfg.INPUT.SCALE_CROP.SIZE
+        return height, width
+    if _cropped(cfg):
+        height, width = cfg.INPUT.CROP.SIZE
+        return int(height), int(width)
+    side = min(cfg.INPUT.MIN_SIZE_TRAIN) or 512  # 0: images as they are
+    return side, side
+
+
+def _cropped(cfg: Any) -> bool:
+    return cfg.INPUT.CROP.ENABLED and cfg.INPUT.CROP.TYPE == "absolute"
+
+
+def _check_padding(cfg: Any, student: nn.Module, teacher: nn.Module) -> None:
+    """Raise ValueError where the models' feature maps would not show the same area.
+
+    Detectron2's models on a pyramid pad images to multiples of 32, others don't.
+    """
+    steps = [
+        getattr(getattr(model, "backbone", None), "size_divisibility", 0) or 1
+        for model in (student, teacher)
+    ]
+    if steps[0] == steps[1]:
+        return
+    fixed = cfg.INPUT.MAPPER == "scale_crop" or _cropped(cfg)
+    size = training_size(cfg)
+    if fixed and all(side % step == 0 for side in size for step in steps):
+        return
+    raise ValueError(
+        f"the student pads images to multiples of {steps[0]}, the teacher of {steps[1]}, so that "
+        "their feature maps would not show the same area: train on crops of a multiple of both "
+        f"(now {f'{size[0]}x{size[1]}' if fixed else 'sizes vary'}), by INPUT.SCALE_CROP.SIZE or "
+        "INPUT.CROP of TYPE absolute"
+    )

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from afdcd.distill import Distiller, build_distiller, tap_shapes
+from afdcd.distill import Distiller, build_distiller, tap_shapes, training_size
 from afdcd.doctor.files import class_order_problems
 from afdcd.doctor.report import Report
 from afdcd.models import count_parameters
@@ -148,7 +148,7 @@ def build_pair(
 
 
 def _describe_taps(cfg: Any, distiller: Distiller, report: Report) -> None:
-    size = (cfg.INPUT.SCALE_CROP.SIZE[0], cfg.INPUT.SCALE_CROP.SIZE[1])
+    size = training_size(cfg)
     sides = {
         "student": (distiller.student, distiller.distiller.student_taps),
         "teacher": (distiller.teacher, distiller.distiller.teacher_taps),

@@ -13,7 +13,7 @@ from pathlib import Path
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from afdcd.files import write_text
+from afdcd.files import drop_later_lines
 
 logger = logging.getLogger(__name__)
 
@@ -28,15 +28,7 @@ class MetricsFile:
     """
 
     def __init__(self, path: Path, *, resume_at: int) -> None:
-        kept = []
-        if path.is_file() and resume_at > 0:
-            for line in path.read_text().splitlines():
-                try:
-                    if json.loads(line)["iteration"] < resume_at:
-                        kept.append(line)
-                except (ValueError, KeyError, TypeError):
-                    continue  # half a line
-        write_text(path, "".join(f"{line}\n" for line in kept))
+        drop_later_lines(path, resume_at)
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115  (closed by close)
 
     def write(self, iteration: int, figures: Mapping[str, float]) -> None:

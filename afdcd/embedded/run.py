@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from afdcd.checkpoints import BEST, FINAL, Checkpoints
-from afdcd.config import differences, embedded_config, merge_file
+from afdcd.config import embedded_config
 from afdcd.data import Dataset, load_dataset
 from afdcd.distill import TapError
 from afdcd.embedded import preflight
@@ -22,10 +22,13 @@ from afdcd.embedded.trainer import Trainer
 from afdcd.files import write_text
 from afdcd.models.weights import CheckpointError
 from afdcd.preflight import (
+    CONFIG_COPY,
     SetupError,
     class_problems,
+    compare_with_before,
     file_problems,
     find_datasets,
+    mixed_label_problems,
     occupied_problems,
     output_problems,
     raise_problems,
@@ -34,7 +37,6 @@ from afdcd.preflight import (
 
 logger = logging.getLogger(__name__)
 
-CONFIG_COPY = "config.yaml"
 RESULTS = "results.json"
 
 
@@ -101,13 +103,13 @@ def _train(cfg: Any, num_gpus: int | None, problems: list[str], *, resume: bool)
     )
     checkpoints = Checkpoints(folder)
     resuming = resume and checkpoints.last() is not None
-    raise_problems(_mixed_labels(train), [] if resume else occupied_problems(checkpoints))
+    raise_problems(mixed_label_problems(train), [] if resume else occupied_problems(checkpoints))
     state = _setup(checkpoints.read_last) if resuming else None
     if state is None:
         logger.info("Checking the files of %s", ", ".join(d.spec.name for d in [*train, *test]))
         raise_problems(*[file_problems(d) for d in [*train, *test]])
     else:
-        _compare_with_before(cfg, folder, state)
+        compare_with_before(cfg, embedded_config(), folder, state)
     train_set = Dataset(train[0].spec, [r for d in train for r in d.records], train[0].label_map)
 
     seed = cfg.SEED if cfg.SEED >= 0 else int.from_bytes(os.urandom(4), "little")
@@ -170,35 +172,3 @@ def _setup(function: Any, *args: Any) -> Any:
         return function(*args)
     except (CheckpointError, TapError, ValueError) as error:
         raise SetupError([str(error)]) from error
-
-
-def _mixed_labels(train: list[Dataset]) -> list[str]:
-    if any(d.label_map != train[0].label_map for d in train[1:]):
-        return ["DATASETS.TRAIN: the data sets store their labels in different ways"]
-    return []
-
-
-def _compare_with_before(cfg: Any, folder: Path, state: dict[str, Any]) -> None:
-    """Say what differs from the config that the run was started with."""
-    if state["iteration"] + 1 > cfg.SOLVER.MAX_ITER:
-        raise SetupError(
-            [
-                f"the checkpoint is at iteration {state['iteration'] + 1}, beyond SOLVER.MAX_ITER "
-                f"{cfg.SOLVER.MAX_ITER}"
-            ]
-        )
-    copy = folder / CONFIG_COPY
-    if not copy.is_file():
-        return
-    before = embedded_config()
-    try:
-        merge_file(before, copy)
-    except ValueError as error:
-        logger.warning("can't compare with the config the run was started with: %s", error)
-        return
-    changed = [line for line in differences(before, cfg) if not line.startswith("OUTPUT_DIR")]
-    if changed:
-        logger.warning(
-            "The run was started with other settings, and is not the same run any more:\n  %s",
-            "\n  ".join(changed),
-        )

@@ -15,10 +15,10 @@ from afdcd.checkpoints import BEST, EXPORT, Checkpoints, student_of
 from afdcd.data import Dataset
 from afdcd.data.from_config import training_mapper
 from afdcd.distill import Distiller
-from afdcd.embedded.errors import NonFiniteLoss
 from afdcd.embedded.evaluate import describe, evaluate
 from afdcd.embedded.loader import training_batches
 from afdcd.embedded.metrics import RunMetrics
+from afdcd.failures import NonFiniteLoss
 from afdcd.interrupt import Interrupted, InterruptFlag
 from afdcd.precision import autocast, gradient_scaler
 from afdcd.seeds import DROPOUT, stream_seed
@@ -155,22 +155,8 @@ class Trainer:
     def _check_finite(self) -> None:
         for iteration, names, values in self._pending:
             if not torch.isfinite(values).all():
-                terms = ", ".join(
-                    f"{name} = {value:g}"
-                    for name, value in zip(names, values.tolist(), strict=True)
-                )
-                bad = [
-                    name
-                    for name, value in zip(names, values, strict=True)
-                    if not torch.isfinite(value) and name != "total_loss"
-                ]
-                last = self.checkpoints.last()
-                raise NonFiniteLoss(
-                    f"{', '.join(bad) or 'total_loss'} is not finite at iteration {iteration} "
-                    f"({terms}). Lower SOLVER.BASE_LR or that term's weight, or add "
-                    "SOLVER.WARMUP_ITERS"
-                    + (f"; {last} is from before" if last else "; no checkpoint was saved yet")
-                )
+                losses = dict(zip(names, values.tolist(), strict=True))
+                raise NonFiniteLoss.at(iteration, losses, self.checkpoints.last())
 
     def _flush(self) -> dict[str, float]:
         """Mean of each loss since the last flush, learning rate and seconds a step."""

@@ -15,7 +15,7 @@ def test_teacher_is_untouched_and_nowhere_else(configs, tmp_path):
     trainer = DistillTrainer(cfg)
     teacher = trainer.state.model.teacher
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
-    trainer.resume_or_load(resume=False)
+    trainer.resume_or_load()
     trainer.train()
 
     saved = torch.load(configs.parent / "teacher.pth", weights_only=True)["model"]

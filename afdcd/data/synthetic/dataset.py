@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import logging
-import shutil
-import tempfile
 from functools import partial
 from pathlib import Path
-
-import cv2
 
 from afdcd.data.datasets import DatasetSpec, Record, register_dataset
 from afdcd.data.labels import DataError, LabelMap
 from afdcd.data.pairs import pair_records
+from afdcd.data.synthetic.on_disk import draw_folder, write_image
 from afdcd.data.synthetic.scene import CLASSES, COLORS, render_scene
 
 logger = logging.getLogger(__name__)
@@ -34,13 +31,7 @@ def load(root: Path, *, split: str) -> tuple[list[Record], LabelMap]:
     count, seed = SPLITS[split]
     if not folder.is_dir():
         logger.info("Drawing %d synthetic scenes into %s", count, folder)
-        try:
-            _draw(folder, count, seed)
-        except OSError as error:
-            raise DataError(
-                f"can't write the synthetic scenes to {folder}: {error}. Set DETECTRON2_DATASETS "
-                "to a folder that can be written"
-            ) from error
+        draw_folder(folder, partial(_draw, count=count, seed=seed), "synthetic scenes")
     images = sorted((folder / "images").glob("*.png"))
     if len(images) != count:
         raise DataError(
@@ -51,25 +42,12 @@ def load(root: Path, *, split: str) -> tuple[list[Record], LabelMap]:
 
 
 def _draw(folder: Path, count: int, seed: int) -> None:
-    """Draw the scenes into a temporary folder and move it into place, whole or not at all."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}_", dir=folder.parent))
-    try:
-        for name in ("images", "labels"):
-            (unfinished / name).mkdir()
-        for index in range(count):
-            image, labels = render_scene((seed, index), HEIGHT, WIDTH)
-            for name, pixels in (("images", image), ("labels", labels)):
-                path = unfinished / name / f"{index:05d}.png"
-                if not cv2.imwrite(str(path), pixels):
-                    raise OSError(f"can't write {path}")
-        try:
-            unfinished.replace(folder)
-        except OSError:
-            if not folder.is_dir():  # else another process was first, with the same scenes
-                raise
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    for name in ("images", "labels"):
+        (folder / name).mkdir()
+    for index in range(count):
+        image, labels = render_scene((seed, index), HEIGHT, WIDTH)
+        write_image(folder / "images" / f"{index:05d}.png", image)
+        write_image(folder / "labels" / f"{index:05d}.png", labels)
 
 
 for _split in SPLITS:

@@ -1,0 +1,265 @@
+"""What can be known to be wrong before any process starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
+
+from afdcd.checkpoints import BEST, FINAL, Checkpoints
+from afdcd.config import ConfigError
+from afdcd.d2.config import teacher_config
+from afdcd.d2.datasets import find_dataset, is_own
+from afdcd.d2.evaluation import evaluator_problem
+from afdcd.d2.panoptic_data import PANOPTIC_TYPES, is_standard, separated_classes
+from afdcd.data import DataError, Dataset, LabelMap
+from afdcd.distill.objectives import check_distiller_settings
+from afdcd.models.build import HEADS
+from afdcd.preflight import (
+    class_problems,
+    file_problems,
+    find_datasets,
+    mapper_problems,
+    mixed_label_problems,
+    name_problems,
+    occupied_problems,
+    output_problems,
+    raise_problems,
+    solver_problems,
+    weights_problems,
+)
+
+MAPPERS = ("scale_crop", "detectron2")
+SCHEDULES = (
+    "WarmupPolyLR",
+    "WarmupMultiStepLR",
+    "WarmupCosineLR",
+    "WarmupStepWithFixedGammaLR",
+)
+# Metadata that name files or folders.
+PATHS = ("image_root", "json_file", "panoptic_root", "panoptic_json", "sem_seg_root")
+
+
+def check(cfg: Any, processes: int, num_gpus: int | None, *, eval_only: bool, resume: bool) -> None:
+    """Raise one SetupError with everything that is known to be wrong."""
+    problems = config_problems(cfg) + process_problems(cfg, processes, num_gpus)
+    found: list[Dataset] = []
+    for key in ["TEST"] if eval_only else ["TRAIN", "TEST"]:
+        names, title = cfg.DATASETS[key], f"DATASETS.{key}"
+        if cfg.INPUT.MAPPER == "detectron2":
+            problems += _catalog_problems(cfg, names, title, scored=key == "TEST")
+        else:
+            sets = find_datasets(names, title, problems, find_dataset)
+            problems += mixed_label_problems(sets) if key == "TRAIN" else []
+            found += sets
+    if eval_only:
+        checks = [_url_or_file(own_weights(cfg), "MODEL.WEIGHTS", needed=True)]
+    else:
+        folder = Path(cfg.OUTPUT_DIR)
+        checks = [
+            teacher_problems(cfg),
+            _url_or_file(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS", needed=False),
+            output_problems(folder),
+            [] if resume else occupied_problems(Checkpoints(folder)),
+        ]
+    raise_problems(problems, class_problems(cfg, found), *checks)
+    if not (eval_only or resume):
+        raise_problems(*[file_problems(dataset) for dataset in found])
+
+
+def config_problems(cfg: Any) -> list[str]:
+    """Settings that can't work, whatever the data and the number of processes."""
+    architectures = [("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE)]
+    if cfg.MODEL.META_ARCHITECTURE == "Distiller":
+        architectures.append(("MODEL.DISTILLER.STUDENT", cfg.MODEL.DISTILLER.STUDENT))
+    problems = []
+    for key, name in architectures:
+        problems += name_problems(key, name, _names(META_ARCH_REGISTRY))
+    if len(architectures) == 2:
+        try:
+            check_distiller_settings(cfg)
+        except ValueError as error:
+            problems.append(str(error))
+    problems += name_problems(
+        "MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME, _names(BACKBONE_REGISTRY)
+    )
+    semantic = architectures[-1][1] in ("SemanticSegmentor", "PanopticFPN")
+    if semantic:
+        head = cfg.MODEL.SEM_SEG_HEAD.NAME
+        problems += name_problems("MODEL.SEM_SEG_HEAD.NAME", head, _names(SEM_SEG_HEADS_REGISTRY))
+    problems += solver_problems(cfg)
+    problems += name_problems("SOLVER.LR_SCHEDULER_NAME", cfg.SOLVER.LR_SCHEDULER_NAME, SCHEDULES)
+    problems += name_problems("INPUT.MAPPER", cfg.INPUT.MAPPER, MAPPERS)
+    if cfg.INPUT.MAPPER == "scale_crop":
+        problems += mapper_problems(cfg)
+        if cfg.INPUT.CROP.ENABLED:
+            problems.append(
+                "INPUT.CROP is of Detectron2's mapper; with INPUT.MAPPER scale_crop set "
+                "INPUT.SCALE_CROP.SIZE and leave INPUT.CROP.ENABLED off (DeepLab's head would fix "
+                "its pooling to the crop's size and refuse whole images)"
+            )
+        if not semantic:
+            problems.append(
+                f"{architectures[-1][1]} takes more than label maps: set INPUT.MAPPER detectron2"
+            )
+    problems += [
+        f"{key} is not supported by this trainer: leave it off"
+        for key, on in (
+            ("TEST.PRECISE_BN.ENABLED", cfg.TEST.PRECISE_BN.ENABLED),
+            ("TEST.AUG.ENABLED", cfg.TEST.AUG.ENABLED),
+            ("MODEL.LOAD_PROPOSALS", cfg.MODEL.LOAD_PROPOSALS),
+        )
+        if on
+    ]
+    if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
+        problems.append(
+            "DATALOADER.SAMPLER_TRAIN: samples come in a resumable order of their own, so only "
+            f"TrainingSampler is supported; got {cfg.DATALOADER.SAMPLER_TRAIN}"
+        )
+    return problems
+
+
+def process_problems(cfg: Any, processes: int, num_gpus: int | None) -> list[str]:
+    """What can't work with so many processes in all, of ``num_gpus`` on this machine."""
+    problems = []
+    batch = cfg.SOLVER.IMS_PER_BATCH
+    available = torch.cuda.device_count()
+    if num_gpus and available and num_gpus > available:
+        problems.append(f"--num-gpus {num_gpus}, but PyTorch sees {available}")
+    if processes > 1 and available and cfg.MODEL.DEVICE == "cpu":
+        problems.append(
+            "MODEL.DEVICE is cpu, but where PyTorch sees a GPU, Detectron2 connects several "
+            "processes by NCCL, for GPUs only: use --num-gpus 1, or set CUDA_VISIBLE_DEVICES to "
+            "nothing"
+        )
+    if batch % processes:
+        problems.append(
+            f"SOLVER.IMS_PER_BATCH {batch} must be a multiple of the {processes} processes"
+        )
+    elif cfg.MODEL.SEM_SEG_HEAD.NAME in HEADS:
+        synchronised = cfg.MODEL.SYNC_BN and available and cfg.MODEL.DEVICE != "cpu"
+        if (batch if synchronised else batch // processes) < 2:
+            problems.append(
+                f"SOLVER.IMS_PER_BATCH must be at least {2 if synchronised else 2 * processes}, "
+                "since the heads normalize image averages over the batch of a process; got "
+                f"{batch}"
+            )
+    return problems
+
+
+def teacher_problems(cfg: Any) -> list[str]:
+    """What is wrong with ``MODEL.DISTILLER.TEACHER``."""
+    if cfg.MODEL.META_ARCHITECTURE != "Distiller":
+        return []
+    key = "MODEL.DISTILLER.TEACHER"
+    if not cfg.MODEL.DISTILLER.TEACHER.CONFIG_FILE:
+        return [f"{key}.CONFIG_FILE is empty: name the teacher's YAML file"]
+    try:
+        teacher_cfg = teacher_config(cfg)
+    except ConfigError as error:
+        return [f"{key}: {error}"]
+    model = teacher_cfg.MODEL
+    problems = name_problems("MODEL.META_ARCHITECTURE", model.META_ARCHITECTURE, _teachers())
+    problems += name_problems("MODEL.BACKBONE.NAME", model.BACKBONE.NAME, _names(BACKBONE_REGISTRY))
+    problems = [f"the teacher's config: {text}" for text in problems]
+    return problems + _url_or_file(model.WEIGHTS, f"{key}.WEIGHTS", needed=True)
+
+
+def own_weights(cfg: Any) -> str:
+    """``MODEL.WEIGHTS``, or the run's own final or best model; empty where there is none."""
+    own = [p for p in (Path(cfg.OUTPUT_DIR) / n for n in (FINAL, BEST)) if p.is_file()]
+    return cfg.MODEL.WEIGHTS or (str(own[0]) if own else "")
+
+
+def _names(registry: Any) -> list[str]:
+    return [name for name, _ in registry]
+
+
+def _teachers() -> list[str]:
+    return [name for name in _names(META_ARCH_REGISTRY) if name != "Distiller"]
+
+
+def _url_or_file(path: str, key: str, *, needed: bool) -> list[str]:
+    if "://" in path:  # Detectron2 fetches it
+        return []
+    return weights_problems(path, key, needed=needed)
+
+
+def _catalog_problems(cfg: Any, names: Sequence[str], title: str, *, scored: bool) -> list[str]:
+    """What is wrong with data sets that Detectron2's mapper reads."""
+    if not names:
+        return [f"{title} is empty: name a data set"]
+    problems = []
+    for name in names:
+        unknown = name_problems(title, name, DatasetCatalog.list())
+        problems += unknown or _dataset_problems(cfg, name, title, scored=scored)
+    if not problems and len({is_standard(MetadataCatalog.get(name)) for name in names}) == 2:
+        problems.append(
+            f"{title}: panoptic data sets in the standard and in the separated form don't mix"
+        )
+    return problems
+
+
+def _dataset_problems(cfg: Any, name: str, title: str, *, scored: bool) -> list[str]:
+    if name.startswith("shapes_"):
+        try:
+            DatasetCatalog.get(name)  # draws them
+        except DataError as error:
+            return [f"{title}: {error}"]
+    metadata = MetadataCatalog.get(name)
+    if is_own(name):
+        label_map = find_dataset(name).label_map
+        plain = LabelMap(label_map.num_classes, ignored=label_map.ignored)
+        if label_map != plain or label_map.ignored - {cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE}:
+            return [
+                f"{title}: the label maps of {name} hold other values than classes, which "
+                "Detectron2's mapper doesn't translate: use INPUT.MAPPER scale_crop"
+            ]
+        return class_problems(cfg, [find_dataset(name)])
+    problems = []
+    kind = getattr(metadata, "evaluator_type", "")
+    if kind == "cityscapes_instance":
+        problems.append(
+            f"{title}: Detectron2 can't load {name}, since it imports a module that its public "
+            "releases lack ('deeplearning'); cityscapes_fine_panoptic_* works"
+        )
+    elif scored and (problem := evaluator_problem(name)):
+        problems.append(f"{title}: {problem}")
+    missing = [
+        str(path)
+        for path in (getattr(metadata, key, None) for key in PATHS)
+        if path and "://" not in str(path) and not Path(path).exists()
+    ]
+    if missing:
+        problems.append(
+            f"{title}: {name} needs {', '.join(missing)}: set DETECTRON2_DATASETS to the folder "
+            "that holds the data sets"
+            + (
+                f". Without prepared label maps use {name.removesuffix('_separated')}"
+                if name.endswith("_panoptic_separated") and len(missing) == 1
+                else ""
+            )
+        )
+    return problems + _number_problems(cfg, name, metadata, title)
+
+
+def _number_problems(cfg: Any, name: str, metadata: Any, title: str) -> list[str]:
+    """Whether the heads have as many classes as the data set."""
+    model = cfg.MODEL
+    student = model.DISTILLER.STUDENT if model.META_ARCHITECTURE == "Distiller" else ""
+    architecture = student or model.META_ARCHITECTURE
+    expected = {}
+    if getattr(metadata, "evaluator_type", "") in PANOPTIC_TYPES and architecture == "PanopticFPN":
+        things, stuff = separated_classes(metadata)
+        expected = {"ROI_HEADS": len(things), "SEM_SEG_HEAD": len(stuff) + 1}
+    elif architecture == "GeneralizedRCNN" and hasattr(metadata, "thing_classes"):
+        expected = {"ROI_HEADS": len(metadata.thing_classes)}
+    return [
+        f"MODEL.{head}.NUM_CLASSES is {model[head].NUM_CLASSES}, but {title} {name} needs {count}"
+        for head, count in expected.items()
+        if count != model[head].NUM_CLASSES
+    ]

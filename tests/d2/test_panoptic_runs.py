@@ -1,0 +1,131 @@
+"""Panoptic and instance distillation on the synthetic shapes: train, score, resume."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from afdcd.d2 import run as detectron2_run
+from afdcd.d2.shapes import register_shapes
+
+from d2_runs import assert_same_tensors, checkpoint, losses, train_detectron2
+from shapes_runs import SHORT, copy_run, cut_back, distilled, tiny
+
+TASKS = ("panoptic_fpn", "mask_rcnn")
+LEVELS = ("fpn_output2", "fpn_output3", "fpn_output4")
+SCORES = {
+    "panoptic_fpn": ("shapes_val_panoptic_separated", "panoptic_seg", "PQ"),
+    "mask_rcnn": ("shapes_val", "segm", "AP"),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("shapes")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shapes(folder):
+    patch = pytest.MonkeyPatch()
+    patch.setenv("DETECTRON2_DATASETS", str(folder / "data"))
+    patch.setenv("OMP_NUM_THREADS", "1")
+    register_shapes()
+    yield
+    patch.undo()
+    register_shapes()
+
+
+@pytest.fixture(scope="module")
+def teachers(folder, shapes):
+    """A run of each task's teacher."""
+    for task in TASKS:
+        words = [*SHORT, "SOLVER.MAX_ITER", "60"]
+        train_detectron2(tiny(f"{task}_teacher"), folder / "teachers" / task, *words)
+    return folder / "teachers"
+
+
+@pytest.fixture(scope="module")
+def runs(folder, teachers):
+    """A distilled run of each task."""
+    for task in TASKS:
+        config, words = distilled(task, teachers, "SOLVER.MAX_ITER", "60")
+        words += ["SOLVER.CHECKPOINT_PERIOD", "40", "TEST.EVAL_PERIOD", "40"]
+        train_detectron2(config, folder / "runs" / task, *words)
+    return folder / "runs"
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_distillation_term_falls(runs, task: str):
+    lines = losses(runs / task)
+    terms = [f"loss_{kind}_{level}" for kind in ("reconstruction", "contrast") for level in LEVELS]
+    if task == "panoptic_fpn":
+        terms.append("loss_logit_kd")
+    assert {name for name in lines[0] if "fpn" in name or "kd" in name} == set(terms)
+    for term in terms:  # medians of 20 iterations
+        assert lines[-1][term] < 0.9 * lines[0][term], term
+    assert lines[-1]["loss_mask"] < lines[0]["loss_mask"]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_evaluation_gives_scores(runs, task: str):
+    data, kind, score = SCORES[task]
+    results = json.loads((runs / task / "results.json").read_text())
+    figures = results["figures"][data]
+    assert 0 < figures[kind][score] <= 100
+    assert 0 < results["teacher"][score] <= 100
+    if task == "panoptic_fpn":
+        assert figures["panoptic_seg"]["PQ_st"] > 30  # two flat areas are soon learned
+        assert {"sem_seg", "bbox", "segm"} <= figures.keys()
+    # The distilled student alone, without its teacher, in the plain model.
+    config, words = (
+        tiny(f"{task}_student"),
+        ["MODEL.WEIGHTS", str(runs / task / "student_final.pth")],
+    )
+    again = detectron2_run.run(str(config), [*words, "OUTPUT_DIR", str(runs / "e")], True, False, 0)
+    for name, value in figures[kind].items():
+        other = again["figures"][data][kind][name]
+        assert other == pytest.approx(value, nan_ok=True), name
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_resume_is_as_if_uninterrupted(runs, teachers, tmp_path, task: str):
+    parts = copy_run(runs / task, tmp_path / "parts")
+    cut_back(parts, "model_0000039.pth")
+    config, words = distilled(task, teachers, "SOLVER.MAX_ITER", "60")
+    words += ["SOLVER.CHECKPOINT_PERIOD", "40", "TEST.EVAL_PERIOD", "40"]
+    train_detectron2(config, parts, *words, resume=True)
+    whole = runs / task
+    a, b = checkpoint(whole), checkpoint(parts)
+    for part in ("model", "distiller"):
+        assert_same_tensors(a[part], b[part])
+    assert a["scheduler"] == b["scheduler"]
+    assert losses(parts)[-1].keys() == losses(whole)[-1].keys()
+    iterations = [json.loads(x)["iteration"] for x in (parts / "metrics.json").open()]
+    assert iterations == [json.loads(x)["iteration"] for x in (whole / "metrics.json").open()]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_two_processes(teachers, tmp_path, task: str):
+    config, words = distilled(task, teachers, "SOLVER.MAX_ITER", "2")
+    results = train_detectron2(config, tmp_path / "two", *words, num_gpus=2)
+    assert results["iterations"] == 2
+    assert all(math.isfinite(value) for value in losses(tmp_path / "two")[0].values())
+
+
+def test_the_standard_form_trains_and_scores(teachers, tmp_path):
+    """Of segments alone, as of Cityscapes: no prepared label maps, no instances file."""
+    config, words = distilled("panoptic_fpn", teachers, "SOLVER.MAX_ITER", "30")
+    words += ["DATASETS.TRAIN", "['shapes_train_panoptic']"]
+    words += ["DATASETS.TEST", "['shapes_val_panoptic']"]
+    results = train_detectron2(config, tmp_path / "run", *words)
+    figures = results["figures"]["shapes_val_panoptic"]
+    assert "sem_seg" not in figures and figures["panoptic_seg"]["PQ"] > 0
+    separated = json.loads((teachers / "panoptic_fpn/results.json").read_text())["figures"]
+    words = ["DATASETS.TEST", "['shapes_val_panoptic']", "OUTPUT_DIR", str(tmp_path / "e")]
+    words += ["MODEL.WEIGHTS", str(teachers / "panoptic_fpn/student_final.pth")]
+    again = detectron2_run.run(str(tiny("panoptic_fpn_teacher")), words, True, False, 0)
+    assert again["figures"]["shapes_val_panoptic"]["panoptic_seg"] == pytest.approx(
+        separated["shapes_val_panoptic_separated"]["panoptic_seg"], nan_ok=True
+    )
