@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from afdcd.checkpoints import Checkpoints
-from afdcd.data import DataError, Dataset, read_labels
+from afdcd.config import differences, merge_file
+from afdcd.data import DataError, Dataset, TrainingAugmentation, read_labels
 from afdcd.data.images import read_image
+from afdcd.precision import DTYPES
 
 INSTALL_DETECTRON2 = (
     "Install Detectron2 by its official instructions "
@@ -42,6 +44,57 @@ def weights_problems(path: str, key: str, *, needed: bool) -> list[str]:
         return [f"{key} is empty: name the checkpoint to load"] if needed else []
     if not Path(path).is_file():
         return [f"{key}: no checkpoint at {Path(path).absolute()}"]
+    return []
+
+
+def setting_problems(cfg: Any) -> list[str]:
+    """Settings that can't work in either runtime, whatever data and models are."""
+    problems = []
+    if cfg.SOLVER.MAX_ITER < 1:
+        problems.append(f"SOLVER.MAX_ITER must be at least 1; got {cfg.SOLVER.MAX_ITER}")
+    if cfg.SOLVER.AMP.DTYPE not in DTYPES:
+        problems.append(
+            f"SOLVER.AMP.DTYPE must be one of {', '.join(DTYPES)}; got {cfg.SOLVER.AMP.DTYPE}"
+        )
+    if cfg.INPUT.FORMAT not in ("BGR", "RGB") and cfg.INPUT.MAPPER == "scale_crop":
+        problems.append(f"INPUT.FORMAT must be BGR or RGB; got {cfg.INPUT.FORMAT}")
+    if cfg.INPUT.MAPPER != "scale_crop":
+        return problems  # Detectron2's own settings
+    if cfg.SOLVER.IMS_PER_BATCH < 2:
+        problems.append(
+            "SOLVER.IMS_PER_BATCH must be at least 2, since the heads normalize image averages "
+            f"over the batch; got {cfg.SOLVER.IMS_PER_BATCH}"
+        )
+    if cfg.INPUT.RANDOM_FLIP not in ("horizontal", "none"):
+        problems.append(
+            f"INPUT.RANDOM_FLIP must be horizontal or none; got {cfg.INPUT.RANDOM_FLIP}"
+        )
+    if len(cfg.INPUT.MIN_SIZE_TRAIN) != 1:
+        problems.append(
+            "INPUT.MIN_SIZE_TRAIN takes one size, or 0 to keep it (the random scale comes from "
+            f"INPUT.SCALE_CROP); got {tuple(cfg.INPUT.MIN_SIZE_TRAIN)}"
+        )
+    return problems
+
+
+def crop_problems(cfg: Any) -> list[str]:
+    """What is wrong with ``INPUT.SCALE_CROP``."""
+    crop = cfg.INPUT.SCALE_CROP
+    if cfg.INPUT.MAPPER != "scale_crop":
+        return []
+    if len(crop.SIZE) != 2 or len(crop.SCALES) != 2:
+        return [
+            "INPUT.SCALE_CROP: SIZE is [height, width], SCALES [smallest, largest]; got "
+            f"{list(crop.SIZE)} and {list(crop.SCALES)}"
+        ]
+    try:
+        TrainingAugmentation(
+            (crop.SIZE[0], crop.SIZE[1]),
+            scales=(crop.SCALES[0], crop.SCALES[1]),
+            scale_step=crop.SCALE_STEP,
+        )
+    except (ValueError, TypeError) as error:
+        return [f"INPUT.SCALE_CROP: {error}"]
     return []
 
 
@@ -104,14 +157,14 @@ def _pair_problem(record: dict[str, Any], dataset: Dataset) -> str:
     return ""
 
 
-def output_problems(folder: Path) -> list[str]:
-    """Whether ``OUTPUT_DIR`` can be made and written."""
+def output_problems(folder: Path, key: str = "OUTPUT_DIR") -> list[str]:
+    """Whether the folder that a key or option names can be made and written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".write_test_"):
             pass
     except OSError as error:
-        return [f"OUTPUT_DIR {folder.absolute()} can't be written: {error.strerror or error}"]
+        return [f"{key} {folder.absolute()} can't be written: {error.strerror or error}"]
     return []
 
 
@@ -124,6 +177,44 @@ def occupied_problems(checkpoints: Checkpoints) -> list[str]:
         f"OUTPUT_DIR {checkpoints.folder} already holds a run ({last.name}): add --resume to go "
         "on with it, or choose another OUTPUT_DIR"
     ]
+
+
+def mixed_label_problems(train: Sequence[Dataset]) -> list[str]:
+    """Whether the training sets' files are read in one way."""
+    if any(d.label_map != train[0].label_map for d in train[1:]):
+        return ["DATASETS.TRAIN: the data sets store their labels in different ways"]
+    return []
+
+
+def resume_problems(cfg: Any, state: Mapping[str, Any]) -> list[str]:
+    """Whether a checkpoint's content is beyond the end of the run."""
+    done = state["iteration"] + 1
+    if done <= cfg.SOLVER.MAX_ITER:
+        return []
+    return [f"the checkpoint is at iteration {done}, beyond SOLVER.MAX_ITER {cfg.SOLVER.MAX_ITER}"]
+
+
+def changed_settings(cfg: Any, defaults: Any, copy: Path) -> str:
+    """What differs from the config that a run was started with, in words; empty for nothing.
+
+    Args:
+        cfg: the config now.
+        defaults: a new config of the same runtime; changed.
+        copy: the config that the run wrote when it started.
+    """
+    if not copy.is_file():
+        return ""
+    try:
+        merge_file(defaults, copy)
+    except ValueError as error:
+        return f"can't compare with the config the run was started with: {error}"
+    # A seed that was drawn stays.
+    aside = ("OUTPUT_DIR:", "SEED:") if cfg.SEED < 0 else ("OUTPUT_DIR:",)
+    changed = [line for line in differences(defaults, cfg) if not line.startswith(aside)]
+    if not changed:
+        return ""
+    lines = "\n  ".join(changed)
+    return f"The run was started with other settings, and is not the same run any more:\n  {lines}"
 
 
 def raise_problems(*checks: Callable[[], list[str]] | list[str]) -> None:

@@ -14,7 +14,7 @@ from afdcd.config import embedded_config, merge_file, merge_overrides
 from afdcd.data import Dataset, load_dataset
 from afdcd.embedded import build, preflight
 from afdcd.models import build_segmentor_from_config, load_weights
-from afdcd.preflight import INSTALL_DETECTRON2, SetupError
+from afdcd.preflight import INSTALL_DETECTRON2, SetupError, setting_problems
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def detectron2_runtime() -> Runtime:
     return Runtime(
         configure=lambda file, overrides: configure(file, list(overrides)),
         find_dataset=find_dataset,
-        config_problems=lambda cfg: [],
+        config_problems=setting_problems,
         teacher_config=teacher_config,
         build=build_on_cpu,
         load=load,

@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import (
@@ -25,7 +24,7 @@ from afdcd.d2.datasets import find_dataset
 from afdcd.d2.loader import evaluation_loader
 from afdcd.d2.panoptic import PanopticEvaluator
 from afdcd.data import read_labels
-from afdcd.evaluation import predict
+from afdcd.evaluation import SegmentationEvaluator, predict
 from afdcd.precision import autocast
 
 
@@ -72,7 +71,7 @@ def build_evaluator(cfg: Any, name: str) -> DatasetEvaluator:
     """
     kind = getattr(MetadataCatalog.get(name), "evaluator_type", "sem_seg")
     if cfg.INPUT.MAPPER != "detectron2" or kind == "sem_seg":
-        return _semantic(name, Path(cfg.OUTPUT_DIR) if cfg.TEST.CONFUSION else None)
+        return SemanticEvaluator(name, Path(cfg.OUTPUT_DIR) if cfg.TEST.CONFUSION else None)
     if kind == "coco":
         return COCOEvaluator(name, output_dir=cfg.OUTPUT_DIR)
     if kind == "coco_panoptic_seg":
@@ -88,26 +87,42 @@ def build_evaluator(cfg: Any, name: str) -> DatasetEvaluator:
     )
 
 
-def _semantic(name: str, folder: Path | None = None) -> SemSegEvaluator:
-    dataset = find_dataset(name)
+class SemanticEvaluator(DatasetEvaluator):
+    """`SegmentationEvaluator` over all processes, so that both runtimes give the same figures.
 
-    def load(path: str, dtype: Any) -> np.ndarray:
-        return read_labels(path, dataset.label_map).astype(dtype)
+    (Detectron2's ``SemSegEvaluator`` has the same IoU and another boundary IoU.)
 
-    return _Semantic(name, sem_seg_loading_fn=load, folder=folder)
+    Args:
+        name: of a semantic segmentation data set.
+        folder: where the confusion matrix is drawn; not at all when None.
+    """
 
+    def __init__(self, name: str, folder: Path | None = None) -> None:
+        dataset = find_dataset(name)
+        self._name, self._folder = name, folder
+        # Detectron2's own mapper takes the label map's path out of the records.
+        labels = {r["file_name"]: r["sem_seg_file_name"] for r in dataset.records}
+        self._scores = SegmentationEvaluator(
+            dataset.spec.classes,
+            lambda record: read_labels(labels[record["file_name"]], dataset.label_map),
+            ignore_label=dataset.spec.ignore_label,
+        )
 
-class _Semantic(SemSegEvaluator):
-    """Detectron2's evaluator that can draw its confusion matrix."""
+    def reset(self) -> None:
+        self._scores.reset()
 
-    def __init__(self, name: str, *, folder: Path | None, **settings: Any) -> None:
-        super().__init__(name, **settings)
-        self._folder = folder
+    def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
+        self._scores.process(inputs, outputs)
 
-    def evaluate(self) -> Any:
-        results = super().evaluate()  # sums the matrix over the processes
-        if self._folder is not None and comm.is_main_process():
-            # Columns are true classes; the last row and column hold what is ignored.
-            counts = self._conf_matrix[:-1, :-1].T
-            write_confusion(self._folder, self._dataset_name, counts, self._class_names)
-        return results
+    def evaluate(self) -> dict[str, dict[str, float]] | None:
+        """The figures on the main process, None on the others."""
+        scores = self._scores
+        parts = comm.gather(scores.counts())
+        if not comm.is_main_process():
+            return None
+        scores.reset()
+        for part in parts:
+            scores.add(part)
+        if self._folder is not None:
+            write_confusion(self._folder, self._name, scores.confusion.counts, scores.classes)
+        return scores.evaluate()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ from detectron2.data import DatasetCatalog
 from detectron2.engine import default_setup, launch
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils import comm
+from torch.multiprocessing import ProcessRaisedException
 
+from afdcd.analysis import class_table, write_evaluation
 from afdcd.checkpoints import BEST, FINAL, Checkpoints
 from afdcd.config import ConfigError
-from afdcd.d2.config import configure, teacher_config
+from afdcd.d2.config import configure, get_cfg, teacher_config
 from afdcd.d2.datasets import find_dataset
 from afdcd.d2.evaluation import evaluate
 from afdcd.d2.modeling import build_student
@@ -26,21 +29,26 @@ from afdcd.data import DataError, Dataset
 from afdcd.distill import TapError
 from afdcd.files import write_text
 from afdcd.models.weights import CheckpointError
-from afdcd.precision import DTYPES
 from afdcd.preflight import (
     SetupError,
+    changed_settings,
     class_problems,
+    crop_problems,
     file_problems,
     find_datasets,
+    mixed_label_problems,
     occupied_problems,
     output_problems,
     raise_problems,
+    resume_problems,
+    setting_problems,
     weights_problems,
 )
 
 logger = logging.getLogger(__name__)
 
 RESULTS = "results.json"
+CONFIG_COPY = "config.yaml"  # written by default_setup
 
 
 def launch_run(
@@ -68,14 +76,21 @@ def launch_run(
     if processes * num_machines == 1:
         run(*arguments, num_gpus)
         return
-    launch(
-        run,
-        processes,
-        num_machines=num_machines,
-        machine_rank=machine_rank,
-        dist_url=dist_url,
-        args=(*arguments, num_gpus),
-    )
+    try:
+        launch(
+            run,
+            processes,
+            num_machines=num_machines,
+            machine_rank=machine_rank,
+            dist_url=dist_url,
+            args=(*arguments, num_gpus),
+        )
+    except ProcessRaisedException as error:
+        # A process's error comes as text, with its traceback.
+        found = re.search(r"\nafdcd\.[\w.]+\.(?:SetupError|DataError): (.*)", str(error), re.DOTALL)
+        if found is None:
+            raise
+        raise SetupError([found[1].strip()]) from error
 
 
 def run(
@@ -88,23 +103,28 @@ def run(
     """
     cfg = configure(config_file, overrides)
     _choose_device(cfg, num_gpus)
-    if resume and (Path(cfg.OUTPUT_DIR) / "last_checkpoint").is_file():
-        cfg.SEED = Checkpoints(Path(cfg.OUTPUT_DIR)).read_last()["seed"]
+    folder = Path(cfg.OUTPUT_DIR)
+    changed = ""
+    if resume and not eval_only and Checkpoints(folder).last() is not None:
+        state = _setup(Checkpoints(folder).read_last)
+        raise_problems(resume_problems(cfg, state))
+        changed = changed_settings(cfg, get_cfg(), folder / CONFIG_COPY)
+        cfg.SEED = state["seed"]
     cfg.freeze()
     default_setup(cfg, None)
-    try:
-        if eval_only:
-            student = build_student(cfg)
-            weights = _weights(cfg)
-            load_model_weights(student, weights, complete=True)
-            return {"weights": weights, "figures": evaluate(cfg, student)}
-        trainer = DistillTrainer(cfg)
-        trainer.resume_or_load(resume=resume)
-        figures = trainer.train()
-    except (CheckpointError, TapError, RuntimeError, KeyError) as error:
-        if isinstance(error, (CheckpointError, TapError)):
-            raise SetupError([str(error)]) from error
-        raise
+    if changed and comm.is_main_process():
+        logger.warning("%s", changed)
+    if eval_only:
+        student = _setup(build_student, cfg)
+        weights = _weights(cfg)
+        _setup(load_model_weights, student, weights, complete=True)
+        scores = evaluate(cfg, student)
+        if comm.is_main_process():
+            _report(cfg, weights, scores)
+        return {"weights": weights, "figures": scores}
+    trainer = _setup(DistillTrainer, cfg)
+    _setup(trainer.resume_or_load, resume=resume)
+    figures = trainer.train()
     results = {
         "figures": figures,
         "teacher": trainer.state.teacher_figures,
@@ -117,6 +137,26 @@ def run(
     if comm.is_main_process():
         write_text(Path(cfg.OUTPUT_DIR) / RESULTS, json.dumps(results, indent=2))
     return results
+
+
+def _report(cfg: Any, weights: str, figures: dict[str, Any]) -> None:
+    """The scores of an evaluation on the screen and in ``evaluation.json``."""
+    for name, tasks in figures.items():
+        for task, values in tasks.items():
+            if task == "sem_seg" and cfg.INPUT.MAPPER != "detectron2":
+                logger.info("%s: mIoU %.2f\n%s", name, values["mIoU"], class_table(values))
+    path = write_evaluation(Path(cfg.OUTPUT_DIR), weights, figures)
+    logger.info("Written to %s", path)
+
+
+def _setup(function: Any, *args: Any, **keywords: Any) -> Any:
+    """Call a function of the set-up; what it finds wrong becomes a SetupError."""
+    try:
+        return function(*args, **keywords)
+    except (CheckpointError, TapError, ValueError, KeyError, AssertionError) as error:
+        # A KeyError writes its message in quotes; Detectron2 asserts what a config must hold.
+        text = error.args[0] if error.args and isinstance(error.args[0], str) else repr(error)
+        raise SetupError([text]) from error
 
 
 def check(cfg: Any, processes: int, num_gpus: int | None, *, eval_only: bool, resume: bool) -> None:
@@ -133,12 +173,17 @@ def check(cfg: Any, processes: int, num_gpus: int | None, *, eval_only: bool, re
             found += find_datasets(names, title, problems, find_dataset)
     if eval_only:
         weights = _weights(cfg)
-        checks = [weights_problems(weights, "MODEL.WEIGHTS", needed=True)]
+        checks = [
+            weights_problems(weights, "MODEL.WEIGHTS", needed=True),
+            output_problems(Path(cfg.OUTPUT_DIR)),
+        ]
     else:
         folder = Path(cfg.OUTPUT_DIR)
         checks = [
             _teacher_problems(cfg),
             weights_problems(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS", needed=False),
+            crop_problems(cfg),
+            mixed_label_problems([d for d in found if d.spec.name in cfg.DATASETS.TRAIN]),
             output_problems(folder),
             [] if resume else occupied_problems(Checkpoints(folder)),
         ]
@@ -157,10 +202,7 @@ def _config_problems(cfg: Any, processes: int, num_gpus: int | None) -> list[str
     for name in names:
         if name not in META_ARCH_REGISTRY:
             problems.append(f"no meta-architecture is called {name!r}")
-    if cfg.SOLVER.AMP.DTYPE not in DTYPES:
-        problems.append(
-            f"SOLVER.AMP.DTYPE must be one of {', '.join(DTYPES)}; got {cfg.SOLVER.AMP.DTYPE}"
-        )
+    problems += setting_problems(cfg)
     if cfg.SOLVER.IMS_PER_BATCH % processes:
         problems.append(
             f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} must be a multiple of the "

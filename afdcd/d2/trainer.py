@@ -20,6 +20,7 @@ from afdcd.d2.hooks import EvaluateAndSave, PolynomialLR
 from afdcd.d2.loader import detectron2_training_loader, training_loader
 from afdcd.data import Dataset
 from afdcd.distill import Distiller
+from afdcd.models.weights import CheckpointError
 from afdcd.precision import autocast, gradient_scaler
 from afdcd.seeds import DROPOUT, stream_seed
 from afdcd.solver import build_optimizer
@@ -168,7 +169,13 @@ class DistillTrainer(DefaultTrainer):
 
         if resume and self.checkpoints.last() is not None:
             content = self.checkpoints.read_last()
-            self.state.load(content)
+            try:
+                self.state.load(content)
+            except (RuntimeError, KeyError, ValueError) as error:
+                raise CheckpointError(
+                    f"{self.checkpoints.last()} is of another model than this config describes: "
+                    f"{str(error)[:500]}"
+                ) from error
             self.start_iter = self.state.iteration
             if self.scheduler is not None:
                 self.scheduler.load_state_dict(content["scheduler"])

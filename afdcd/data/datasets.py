@@ -31,6 +31,7 @@ class DatasetSpec:
         ignore_label: training label of the pixels that don't count.
         expected: number of images that the owners publish; None where it isn't known.
         official: label map of the owners' own files, whose values their test servers expect.
+        window: (lowest, highest) value of its images that become 0 and 255; see `read_image`.
     """
 
     name: str
@@ -40,6 +41,7 @@ class DatasetSpec:
     ignore_label: int = IGNORE
     expected: int | None = None
     official: LabelMap | None = None
+    window: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

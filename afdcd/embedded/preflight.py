@@ -10,8 +10,7 @@ import torch
 from afdcd.config import ConfigError
 from afdcd.embedded.build import teacher_config
 from afdcd.models.build import BACKBONES, HEADS
-from afdcd.precision import DTYPES
-from afdcd.preflight import INSTALL_DETECTRON2, weights_problems
+from afdcd.preflight import INSTALL_DETECTRON2, setting_problems, weights_problems
 
 logger = logging.getLogger(__name__)
 
@@ -47,27 +46,7 @@ def config_problems(cfg: Any) -> list[str]:
             "SOLVER.LR_SCHEDULER_NAME: the embedded runtime has WarmupPolyLR only; got "
             f"{solver.LR_SCHEDULER_NAME}"
         )
-    if solver.AMP.DTYPE not in DTYPES:
-        problems.append(
-            f"SOLVER.AMP.DTYPE must be one of {', '.join(DTYPES)}; got {solver.AMP.DTYPE}"
-        )
-    if solver.IMS_PER_BATCH < 2:
-        problems.append(
-            "SOLVER.IMS_PER_BATCH must be at least 2, since the heads normalize image averages "
-            f"over the batch; got {solver.IMS_PER_BATCH}"
-        )
-    if solver.MAX_ITER < 1:
-        problems.append(f"SOLVER.MAX_ITER must be at least 1; got {solver.MAX_ITER}")
-    if cfg.INPUT.RANDOM_FLIP not in ("horizontal", "none"):
-        problems.append(
-            f"INPUT.RANDOM_FLIP must be horizontal or none; got {cfg.INPUT.RANDOM_FLIP}"
-        )
-    if len(cfg.INPUT.MIN_SIZE_TRAIN) != 1:
-        problems.append(
-            "INPUT.MIN_SIZE_TRAIN takes one size, or 0 to keep it (the random scale comes from "
-            f"INPUT.SCALE_CROP); got {tuple(cfg.INPUT.MIN_SIZE_TRAIN)}"
-        )
-    return problems
+    return problems + setting_problems(cfg)
 
 
 def teacher_problems(cfg: Any) -> list[str]:

@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
+from afdcd.analysis import class_table, write_evaluation
 from afdcd.checkpoints import BEST, FINAL, Checkpoints
-from afdcd.config import differences, embedded_config, merge_file
+from afdcd.config import embedded_config
 from afdcd.data import Dataset, load_dataset
 from afdcd.distill import TapError
 from afdcd.embedded import preflight
@@ -23,12 +24,16 @@ from afdcd.files import write_text
 from afdcd.models.weights import CheckpointError
 from afdcd.preflight import (
     SetupError,
+    changed_settings,
     class_problems,
+    crop_problems,
     file_problems,
     find_datasets,
+    mixed_label_problems,
     occupied_problems,
     output_problems,
     raise_problems,
+    resume_problems,
     weights_problems,
 )
 
@@ -78,13 +83,17 @@ def _evaluate_only(cfg: Any, num_gpus: int | None, problems: list[str]) -> dict[
         problems,
         weights_problems(weights, "MODEL.WEIGHTS", needed=True),
         class_problems(cfg, test),
+        output_problems(folder),
     )
     device = preflight.choose_device(cfg, num_gpus)
     model = _setup(load_for_evaluation, cfg, Path(weights)).to(device)
     results = {}
     for dataset in test:
         results[dataset.spec.name] = evaluate(cfg, model, dataset)
-        logger.info("%s: %s", dataset.spec.name, describe(results[dataset.spec.name]))
+        figures = results[dataset.spec.name]
+        logger.info("%s: %s\n%s", dataset.spec.name, describe(figures), class_table(figures))
+    by_task = {name: {"sem_seg": figures} for name, figures in results.items()}
+    logger.info("Written to %s", write_evaluation(folder, weights, by_task))
     return {"weights": weights, "figures": results}
 
 
@@ -94,6 +103,7 @@ def _train(cfg: Any, num_gpus: int | None, problems: list[str], *, resume: bool)
     folder = Path(cfg.OUTPUT_DIR)
     raise_problems(
         problems,
+        crop_problems(cfg),
         class_problems(cfg, [*train, *test]),
         preflight.teacher_problems(cfg),
         weights_problems(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS", needed=False),
@@ -101,13 +111,15 @@ def _train(cfg: Any, num_gpus: int | None, problems: list[str], *, resume: bool)
     )
     checkpoints = Checkpoints(folder)
     resuming = resume and checkpoints.last() is not None
-    raise_problems(_mixed_labels(train), [] if resume else occupied_problems(checkpoints))
+    raise_problems(mixed_label_problems(train), [] if resume else occupied_problems(checkpoints))
     state = _setup(checkpoints.read_last) if resuming else None
     if state is None:
         logger.info("Checking the files of %s", ", ".join(d.spec.name for d in [*train, *test]))
         raise_problems(*[file_problems(d) for d in [*train, *test]])
     else:
-        _compare_with_before(cfg, folder, state)
+        raise_problems(resume_problems(cfg, state))
+        if changed := changed_settings(cfg, embedded_config(), folder / CONFIG_COPY):
+            logger.warning("%s", changed)
     train_set = Dataset(train[0].spec, [r for d in train for r in d.records], train[0].label_map)
 
     seed = cfg.SEED if cfg.SEED >= 0 else int.from_bytes(os.urandom(4), "little")
@@ -170,35 +182,3 @@ def _setup(function: Any, *args: Any) -> Any:
         return function(*args)
     except (CheckpointError, TapError, ValueError) as error:
         raise SetupError([str(error)]) from error
-
-
-def _mixed_labels(train: list[Dataset]) -> list[str]:
-    if any(d.label_map != train[0].label_map for d in train[1:]):
-        return ["DATASETS.TRAIN: the data sets store their labels in different ways"]
-    return []
-
-
-def _compare_with_before(cfg: Any, folder: Path, state: dict[str, Any]) -> None:
-    """Say what differs from the config that the run was started with."""
-    if state["iteration"] + 1 > cfg.SOLVER.MAX_ITER:
-        raise SetupError(
-            [
-                f"the checkpoint is at iteration {state['iteration'] + 1}, beyond SOLVER.MAX_ITER "
-                f"{cfg.SOLVER.MAX_ITER}"
-            ]
-        )
-    copy = folder / CONFIG_COPY
-    if not copy.is_file():
-        return
-    before = embedded_config()
-    try:
-        merge_file(before, copy)
-    except ValueError as error:
-        logger.warning("can't compare with the config the run was started with: %s", error)
-        return
-    changed = [line for line in differences(before, cfg) if not line.startswith("OUTPUT_DIR")]
-    if changed:
-        logger.warning(
-            "The run was started with other settings, and is not the same run any more:\n  %s",
-            "\n  ".join(changed),
-        )
