@@ -43,8 +43,17 @@ def weights_problems(path: str, key: str, *, needed: bool) -> list[str]:
     if not path:
         return [f"{key} is empty: name the checkpoint to load"] if needed else []
     if not Path(path).is_file():
-        return [f"{key}: no checkpoint at {Path(path).absolute()}"]
+        hint = "" if needed else f". To start from random weights, set {key} to ''"
+        return [f"{key}: no checkpoint at {Path(path).absolute()}{hint}"]
     return []
+
+
+def teacher_weights_problems(cfg: Any, path: str) -> list[str]:
+    """Whether the teacher's checkpoint is there, with the command that makes it where it isn't."""
+    settings = cfg.MODEL.DISTILLER.TEACHER
+    problems = weights_problems(path, "MODEL.DISTILLER.TEACHER.WEIGHTS", needed=True)
+    command = f"tools/train_net.py --config-file {settings.CONFIG_FILE}"
+    return [f"{text}. {command} trains the teacher" for text in problems]
 
 
 def setting_problems(cfg: Any) -> list[str]:

@@ -42,6 +42,7 @@ from afdcd.preflight import (
     raise_problems,
     resume_problems,
     setting_problems,
+    teacher_weights_problems,
     weights_problems,
 )
 
@@ -226,7 +227,7 @@ def _teacher_problems(cfg: Any) -> list[str]:
         weights = teacher_config(cfg).MODEL.WEIGHTS
     except ConfigError as error:
         return [f"{key}: {error}"]
-    return weights_problems(weights, f"{key}.WEIGHTS", needed=True)
+    return teacher_weights_problems(cfg, weights)
 
 
 def _weights(cfg: Any) -> str:
