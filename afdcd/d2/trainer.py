@@ -18,7 +18,7 @@ from afdcd.d2.datasets import find_dataset
 from afdcd.d2.evaluation import evaluate
 from afdcd.d2.hooks import EvaluateAndSave, PolynomialLR
 from afdcd.d2.loader import detectron2_training_loader, training_loader
-from afdcd.data import Dataset
+from afdcd.data import DataError, Dataset
 from afdcd.distill import Distiller
 from afdcd.models.weights import CheckpointError
 from afdcd.precision import autocast, gradient_scaler
@@ -199,7 +199,12 @@ class DistillTrainer(DefaultTrainer):
             loader = training_loader(self.cfg, self._training_set(), seed=seed, first=first)
         self.step_trainer.data_loader = loader
         self.step_trainer.seconds = self.state.seconds
-        TrainerBase.train(self, self.start_iter, self.max_iter)
+        train_loop = logging.getLogger(TrainerBase.__module__)
+        train_loop.addFilter(_is_no_users_error)
+        try:
+            TrainerBase.train(self, self.start_iter, self.max_iter)
+        finally:
+            train_loop.removeFilter(_is_no_users_error)
         if comm.is_main_process():
             self.checkpoints.save_weights(EXPORT, self.state.model)
         if not self.figures:  # a finished run was resumed
@@ -252,6 +257,12 @@ class DistillTrainer(DefaultTrainer):
             name, value = main_score(figures)
             self.state.teacher_figures = {name: value}
             logger.info("Teacher on %s: %s %.2f", self.cfg.DATASETS.TEST[0], name, value)
+
+
+def _is_no_users_error(record: logging.LogRecord) -> bool:
+    """Keeps Detectron2 from writing a traceback of what the command says in a line."""
+    kind = record.exc_info[0] if record.exc_info else None
+    return kind is None or not issubclass(kind, (DataError, OSError, ArithmeticError))
 
 
 def main_score(figures: dict[str, Any]) -> tuple[str, float]:
