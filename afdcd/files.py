@@ -25,6 +25,10 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        error.filename = error.filename or str(path)  # a full disk's error names no file
+        raise
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -42,8 +46,22 @@ def write_text(path: Path, text: str) -> None:
 
 
 def save_tensors(path: Path, content: dict[str, Any]) -> None:
-    """`write_atomically` of a dict that ``torch.load(weights_only=True)`` reads."""
-    write_atomically(path, lambda file: torch.save(content, file))
+    """`write_atomically` of a dict that ``torch.load(weights_only=True)`` reads.
+
+    Raises:
+        OSError: it can't be written, because the disk is full, say.
+    """
+    try:
+        write_atomically(path, lambda file: torch.save(content, file))
+    except (OSError, RuntimeError) as error:
+        # PyTorch hides what the system said behind an error of its own.
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        raise OSError(
+            f"{path} can't be written: {cause.strerror or cause}. Files written before it are "
+            "whole: make room, then go on with --resume"
+        ) from error
 
 
 def remove_unfinished(folder: Path) -> None:

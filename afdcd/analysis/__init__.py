@@ -2,6 +2,14 @@
 
 from afdcd.analysis.confusion import confusion_picture, write_confusion
 from afdcd.analysis.panels import comparison_panel
+from afdcd.analysis.scores import class_table, write_evaluation
 from afdcd.analysis.tables import comparison_table
 
-__all__ = ["comparison_panel", "comparison_table", "confusion_picture", "write_confusion"]
+__all__ = [
+    "class_table",
+    "comparison_panel",
+    "comparison_table",
+    "confusion_picture",
+    "write_confusion",
+    "write_evaluation",
+]

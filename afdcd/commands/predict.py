@@ -144,10 +144,10 @@ def _main(args: argparse.Namespace) -> None:
     raise_problems(
         problems,
         weights_problems(weights, "--weights", needed=True),
-        output_problems(args.output),
+        output_problems(args.output, "--output"),
     )
     spec = _spec(cfg, args.data_set)
-    images, videos = find_inputs(args.input)
+    images, videos = find_inputs(args.input, args.output)
     try:
         model = runtime.build(cfg)
         runtime.load(model, weights, True)
@@ -157,14 +157,26 @@ def _main(args: argparse.Namespace) -> None:
     classes = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
     style = _style(args, spec, classes)
     predictor = Predictor(cfg, model)
-    for batch in tqdm(_batches(images, args.batch_size), disable=not sys.stderr.isatty()):
+    unusable: list[str] = []
+    window = spec.window if spec is not None else None
+    batches = _batches(images, args.batch_size, window, unusable)
+    for batch in tqdm(batches, disable=not sys.stderr.isatty()):
         for (_, name, image), labels in zip(
             batch, predictor([image for _, _, image in batch]), strict=True
         ):
             write_prediction(args.output, name, image, labels, style)
+    broken = len(unusable)
     for path in videos:
-        predict_video(path, args.output / f"{path.stem}_overlay.mp4", predictor, style, args)
-    print(f"Predicted {len(images)} images and {len(videos)} videos into {args.output}")
+        try:
+            predict_video(path, args.output / f"{path.stem}_overlay.mp4", predictor, style, args)
+        except DataError as error:
+            unusable.append(str(error))
+    done = len(images) - broken, len(videos) - (len(unusable) - broken)
+    print(f"Predicted {done[0]} images and {done[1]} videos into {args.output}")
+    if unusable:
+        whole = len(images) + len(videos)
+        lines = "\n  ".join(unusable)
+        raise DataError(f"{len(unusable)} of {whole} inputs can't be used:\n  {lines}")
 
 
 def _spec(cfg: Any, name: str | None) -> DatasetSpec | None:
@@ -173,9 +185,13 @@ def _spec(cfg: Any, name: str | None) -> DatasetSpec | None:
     for candidate in names[:1]:
         try:
             return get_spec(candidate)
-        except (KeyError, DataError) as error:
+        except KeyError as error:  # of the config, it may be one of Detectron2's
             if name:
                 raise SetupError([f"--data-set: {error.args[0]}"]) from error
+        except DataError as error:  # its images may need a window: nothing is guessed
+            raise SetupError(
+                [f"{error}. Put it there, or name another data set: --data-set NAME"]
+            ) from error
     return None
 
 
@@ -197,21 +213,28 @@ def _style(args: argparse.Namespace, spec: DatasetSpec | None, classes: int) -> 
     )
 
 
-def find_inputs(paths: Sequence[Path]) -> tuple[list[tuple[Path, str]], list[Path]]:
+def find_inputs(paths: Sequence[Path], output: Path) -> tuple[list[tuple[Path, str]], list[Path]]:
     """Images, each with its name below the output folder, and videos.
+
+    What lies below the output folder is no input: it is of an earlier run.
 
     Raises:
         SetupError: a path is missing or of an unknown kind, or two images would have one name.
     """
     images: list[tuple[Path, str]] = []
     videos, problems = [], []
+    output = output.resolve()
     for path in paths:
         suffix = path.suffix.lower()
-        if path.is_dir():
+        if path.is_dir() and path.resolve() == output:
+            problems.append(f"--output {path} is also an --input: choose another folder")
+        elif path.is_dir():
             found = [
                 p
                 for p in sorted(path.rglob("*"))
-                if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")
+                if p.suffix.lower() in IMAGE_SUFFIXES
+                and not p.name.startswith(".")
+                and not p.resolve().is_relative_to(output)
             ]
             if not found:
                 problems.append(f"--input: no images in {path}")
@@ -228,20 +251,33 @@ def find_inputs(paths: Sequence[Path]) -> tuple[list[tuple[Path, str]], list[Pat
                 f"({', '.join(VIDEO_SUFFIXES)})"
             )
     counts = Counter(name for _, name in images)
+    counts.update(path.stem for path in videos if len({p.stem for p in videos}) < len(videos))
     twice = sorted(name for name, count in counts.items() if count > 1)
     if twice:
-        problems.append(f"--input: several images would be written as {', '.join(twice[:3])}")
+        problems.append(f"--input: several files would be written as {', '.join(twice[:3])}")
+    if any(path.resolve() == output / f"{name}.png" for path, name in images):
+        problems.append(f"--output {output} holds --input images: choose another folder")
     raise_problems(problems)
     return images, videos
 
 
 def _batches(
-    images: Iterable[tuple[Path, str]], size: int
+    images: Iterable[tuple[Path, str]],
+    size: int,
+    window: tuple[float, float] | None,
+    unusable: list[str],
 ) -> Iterator[list[tuple[Path, str, np.ndarray]]]:
-    """Images in their order, at most so many at once, of one size."""
+    """Images in their order, at most so many at once, of one size.
+
+    Those that can't be read are left out and named in ``unusable``.
+    """
     batch: list[tuple[Path, str, np.ndarray]] = []
     for path, name in images:
-        image = read_image(path)
+        try:
+            image = read_image(path, window)
+        except DataError as error:
+            unusable.append(str(error))
+            continue
         if batch and (len(batch) == size or batch[0][2].shape != image.shape):
             yield batch
             batch = []

@@ -21,15 +21,16 @@ from afdcd.distill.objectives import check_distiller_settings
 from afdcd.models.build import HEADS
 from afdcd.preflight import (
     class_problems,
+    crop_problems,
     file_problems,
     find_datasets,
-    mapper_problems,
     mixed_label_problems,
     name_problems,
     occupied_problems,
     output_problems,
     raise_problems,
-    solver_problems,
+    setting_problems,
+    teacher_weights_problems,
     weights_problems,
 )
 
@@ -57,7 +58,10 @@ def check(cfg: Any, processes: int, num_gpus: int | None, *, eval_only: bool, re
             problems += mixed_label_problems(sets) if key == "TRAIN" else []
             found += sets
     if eval_only:
-        checks = [_url_or_file(own_weights(cfg), "MODEL.WEIGHTS", needed=True)]
+        checks = [
+            _url_or_file(own_weights(cfg), "MODEL.WEIGHTS", needed=True),
+            output_problems(Path(cfg.OUTPUT_DIR)),
+        ]
     else:
         folder = Path(cfg.OUTPUT_DIR)
         checks = [
@@ -91,11 +95,11 @@ def config_problems(cfg: Any) -> list[str]:
     if semantic:
         head = cfg.MODEL.SEM_SEG_HEAD.NAME
         problems += name_problems("MODEL.SEM_SEG_HEAD.NAME", head, _names(SEM_SEG_HEADS_REGISTRY))
-    problems += solver_problems(cfg)
+    problems += setting_problems(cfg)
     problems += name_problems("SOLVER.LR_SCHEDULER_NAME", cfg.SOLVER.LR_SCHEDULER_NAME, SCHEDULES)
     problems += name_problems("INPUT.MAPPER", cfg.INPUT.MAPPER, MAPPERS)
     if cfg.INPUT.MAPPER == "scale_crop":
-        problems += mapper_problems(cfg)
+        problems += crop_problems(cfg)
         if cfg.INPUT.CROP.ENABLED:
             problems.append(
                 "INPUT.CROP is of Detectron2's mapper; with INPUT.MAPPER scale_crop set "
@@ -166,7 +170,9 @@ def teacher_problems(cfg: Any) -> list[str]:
     problems = name_problems("MODEL.META_ARCHITECTURE", model.META_ARCHITECTURE, _teachers())
     problems += name_problems("MODEL.BACKBONE.NAME", model.BACKBONE.NAME, _names(BACKBONE_REGISTRY))
     problems = [f"the teacher's config: {text}" for text in problems]
-    return problems + _url_or_file(model.WEIGHTS, f"{key}.WEIGHTS", needed=True)
+    return problems + (
+        [] if "://" in model.WEIGHTS else teacher_weights_problems(cfg, model.WEIGHTS)
+    )
 
 
 def own_weights(cfg: Any) -> str:

@@ -20,8 +20,8 @@ from afdcd.failures import NonFiniteLoss
 from afdcd.interrupt import Interrupted
 from afdcd.preflight import SetupError
 
-# What the command reports in a line, without a traceback.
-REPORTED = (ConfigError, SetupError, DataError, NonFiniteLoss, Interrupted)
+# What the command reports in a line, without a traceback. (OSError: a full disk, say.)
+REPORTED = (ConfigError, SetupError, DataError, NonFiniteLoss, Interrupted, OSError)
 
 
 def launch_reporting(

@@ -13,6 +13,7 @@ from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
+from afdcd.analysis import class_table, write_evaluation
 from afdcd.checkpoints import Checkpoints
 from afdcd.d2.checks import check, own_weights
 from afdcd.d2.config import configure, get_cfg
@@ -22,7 +23,13 @@ from afdcd.d2.processes import REPORTED, launch_reporting
 from afdcd.d2.trainer import DistillTrainer
 from afdcd.d2.weights import load_model_weights
 from afdcd.files import write_text
-from afdcd.preflight import SetupError, compare_with_before
+from afdcd.preflight import (
+    CONFIG_COPY,
+    SetupError,
+    changed_settings,
+    raise_problems,
+    resume_problems,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -87,19 +94,25 @@ def run(
     cfg = configure(config_file, overrides)
     _choose_device(cfg, num_gpus)
     folder = Path(cfg.OUTPUT_DIR)
-    state = None
+    state, changed = None, ""
     if resume and not eval_only and Checkpoints(folder).last() is not None:
         state = _setup(Checkpoints(folder).read_last)
+        raise_problems(resume_problems(cfg, state))
+        changed = changed_settings(cfg, get_cfg(), folder / CONFIG_COPY)
         cfg.SEED = state["seed"]
-        compare_with_before(cfg, get_cfg(), folder, state)
     cfg.freeze()
     comm.synchronize()  # the copy that was compared with is about to be replaced
     _start_logging(cfg)
+    if changed and comm.is_main_process():
+        logger.warning("%s", changed)
     if eval_only:
         student = _setup(build_student, cfg)
         weights = own_weights(cfg)
         _setup(load_model_weights, student, weights, complete=True)
-        return {"weights": weights, "figures": evaluate(cfg, student)}
+        scores = evaluate(cfg, student)
+        if comm.is_main_process():
+            _report(cfg, weights, scores)
+        return {"weights": weights, "figures": scores}
     trainer = _setup(DistillTrainer, cfg)
     _setup(trainer.resume_or_load, state)
     figures = trainer.train()
@@ -116,6 +129,16 @@ def run(
         write_text(folder / RESULTS, json.dumps(results, indent=2))
         logger.info("Done: results in %s; weights alone in student_final.pth", folder / RESULTS)
     return results
+
+
+def _report(cfg: Any, weights: str, figures: dict[str, Any]) -> None:
+    """The scores of an evaluation on the screen and in ``evaluation.json``."""
+    for name, tasks in figures.items():
+        for task, values in tasks.items():
+            if task == "sem_seg" and cfg.INPUT.MAPPER != "detectron2":
+                logger.info("%s: mIoU %.2f\n%s", name, values["mIoU"], class_table(values))
+    path = write_evaluation(Path(cfg.OUTPUT_DIR), weights, figures)
+    logger.info("Written to %s", path)
 
 
 class _WithoutTracebacks(logging.Filter):

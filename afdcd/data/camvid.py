@@ -69,5 +69,6 @@ for _name, _splits in {s: (s,) for s in SPLITS}.items() | {"trainval": ("train",
             partial(load, splits=_splits),
             expected=sum(SPLITS[s] for s in _splits),
             official=LABEL_MAP,
+            size=(360, 480),
         )
     )

@@ -98,5 +98,6 @@ for _split, _count in SPLITS.items():
             partial(load, split=_split),
             expected=_count,
             official=ID_MAP,
+            size=(1024, 2048),
         )
     )

@@ -103,5 +103,6 @@ for _split, (_folder, _count) in SPLITS.items():
                 partial(load, folder=_folder, stored=_stored),
                 expected=_count,
                 official=STORED_MAP if _stored else LABEL_MAP,
+                longest_side=640,
             )
         )

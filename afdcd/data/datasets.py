@@ -31,6 +31,9 @@ class DatasetSpec:
         ignore_label: training label of the pixels that don't count.
         expected: number of images that the owners publish; None where it isn't known.
         official: label map of the owners' own files, whose values their test servers expect.
+        size: (height, width) of all images as published; None where they differ.
+        longest_side: of all images as published; None where it isn't limited.
+        window: (lowest, highest) value of its images that become 0 and 255; see `read_image`.
     """
 
     name: str
@@ -40,6 +43,9 @@ class DatasetSpec:
     ignore_label: int = IGNORE
     expected: int | None = None
     official: LabelMap | None = None
+    size: tuple[int, int] | None = None
+    longest_side: int | None = None
+    window: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,24 @@ class Dataset:
         if expected is None or found == expected:
             return ""
         return f"{self.spec.name}: {found} images found, but {expected} are published"
+
+    def size_problem(self) -> str:
+        """What is to be said of the images' sizes; empty where they are the published ones."""
+        size, longest = self.spec.size, self.spec.longest_side
+        other = [
+            r
+            for r in self.records
+            if (size is not None and (r["height"], r["width"]) != size)
+            or (longest is not None and max(r["height"], r["width"]) > longest)
+        ]
+        if not other:
+            return ""
+        expected = f"{size[0]}x{size[1]}" if size else f"at most {longest} pixels a side"
+        first = other[0]
+        return (
+            f"{self.spec.name}: {len(other)} of {len(self.records)} images are not "
+            f"{expected}, as published: {first['file_name']} is {first['height']}x{first['width']}"
+        )
 
 
 _SPECS: dict[str, DatasetSpec] = {}
@@ -126,8 +150,8 @@ def load_dataset(name: str, root: Path | None = None) -> Dataset:
     spec = get_spec(name)
     records, label_map = spec.load(root or datasets_root())
     dataset = Dataset(spec, records, label_map)
-    problem = dataset.count_problem()
-    if problem and problem not in _said:
-        _said.add(problem)
-        logger.warning("%s", problem)
+    for problem in (dataset.count_problem(), dataset.size_problem()):
+        if problem and problem not in _said:
+            _said.add(problem)
+            logger.warning("%s", problem)
     return dataset

@@ -63,7 +63,9 @@ class Description:
         """A split as a data set called ``name``."""
         official = None if self.encoding == "panoptic" else self.label_map()
         load = partial(self.load, split=split)
-        return DatasetSpec(name, self.classes, self.colors, load, official=official)
+        return DatasetSpec(
+            name, self.classes, self.colors, load, official=official, window=self.window
+        )
 
     def load(self, root: Path | None = None, *, split: str) -> tuple[list[Record], LabelMap]:
         """Records and label map of a split. ``root`` is not used.

@@ -12,6 +12,8 @@ from PIL import Image
 
 IGNORE = 255
 _INVALID = -1
+# Larger stored values (of 32-bit files) are looked up one by one instead of in a table.
+_TABLE_LIMIT = 1 << 16
 # Larger images than Pillow's decompression-bomb limit are refused, not half read.
 Image.MAX_IMAGE_PIXELS = 1 << 28
 
@@ -42,7 +44,7 @@ class LabelMap:
         At least 257 long, and longer by one than the largest value that has a label.
         """
         mapping = self.mapping or {value: value for value in range(self.num_classes)}
-        table = np.full(max(256, *mapping, *self.ignored) + 1, _INVALID, dtype=np.int64)
+        table = np.full(max(256, self._largest()) + 1, _INVALID, dtype=np.int64)
         table[list(mapping)] = list(mapping.values())
         table[list(self.ignored)] = IGNORE
         return table
@@ -76,10 +78,16 @@ class LabelMap:
         mapping = self.mapping or {value: value for value in range(self.num_classes)}
         return {label: value for value, label in sorted(mapping.items(), reverse=True)}
 
+    def _largest(self) -> int:
+        """The largest stored value that has a label."""
+        return max(self.num_classes - 1, 0, *self.mapping, *self.ignored)
+
     def _look_up_bytes(self, stored: np.ndarray) -> np.ndarray | None:
         """The labels of bytes that all have one; None where the thorough way must be gone."""
         # One byte must be left to mean invalid.
         if stored.dtype != np.uint8 or self.encoding != "index" or self.num_classes >= IGNORE:
+            return None
+        if self._largest() > _TABLE_LIMIT:
             return None
         table = self.table()[:256]
         invalid = IGNORE - 1
@@ -87,11 +95,11 @@ class LabelMap:
         return None if (labels == invalid).any() else labels
 
     def _look_up(self, stored: np.ndarray) -> np.ndarray:
-        if self.encoding == "index":
+        if self.encoding == "index" and self._largest() <= _TABLE_LIMIT:
             table = self.table()
             # The table's last entry is always invalid.
             return table[np.minimum(stored, np.int64(len(table) - 1))]
-        # Colours are many, those of a map few: each is looked up once.
+        # Colours and 32-bit values are many, those of a map few: each is looked up once.
         values, where = np.unique(stored, return_inverse=True)
         labels = [
             IGNORE if value in self.ignored else self.mapping.get(value, _INVALID)

@@ -21,14 +21,14 @@ class SegmentMap(LabelMap):
     """Label map of files that store segment ids as colours, each file with its own segments.
 
     Attributes:
-        segments: by file name, the training label (or `IGNORE`) of each segment id.
+        segments: by path of the file, the training label (or `IGNORE`) of each segment id.
     """
 
     encoding: str = "rgb"
     segments: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
 
     def apply(self, stored: np.ndarray, source: str | Path) -> np.ndarray:
-        segments = self.segments.get(Path(source).name)
+        segments = self.segments.get(str(source))
         if segments is None:
             raise DataError(f"{source} is not in the panoptic file")
         one = LabelMap(
@@ -72,7 +72,10 @@ def read_panoptic(
         pairs, segments = [], {}
         for annotation in content["annotations"]:
             file = str(annotation["file_name"])
-            segments[Path(file).name] = {
+            path_of_map = str(root / listing.labels / file)
+            if path_of_map in segments:
+                raise DataError(f"{path} has two annotations of {file}")
+            segments[path_of_map] = {
                 int(s["id"]): _label(int(s["category_id"]), labels, ignored, names, path)
                 for s in annotation["segments_info"]
             }

@@ -91,5 +91,6 @@ for _split, _count in SPLITS.items():
             partial(load, split=_split),
             expected=_count,
             official=LABEL_MAP,
+            longest_side=500,
         )
     )

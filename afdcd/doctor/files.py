@@ -10,7 +10,7 @@ import numpy as np
 from afdcd.data import Dataset
 from afdcd.data.scan import Scan, scan_files
 from afdcd.doctor.report import Report
-from afdcd.preflight import class_problems, find_datasets
+from afdcd.preflight import class_problems, find_datasets, mixed_label_problems
 from afdcd.runtimes import Runtime
 
 # A class with fewer of the labelled pixels than this share is rare.
@@ -30,8 +30,8 @@ def find_all(cfg: Any, runtime: Runtime, report: Report) -> tuple[list[Dataset],
     train, test = found
     report.fix("classes", *dict.fromkeys(class_problems(cfg, [*train, *test])))
     report.fix("incomplete", *(text for d in [*train, *test] if (text := d.count_problem())))
-    if any(d.label_map != train[0].label_map for d in train[1:]):
-        report.fix("dataset", "DATASETS.TRAIN: the data sets store their labels in different ways")
+    report.note("size", *(text for d in [*train, *test] if (text := d.size_problem())))
+    report.fix("dataset", *mixed_label_problems(train))
     for one in train:
         for other in test:
             check_same_classes(one, other, "train and test", report)

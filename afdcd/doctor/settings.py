@@ -7,20 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from afdcd.checkpoints import Checkpoints
-from afdcd.data import TrainingAugmentation
 from afdcd.doctor.report import Report
-from afdcd.preflight import occupied_problems, output_problems
+from afdcd.preflight import crop_problems, occupied_problems, output_problems
 from afdcd.runtimes import Runtime
 
 
 def check_settings(cfg: Any, runtime: Runtime, report: Report) -> None:
     """The config's numbers, and where the run is to be written."""
     report.fix("config", *runtime.config_problems(cfg))
-    solver, crop = cfg.SOLVER, cfg.INPUT.SCALE_CROP
+    solver = cfg.SOLVER
     for key, value in (
         ("SOLVER.BASE_LR", solver.BASE_LR),
-        ("SOLVER.MAX_ITER", solver.MAX_ITER),
-        ("SOLVER.IMS_PER_BATCH", solver.IMS_PER_BATCH),
         ("MODEL.SEM_SEG_HEAD.NUM_CLASSES", cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES),
     ):
         if not value > 0:
@@ -33,14 +30,7 @@ def check_settings(cfg: Any, runtime: Runtime, report: Report) -> None:
             f"MODEL.PIXEL_MEAN {list(cfg.MODEL.PIXEL_MEAN)} and PIXEL_STD "
             f"{list(cfg.MODEL.PIXEL_STD)} must be three numbers, PIXEL_STD above 0",
         )
-    try:
-        TrainingAugmentation(
-            (crop.SIZE[0], crop.SIZE[1]),
-            scales=(crop.SCALES[0], crop.SCALES[1]),
-            scale_step=crop.SCALE_STEP,
-        )
-    except (ValueError, IndexError, TypeError) as error:
-        report.fix("crop", f"INPUT.SCALE_CROP: {error}")
+    report.fix("crop", *crop_problems(cfg))
     check_output(cfg, report)
 
 

@@ -10,12 +10,7 @@ import torch
 from afdcd.config import ConfigError
 from afdcd.embedded.build import teacher_config
 from afdcd.models.build import BACKBONES, HEADS
-from afdcd.preflight import (
-    INSTALL_DETECTRON2,
-    mapper_problems,
-    solver_problems,
-    weights_problems,
-)
+from afdcd.preflight import INSTALL_DETECTRON2, setting_problems, teacher_weights_problems
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +51,7 @@ def config_problems(cfg: Any) -> list[str]:
             "SOLVER.IMS_PER_BATCH must be at least 2, since the heads normalize image averages "
             f"over the batch; got {solver.IMS_PER_BATCH}"
         )
-    return problems + solver_problems(cfg) + mapper_problems(cfg)
+    return problems + setting_problems(cfg)
 
 
 def teacher_problems(cfg: Any) -> list[str]:
@@ -71,7 +66,7 @@ def teacher_problems(cfg: Any) -> list[str]:
     except ConfigError as error:
         return [f"{key}: {error}"]
     problems = [f"the teacher's config: {text}" for text in config_problems(teacher_cfg)]
-    return problems + weights_problems(teacher_cfg.MODEL.WEIGHTS, f"{key}.WEIGHTS", needed=True)
+    return problems + teacher_weights_problems(cfg, teacher_cfg.MODEL.WEIGHTS)
 
 
 def device_problems(num_gpus: int | None) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from afdcd.analysis import class_table, write_evaluation
 from afdcd.checkpoints import BEST, FINAL, Checkpoints
 from afdcd.config import embedded_config
 from afdcd.data import Dataset, load_dataset
@@ -24,14 +25,16 @@ from afdcd.models.weights import CheckpointError
 from afdcd.preflight import (
     CONFIG_COPY,
     SetupError,
+    changed_settings,
     class_problems,
-    compare_with_before,
+    crop_problems,
     file_problems,
     find_datasets,
     mixed_label_problems,
     occupied_problems,
     output_problems,
     raise_problems,
+    resume_problems,
     weights_problems,
 )
 
@@ -80,13 +83,17 @@ def _evaluate_only(cfg: Any, num_gpus: int | None, problems: list[str]) -> dict[
         problems,
         weights_problems(weights, "MODEL.WEIGHTS", needed=True),
         class_problems(cfg, test),
+        output_problems(folder),
     )
     device = preflight.choose_device(cfg, num_gpus)
     model = _setup(load_for_evaluation, cfg, Path(weights)).to(device)
     results = {}
     for dataset in test:
         results[dataset.spec.name] = evaluate(cfg, model, dataset)
-        logger.info("%s: %s", dataset.spec.name, describe(results[dataset.spec.name]))
+        figures = results[dataset.spec.name]
+        logger.info("%s: %s\n%s", dataset.spec.name, describe(figures), class_table(figures))
+    by_task = {name: {"sem_seg": figures} for name, figures in results.items()}
+    logger.info("Written to %s", write_evaluation(folder, weights, by_task))
     return {"weights": weights, "figures": results}
 
 
@@ -96,6 +103,7 @@ def _train(cfg: Any, num_gpus: int | None, problems: list[str], *, resume: bool)
     folder = Path(cfg.OUTPUT_DIR)
     raise_problems(
         problems,
+        crop_problems(cfg),
         class_problems(cfg, [*train, *test]),
         preflight.teacher_problems(cfg),
         weights_problems(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS", needed=False),
@@ -109,7 +117,9 @@ def _train(cfg: Any, num_gpus: int | None, problems: list[str], *, resume: bool)
         logger.info("Checking the files of %s", ", ".join(d.spec.name for d in [*train, *test]))
         raise_problems(*[file_problems(d) for d in [*train, *test]])
     else:
-        compare_with_before(cfg, embedded_config(), folder, state)
+        raise_problems(resume_problems(cfg, state))
+        if changed := changed_settings(cfg, embedded_config(), folder / CONFIG_COPY):
+            logger.warning("%s", changed)
     train_set = Dataset(train[0].spec, [r for d in train for r in d.records], train[0].label_map)
 
     seed = cfg.SEED if cfg.SEED >= 0 else int.from_bytes(os.urandom(4), "little")

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import fnmatch
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
+from afdcd.commands import predict as predict_module
 from afdcd.commands.predict import Style, main, overlay, stored_labels
 from afdcd.commands.train_net import configure
+from afdcd.data import SegmentationMapper, load_dataset
 from afdcd.data.cityscapes import ID_MAP, IDS
 from afdcd.data.labels import LabelMap, rgb_code
 from afdcd.models import build_segmentor_from_config
+
+import domains
+
+RUNTIMES = ["embedded"]
+if importlib.util.find_spec("detectron2") is not None:
+    RUNTIMES.append("detectron2")
 
 
 @pytest.fixture
@@ -127,13 +142,141 @@ def test_mistakes(predict, words: list[str], message: str):
     assert code == 2 and message in said
 
 
-def test_wrong_weights_and_broken_images(predict, configs, tmp_path):
+def test_wrong_weights(predict, tmp_path):
     image = tmp_path / "data/camvid/val/00000.png"
     code, said = predict("--input", str(image), config="student")
     assert code == 2 and "doesn't fit the model" in said
-    image.write_bytes(b"nothing")
-    code, said = predict("--input", str(image))
-    assert code == 2 and "can't be read as an image" in said
+
+
+def test_broken_files_are_named_and_the_others_predicted(predict, tmp_path):
+    folder = tmp_path / "data/camvid/train"
+    whole = (folder / "00003.png").read_bytes()
+    contents = {"00001.png": b"nothing", "00002.png": b"", "00003.png": whole[: len(whole) // 2]}
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
     (tmp_path / "a.mp4").write_bytes(b"nothing")
-    code, said = predict("--input", str(tmp_path / "a.mp4"))
-    assert code == 2 and "can't be read as a video" in said
+    words = ["--input", str(folder), str(tmp_path / "a.mp4"), "--batch-size", "2"]
+    code, said = predict(*words, "--no-overlay")
+    assert code == 2 and "Predicted 3 images and 0 videos" in said and "Traceback" not in said
+    assert "4 of 7 inputs can't be used" in said and "can't be read as a video" in said
+    assert all(str(folder / name) in said for name in contents)
+    left = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert left == [f"0000{k}_labels.png" for k in (0, 4, 5)]
+
+
+def test_unicode_names_and_tiny_images(predict, tmp_path):
+    folder = tmp_path / "Bilder/Straße 5"
+    folder.mkdir(parents=True)
+    for name, size in (("größe-図", (1, 1)), ("ligne à", (3, 200)), ("x.y", (9, 9))):
+        Image.new("RGB", size, (50, 60, 70)).save(folder / f"{name}.png")
+    code, said = predict("--input", str(tmp_path / "Bilder"))
+    assert code == 0, said
+    assert Image.open(tmp_path / "out/Straße 5/größe-図_labels.png").size == (1, 1)
+    assert Image.open(tmp_path / "out/Straße 5/ligne à_overlay.png").size == (3, 200)
+    assert (tmp_path / "out/Straße 5/x.y_labels.png").is_file()
+
+
+def test_inputs_are_never_overwritten(predict, tmp_path):
+    folder = tmp_path / "data/camvid/val"
+    before = {p: p.read_bytes() for p in folder.iterdir()}
+    code, said = predict("--input", str(folder), "--output", str(folder))
+    assert code == 2 and "is also an --input" in said
+    words = ["--official-values", "--output", str(folder)]
+    code, said = predict("--input", str(folder / "00000.png"), *words)
+    assert code == 2 and "holds --input images" in said
+    assert {p: p.read_bytes() for p in folder.iterdir()} == before
+    for _ in range(2):  # what the first run wrote is no input of the second
+        code, said = predict("--input", str(folder), "--output", str(folder / "out"))
+        assert code == 0 and "Predicted 2 images" in said
+
+
+def test_an_output_that_cannot_be_written(predict, tmp_path):
+    (tmp_path / "file").write_text("")
+    image = str(tmp_path / "data/camvid/val/00000.png")
+    code, said = predict("--input", image, "--output", str(tmp_path / "file/below"))
+    assert code == 2 and "--output" in said and "can't be written" in said
+    words = ["--input", str(tmp_path / "a/drive.mp4"), str(tmp_path / "b/drive.mp4")]
+    for path in words[1:]:
+        (tmp_path / path).parent.mkdir()
+        (tmp_path / path).write_bytes(b"")
+    code, said = predict(*words)
+    assert code == 2 and "several files would be written as drive" in said
+
+
+def test_a_descriptions_window_holds_for_predictions(configs, tmp_path, monkeypatch):
+    """16-bit slices look to the network as they did in training."""
+    domains.write_medical(configs, 4)
+    content = {
+        "classes": list(domains.SLICE_VALUES),
+        "labels": {"mapping": {v: n for n, v in domains.SLICE_VALUES.items()}, "ignore": 65535},
+        "images": {"window": [0, 4095]},
+        "files": {"csv": "slices.csv"},
+        "splits": {"train": {}, "val": {}},
+    }
+    (configs / "slices.yaml").write_text(yaml.safe_dump(content))
+    path = configs / "teacher.yaml"
+    teacher = yaml.safe_load(path.read_text())
+    teacher["DATASETS"] = {"TRAIN": ["slices.yaml:train"], "TEST": ["slices.yaml:val"]}
+    path.write_text(yaml.safe_dump(teacher))
+    seen = []
+    original = predict_module.Predictor.__call__
+    monkeypatch.setattr(
+        predict_module.Predictor,
+        "__call__",
+        lambda self, images: (seen.extend(images), original(self, images))[1],
+    )
+    words = ["--runtime", "embedded", "--config-file", str(path), "--num-gpus", "0"]
+    words += ["--weights", str(tmp_path / "teacher.pth"), "--input", str(configs / "scans")]
+    assert main([*words, "--output", str(tmp_path / "out")]) == 0
+    dataset = load_dataset(f"{configs}/slices.yaml:val")
+    expected = [SegmentationMapper(dataset.label_map)(r)["image"] for r in dataset.records]
+    for image, sample in zip(seen[-len(expected) :], expected, strict=True):
+        np.testing.assert_array_equal(image.transpose(2, 0, 1), sample.numpy())
+    (configs / "slices.yaml").unlink()
+    assert main([*words, "--output", str(tmp_path / "again")]) == 2
+
+
+def write_cityscapes_test(root: Path) -> list[str]:
+    """Images of the test split, whose labels nobody has; returns their names."""
+    names = []
+    for city, count in (("berlin", 2), ("munich", 1)):
+        folder = root / f"cityscapes/leftImg8bit/test/{city}"
+        folder.mkdir(parents=True)
+        for index in range(count):
+            names.append(f"{city}_{index:06d}_000019")
+            pixels = np.random.default_rng(index).integers(0, 256, (40, 80, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / f"{names[-1]}_leftImg8bit.png")
+    return names
+
+
+def documented_server_command() -> list[str]:
+    text = (Path(__file__).parents[2] / "docs/datasets.md").read_text().replace("\\\n", " ")
+    (line,) = re.findall(r"^(python tools/predict.py .*--official-values.*)$", text, re.MULTILINE)
+    return shlex.split(line)[2:]
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_the_documented_command_for_the_cityscapes_server(configs, tmp_path, monkeypatch, runtime):
+    root = tmp_path / "data"
+    names = write_cityscapes_test(root)
+    cfg = configure(str(configs / "student.yaml"), ["MODEL.SEM_SEG_HEAD.NUM_CLASSES", "19"])
+    torch.save({"model": build_segmentor_from_config(cfg).state_dict()}, tmp_path / "s.pth")
+    words = documented_server_command()
+    here = {
+        "configs/cityscapes/afdcd_deeplabv3_r18.yaml": str(configs / "distilled.yaml"),
+        "$DETECTRON2_DATASETS/cityscapes/leftImg8bit/test": f"{root}/cityscapes/leftImg8bit/test",
+        "test_server": str(tmp_path / "server"),
+    }
+    words = [here.get(word, word) for word in words]
+    words += ["--runtime", runtime, "--num-gpus", "0", "--weights", str(tmp_path / "s.pth")]
+    words += ["MODEL.SEM_SEG_HEAD.NUM_CLASSES", "19"]
+    words += ["DATASETS.TEST", "['cityscapes_fine_sem_seg_val']"]
+    assert main(words) == 0
+    written = [p for p in (tmp_path / "server").rglob("*") if p.is_file()]
+    for name in names:
+        # The server takes the one file whose name begins so, in any folder.
+        (path,) = [p for p in written if fnmatch.fnmatch(p.name, f"{name}*.png")]
+        with Image.open(path) as image:
+            assert image.mode == "L" and image.size == (80, 40)
+            assert set(np.unique(np.array(image)).tolist()) <= set(IDS)
+    assert len(written) == len(names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -14,6 +15,9 @@ from PIL import Image
 
 from afdcd.commands.train_net import main
 
+RUNTIMES = ["embedded"]
+if importlib.util.find_spec("detectron2") is not None:
+    RUNTIMES.append("detectron2")
 ROOT = Path(__file__).parents[2]
 
 
@@ -120,6 +124,34 @@ def test_read_only_output_folder(refused, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir(mode=0o555)
     assert "can't be written" in refused(output=folder)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_full_disk_ends_the_run_and_keeps_what_was_written(configs, tmp_path, runtime: str):
+    """Files beyond a limit can't be written, as on a full disk: after the first checkpoint."""
+    script = (
+        "import resource, sys\n"
+        "from afdcd import checkpoints\n"
+        "from afdcd.commands.train_net import main\n"
+        "save = checkpoints.Checkpoints.save\n"
+        "def save_and_fill(self, content, **flags):\n"
+        "    path = save(self, content, **flags)\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "    return path\n"
+        "checkpoints.Checkpoints.save = save_and_fill\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    words = ["--runtime", runtime, "--num-gpus", "0", "--config-file"]
+    words += [str(configs / "distilled.yaml"), "OUTPUT_DIR", str(tmp_path / "run")]
+    command = [sys.executable, "-c", script, *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    assert "model_0000005.pth can't be written: File too large" in done.stderr
+    assert "go on with --resume" in done.stderr
+    left = {p.name for p in (tmp_path / "run").iterdir()}
+    assert "model_0000002.pth" in left and not any("unfinished" in name for name in left)
+    assert main(["--resume", *words]) == 0
 
 
 def test_occupied_output_folder_is_left_alone(refused, configs, tmp_path):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from afdcd.commands.train_net import configure
 from afdcd.data import get_spec
@@ -15,6 +17,9 @@ from afdcd.distill.objectives import objectives_from_config
 from afdcd.embedded.build import teacher_config
 from afdcd.models import build_segmentor_from_config
 
+RUNTIMES = ["embedded"]
+if importlib.util.find_spec("detectron2") is not None:
+    RUNTIMES.append("detectron2")
 CONFIGS = Path(__file__).parents[2] / "configs"
 # Benchmark: logit weight, reconstruction weight, contrast weight, crop, iterations, classes.
 PUBLISHED = {
@@ -34,10 +39,10 @@ def build(cfg):
         return build_segmentor_from_config(cfg)
 
 
-@pytest.mark.parametrize(("benchmark", "student"), list(itertools.product(PUBLISHED, STUDENTS)))
-def test_settings(benchmark: str, student: str):
-    kd, fd, ctr, crop, iterations, classes = PUBLISHED[benchmark]
-    folder = CONFIGS / benchmark
+@pytest.mark.parametrize(("dataset", "student"), list(itertools.product(PUBLISHED, STUDENTS)))
+def test_settings(dataset: str, student: str):
+    kd, fd, ctr, crop, iterations, classes = PUBLISHED[dataset]
+    folder = CONFIGS / dataset
     alone = configure(str(folder / f"{student}.yaml"), [])
     outputs = {alone.OUTPUT_DIR}
     assert alone.MODEL.META_ARCHITECTURE == "SemanticSegmentor"
@@ -57,16 +62,42 @@ def test_settings(benchmark: str, student: str):
     assert len(outputs) == 3
     assert fd == cfg.MODEL.AFDCD.RECONSTRUCTION.WEIGHT
     assert ctr == cfg.MODEL.AFDCD.CONTRAST.WEIGHT
-    assert (0 if benchmark == "camvid" else 4) == cfg.MODEL.AFDCD.CONTRAST.POOL
+    assert (0 if dataset == "camvid" else 4) == cfg.MODEL.AFDCD.CONTRAST.POOL
     assert list(cfg.INPUT.SCALE_CROP.SIZE) == crop and iterations == cfg.SOLVER.MAX_ITER
     assert (cfg.SOLVER.BASE_LR, cfg.SOLVER.IMS_PER_BATCH) == (0.02, 16)
+    # Of each script, or the release's defaults, as far as they go beyond the table above.
+    solver = cfg.SOLVER
+    assert (solver.MOMENTUM, solver.NESTEROV, solver.WARMUP_ITERS) == (0.9, False, 0)
+    assert solver.WEIGHT_DECAY == solver.WEIGHT_DECAY_NORM == 1e-4
+    assert solver.WEIGHT_DECAY_BIAS in (None, 1e-4) and solver.BIAS_LR_FACTOR == 1.0
+    assert (solver.LR_SCHEDULER_NAME, solver.POLY_LR_POWER) == ("WarmupPolyLR", 0.9)
+    assert solver.CHECKPOINT_PERIOD == cfg.TEST.EVAL_PERIOD == 800
+    scale_crop = cfg.INPUT.SCALE_CROP
+    assert (list(scale_crop.SCALES), scale_crop.SCALE_STEP) == ([0.5, 2.0], 0.1)
+    assert (cfg.INPUT.FORMAT, cfg.INPUT.RANDOM_FLIP) == ("BGR", "horizontal")
+    assert (list(cfg.INPUT.MIN_SIZE_TRAIN), cfg.INPUT.MIN_SIZE_TEST) == ([0], 0)
+    assert cfg.MODEL.PIXEL_MEAN == [104.00698793, 116.66876762, 122.67891434]
+    assert cfg.MODEL.PIXEL_STD == [1.0, 1.0, 1.0]
+    assert (cfg.TEST.SCALES, cfg.TEST.FLIP, cfg.TEST.WINDOW) == ([1.0], False, [])
+    rec, contrast = cfg.MODEL.AFDCD.RECONSTRUCTION, cfg.MODEL.AFDCD.CONTRAST
+    assert (rec.MASK, rec.MASK_RATIO, rec.PROJECTOR) == ("random", 0.75, "plain")
+    assert (contrast.KIND, contrast.DISTANCE, contrast.TEMPERATURE) == ("omni", "l1", 0.07)
+    assert (list(contrast.PATCH), contrast.GROUPS) == ([4, 4], 16)
+    assert (cfg.MODEL.AFDCD.REDUCTION, cfg.MODEL.AFDCD.SAMPLE) == ("published", 1.0)
+    assert cfg.MODEL.DISTILLER.FEATURE_TAPS == [["backbone.res5", "backbone.res5"]]
+    assert cfg.MODEL.DISTILLER.CLIP_GRADIENTS == 15.0
+    assert (0.0 if student == "deeplabv3_mbv2" else 0.4) == cfg.MODEL.SEM_SEG_HEAD.AUX_WEIGHT
+    assert teacher.MODEL.SEM_SEG_HEAD.NAME == "ASPPHead"
+    assert iterations == teacher.SOLVER.MAX_ITER and teacher.INPUT == cfg.INPUT
+    test = {"cityscapes": "val", "camvid": "test", "coco_stuff": "val"}.get(dataset, "val")
+    assert [name.rpartition("_")[2] for name in cfg.DATASETS.TEST] == [test]
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         assert len(get_spec(name).classes) == cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES == classes
 
 
-@pytest.mark.parametrize("benchmark", PUBLISHED)
-def test_every_student_fits_its_teacher(benchmark: str):
-    folder = CONFIGS / benchmark
+@pytest.mark.parametrize("dataset", PUBLISHED)
+def test_every_student_fits_its_teacher(dataset: str):
+    folder = CONFIGS / dataset
     teacher_shapes = {}
     for student in STUDENTS:
         cfg = configure(str(folder / f"afdcd_{student}.yaml"), [])
@@ -86,7 +117,7 @@ def test_every_student_fits_its_teacher(benchmark: str):
         with torch.device("meta"):
             objectives = objectives_from_config(cfg, shapes | teacher_shapes)
         assert [o.name for o in objectives.objectives] == ["logit_kd", "afdcd"]
-        if benchmark == "cityscapes" and student in PARAMETERS:
+        if dataset == "cityscapes" and student in PARAMETERS:
             assert sum(p.numel() for p in model.parameters()) == PARAMETERS[student]
 
 
@@ -101,6 +132,23 @@ def test_coco_stuffs_other_reading(tmp_path):
     assert len(get_spec(cfg.DATASETS.TRAIN[0]).classes) == cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES == 182
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda p: p.stem)
-def test_every_file_loads(path: Path):
-    configure(str(path), [])
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_every_file_loads(runtime: str):
+    """A key that a runtime doesn't have is an error."""
+    merge = configure
+    if runtime == "detectron2":
+        from afdcd.d2.config import configure as merge
+    for path in sorted(CONFIGS.rglob("*.yaml")):
+        merge(str(path), [])
+
+
+def test_nothing_is_copied():
+    """What two configs of a benchmark have in common stands in a base of both."""
+    for dataset in PUBLISHED:
+        files = {p.stem: yaml.safe_load(p.read_text()) for p in (CONFIGS / dataset).iterdir()}
+        for name, content in files.items():
+            if name.startswith(("afdcd_", "logit_kd_")):
+                assert set(content) == {"_BASE_", "OUTPUT_DIR"}, (dataset, name)
+            if name in (*STUDENTS, "deeplabv3_r101"):
+                assert set(content) <= {"_BASE_", "OUTPUT_DIR", "MODEL"}, (dataset, name)
+                assert set(content.get("MODEL", {})) <= {"WEIGHTS"}, (dataset, name)

@@ -73,6 +73,28 @@ def test_a_wrong_count_is_said_once(tmp_path, caplog):
     assert caplog.text.count("camvid_val: 5 images found, but 101 are published") == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("cityscapes", "4 of 4 images are not 1024x2048, as published"),
+        ("camvid", "4 of 4 images are not 360x480, as published"),
+        ("voc", ""),
+        ("ade20k", ""),
+        ("coco_stuff", ""),
+    ],
+)
+def test_published_sizes(tmp_path, name: str, said: str):
+    write, train, _, _ = BENCHMARKS[name]
+    dataset = load_after(write, train, tmp_path)
+    assert said in dataset.size_problem() and bool(said) == bool(dataset.size_problem())
+    if name in ("voc", "coco_stuff"):
+        image, label = (dataset.records[1][k] for k in ("file_name", "sem_seg_file_name"))
+        for path in (image, label):
+            Image.fromarray(np.zeros((9, 641), np.uint8)).save(path)
+        problem = load_dataset(train, tmp_path).size_problem()
+        assert "1 of 4 images are not at most" in problem and f"{image} is 9x641" in problem
+
+
 def test_prepared_ade20k_is_preferred(tmp_path):
     benchmark_files.ade20k(tmp_path)
     assert (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -165,6 +166,34 @@ def test_coco_panoptic(tmp_path, described):
         load_dataset(f"{described(content)}:train")
 
 
+def test_panoptic_maps_of_one_name_in_two_folders(tmp_path, described):
+    """Each map has the segments of its own annotation."""
+    content = panoptic(tmp_path)
+    path = tmp_path / "panoptic.json"
+    annotations = json.loads(path.read_text())
+    (first,) = annotations["annotations"]
+    second = json.loads(json.dumps(first))
+    for k, annotation in enumerate((first, second)):
+        annotation |= {"image_id": k, "file_name": f"{k}/a.png"}
+        for folder in ("photos", "panoptic"):
+            (tmp_path / f"{folder}/{k}").mkdir()
+        shutil.copy(tmp_path / "panoptic/a.png", tmp_path / f"panoptic/{k}/a.png")
+        shutil.copy(tmp_path / "photos/a.jpg", tmp_path / f"photos/{k}/a.jpg")
+    for segment in second["segments_info"]:  # the same ids, the other category
+        segment["category_id"] = 217 - segment["category_id"]
+    annotations["annotations"] = [first, second]
+    annotations["images"] = [{"id": k, "file_name": f"{k}/a.jpg"} for k in range(2)]
+    path.write_text(json.dumps(annotations))
+    dataset = load_dataset(f"{described(content)}:train")
+    one, other = (read_labels(r["sem_seg_file_name"], dataset.label_map) for r in dataset.records)
+    assert one[0, 0] == 1 and other[0, 0] == 0
+    np.testing.assert_array_equal(np.where(one == 255, 255, 1 - one), other)
+    annotations["annotations"] = [first, first]
+    path.write_text(json.dumps(annotations))
+    with pytest.raises(DataError, match=r"two annotations of 0/a\.png"):
+        load_dataset(f"{described(content)}:train")
+
+
 def test_configs_name_descriptions_beside_them(described, tmp_path):
     path = described(AERIAL)
     (tmp_path / "run").mkdir()
@@ -315,3 +344,63 @@ def test_never_a_silent_wrong_colour(tmp_path_factory, colors):
     else:
         with pytest.raises(DataError, match="doesn't define"):
             read_labels(folder / "colours.png", label_map)
+
+
+def edited(content, place: list[float], value):
+    """A copy of nested lists and dicts with one part, chosen by shares, replaced."""
+    if not place or not isinstance(content, (dict, list)) or not content:
+        return value
+    keys = list(content) if isinstance(content, dict) else list(range(len(content)))
+    key = keys[int(place[0] * len(keys))]
+    copy = content.copy()
+    copy[key] = edited(content[key], place[1:], value)
+    return copy
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    place=st.lists(st.floats(0, 1, exclude_max=True), max_size=5),
+    value=VALUES | st.sampled_from([10, 17, 200, rgb_code(10, 1, 0), "a.png", "../a.png", 2**70]),
+)
+def test_fuzzed_panoptic_files_give_errors_or_labels(tmp_path_factory, place, value):
+    folder = tmp_path_factory.getbasetemp() / "fuzzed_panoptic"
+    if not folder.is_dir():
+        folder.mkdir()
+        (folder / "data.yaml").write_text(yaml.safe_dump(panoptic(folder)))
+        shutil.copy(folder / "panoptic.json", folder / "sound.json")
+    content = json.loads((folder / "sound.json").read_text())
+    (folder / "panoptic.json").write_text(json.dumps(edited(content, place, value)))
+    try:
+        dataset = load_dataset(f"{folder}/data.yaml:train")
+        labels = [read_labels(r["sem_seg_file_name"], dataset.label_map) for r in dataset.records]
+    except DataError:
+        return
+    assert all(set(np.unique(found).tolist()) <= {0, 1, 255} for found in labels)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    which=st.sampled_from(["rows.csv", "val.txt"]),
+    content=st.text(alphabet="image,label\n\r\"'/.t_0sk\0é", max_size=80)
+    | st.binary(max_size=40)
+    | st.lists(
+        st.sampled_from(["image,label,split", "tiles/north/000.jpg", "north/000", "val"])
+    ).map(",".join),
+)
+def test_fuzzed_listings_give_errors_or_pairs(tmp_path_factory, which, content):
+    folder = tmp_path_factory.getbasetemp() / "fuzzed_listings"
+    if not folder.is_dir():
+        domains.write_aerial(folder, 4)
+        by_row = AERIAL | {"files": {"csv": "rows.csv"}, "splits": {"train": {}}}
+        by_list = AERIAL | {"splits": {"train": {"share": 1.0}, "val": {"list": "val.txt"}}}
+        (folder / "rows.csv.yaml").write_text(yaml.safe_dump(by_row))
+        (folder / "val.txt.yaml").write_text(yaml.safe_dump(by_list))
+    (folder / which).write_bytes(content if isinstance(content, bytes) else content.encode())
+    for split in ("train", "val")[: 1 if which == "rows.csv" else 2]:
+        try:
+            dataset = load_dataset(f"{folder}/{which}.yaml:{split}")
+        except DataError:
+            continue
+        for record in dataset.records:
+            assert Path(record["file_name"]).is_file()
+            assert Path(record["sem_seg_file_name"]).is_file()

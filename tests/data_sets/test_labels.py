@@ -35,6 +35,19 @@ def test_never_a_silent_wrong_label(values: list[int]):
             label_map.apply(stored, "x")
 
 
+@pytest.mark.parametrize("largest", [65536, 70000, 2**31 - 1])
+def test_32_bit_values(tmp_path, largest: int):
+    """Without a table of all values below them."""
+    label_map = LabelMap(num_classes=2, mapping={0: 0, largest: 1}, ignored=frozenset({7}))
+    path = tmp_path / "labels.tif"
+    Image.fromarray(np.array([[0, largest, 7]], np.int32)).save(path)
+    assert read_labels(path, label_map).tolist() == [[0, 1, IGNORE]]
+    assert label_map.apply(np.array([[0, 7]], np.uint8), "x").tolist() == [[0, IGNORE]]
+    for value in (1, largest - 1):
+        with pytest.raises(DataError, match="doesn't define"):
+            label_map.apply(np.array([[0, value]], np.int32), "x")
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32])
 def test_integer_formats(tmp_path, dtype):
     path = tmp_path / "labels.tif"
