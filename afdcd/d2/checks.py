@@ -229,9 +229,11 @@ def _dataset_problems(cfg: Any, name: str, title: str, *, scored: bool) -> list[
         )
     elif scored and (problem := evaluator_problem(name)):
         problems.append(f"{title}: {problem}")
+    # The standard panoptic form is read without COCO's instances.
+    needed = [key for key in PATHS if key != "json_file" or not is_standard(metadata)]
     missing = [
         str(path)
-        for path in (getattr(metadata, key, None) for key in PATHS)
+        for path in (getattr(metadata, key, None) for key in needed)
         if path and "://" not in str(path) and not Path(path).exists()
     ]
     if missing:

@@ -97,7 +97,7 @@ def evaluator_problem(name: str) -> str:
 
 
 def _panoptic(cfg: Any, name: str) -> list[DatasetEvaluator]:
-    """Panoptic quality and, where the data set has what they need, mIoU of stuff and AP."""
+    """Panoptic quality; for data sets in the separated form also mIoU of stuff and AP."""
     metadata = MetadataCatalog.get(name)
     architecture = cfg.MODEL.META_ARCHITECTURE
     if architecture == "Distiller":
@@ -106,11 +106,10 @@ def _panoptic(cfg: Any, name: str) -> list[DatasetEvaluator]:
     found: list[DatasetEvaluator] = [
         PanopticEvaluator(name, separated=architecture == "PanopticFPN")
     ]
-    if not is_standard(metadata):
-        found.append(SemSegEvaluator(name))
-    things = metadata.thing_dataset_id_to_contiguous_id.values()
-    numbered = sorted(things) == list(range(len(things)))
-    if cfg.MODEL.MASK_ON and numbered and getattr(metadata, "json_file", None):
+    if is_standard(metadata):
+        return found  # Detectron2's other evaluators want things and stuff numbered on their own
+    found.append(SemSegEvaluator(name))
+    if cfg.MODEL.MASK_ON and getattr(metadata, "json_file", None):
         found.append(COCOEvaluator(name, output_dir=cfg.OUTPUT_DIR))
     return found
 
