@@ -40,6 +40,8 @@ SCHEDULES = (
     "WarmupCosineLR",
     "WarmupStepWithFixedGammaLR",
 )
+# Meta-architectures that learn from boxes.
+DETECTORS = ("GeneralizedRCNN", "PanopticFPN", "ProposalNetwork", "RetinaNet")
 # Metadata that name files or folders.
 PATHS = ("image_root", "json_file", "panoptic_root", "panoptic_json", "sem_seg_root")
 
@@ -102,7 +104,7 @@ def config_problems(cfg: Any) -> list[str]:
                 "INPUT.SCALE_CROP.SIZE and leave INPUT.CROP.ENABLED off (DeepLab's head would fix "
                 "its pooling to the crop's size and refuse whole images)"
             )
-        if not semantic:
+        if architectures[-1][1] in DETECTORS:
             problems.append(
                 f"{architectures[-1][1]} takes more than label maps: set INPUT.MAPPER detectron2"
             )
