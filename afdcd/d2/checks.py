@@ -41,6 +41,8 @@ SCHEDULES = (
     "WarmupCosineLR",
     "WarmupStepWithFixedGammaLR",
 )
+# Meta-architectures that learn from boxes.
+DETECTORS = ("GeneralizedRCNN", "PanopticFPN", "ProposalNetwork", "RetinaNet")
 # Metadata that name files or folders.
 PATHS = ("image_root", "json_file", "panoptic_root", "panoptic_json", "sem_seg_root")
 
@@ -106,7 +108,7 @@ def config_problems(cfg: Any) -> list[str]:
                 "INPUT.SCALE_CROP.SIZE and leave INPUT.CROP.ENABLED off (DeepLab's head would fix "
                 "its pooling to the crop's size and refuse whole images)"
             )
-        if not semantic:
+        if architectures[-1][1] in DETECTORS:
             problems.append(
                 f"{architectures[-1][1]} takes more than label maps: set INPUT.MAPPER detectron2"
             )
@@ -235,9 +237,11 @@ def _dataset_problems(cfg: Any, name: str, title: str, *, scored: bool) -> list[
         )
     elif scored and (problem := evaluator_problem(name)):
         problems.append(f"{title}: {problem}")
+    # The standard panoptic form is read without COCO's instances.
+    needed = [key for key in PATHS if key != "json_file" or not is_standard(metadata)]
     missing = [
         str(path)
-        for path in (getattr(metadata, key, None) for key in PATHS)
+        for path in (getattr(metadata, key, None) for key in needed)
         if path and "://" not in str(path) and not Path(path).exists()
     ]
     if missing:

@@ -1,0 +1,179 @@
+"""Every mistake gives one clear message through Detectron2's runtime too, and loses nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from afdcd.commands.train_net import main
+from afdcd.d2 import trainer as trainer_module
+from afdcd.failures import NonFiniteLoss
+
+from d2_runs import checkpoint, train_detectron2
+from shapes_runs import tiny
+
+
+@pytest.fixture
+def refused(configs, tmp_path, capsys):
+    """Run the command on a config; it must end with code 2 and say something."""
+
+    def call(*words: str, config: Path | None = None, flags: tuple[str, ...] = ()) -> str:
+        path = config or configs / "distilled.yaml"
+        command = ["--runtime", "detectron2", "--num-gpus", "0", *flags, "--config-file", str(path)]
+        output = [] if "OUTPUT_DIR" in words else ["OUTPUT_DIR", str(tmp_path / "run")]
+        assert main([*command, *words, *output]) == 2
+        message = capsys.readouterr().err
+        assert "error: " in message and "Traceback" not in message
+        return message
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "part"),
+    [
+        ("MODEL.DISTILLER.STUDENT", "SemanticSegmenter", "did you mean SemanticSegmentor"),
+        ("MODEL.META_ARCHITECTURE", "Distiler", "did you mean Distiller"),
+        ("MODEL.BACKBONE.NAME", "build_dilated_resnet", "mean build_dilated_resnet_backbone"),
+        ("MODEL.SEM_SEG_HEAD.NAME", "AsppHead", "did you mean ASPPHead"),
+        ("SOLVER.LR_SCHEDULER_NAME", "WarmupPoly", "did you mean WarmupPolyLR"),
+        ("INPUT.MAPPER", "detectron", "did you mean detectron2"),
+        ("DATASETS.TRAIN", "['camvid_trian']", "did you mean camvid_train"),
+        ("MODEL.DISTILLER.FEATURE_TAPS", "[['backbone.ers5','backbone.res5']]", "backbone.res5"),
+        ("MODEL.DISTILLER.LOSSES", "['afdc']", "takes some of logit_kd, afdcd"),
+        ("DATASETS.TEST", "[]", "DATASETS.TEST is empty"),
+        ("SOLVER.IMS_PER_BATCH", "1", "IMS_PER_BATCH must be at least 2"),
+        ("SOLVER.AMP.DTYPE", "float8", "must be one of float16, bfloat16"),
+        ("INPUT.CROP.ENABLED", "True", "leave INPUT.CROP.ENABLED off"),
+        ("TEST.PRECISE_BN.ENABLED", "True", "not supported by this trainer"),
+        ("MODEL.SEM_SEG_HEAD.NUM_CLASSES", "19", "camvid_train has 11 classes"),
+        ("MODEL.RESNETS.DEPTH", "19", "19"),
+    ],
+)
+def test_settings(refused, key: str, value: str, part: str):
+    assert part in refused(key, value)
+
+
+def test_panoptic_settings(refused, tmp_path):
+    student = tiny("panoptic_fpn_student")
+    message = refused("MODEL.ROI_HEADS.NUM_CLASSES", "80", config=student)
+    assert "MODEL.ROI_HEADS.NUM_CLASSES is 80, but DATASETS.TRAIN" in message
+    assert "needs 2" in message
+    message = refused("INPUT.MAPPER", "scale_crop", config=student)
+    assert "set INPUT.MAPPER detectron2" in message
+    message = refused("DATASETS.TEST", "['shapes_vla']", config=student)
+    assert "did you mean shapes_val" in message
+
+
+def test_what_detectron2_breaks_on(refused):
+    words = ["MODEL.ROI_HEADS.NUM_CLASSES", "8"]
+    words += ["DATASETS.TRAIN", "['cityscapes_fine_instance_seg_train']"]
+    message = refused(*words, config=tiny("mask_rcnn_student"))
+    assert "'deeplearning'" in message and "cityscapes_fine_panoptic_* works" in message
+
+
+def test_missing_coco(refused):
+    message = refused(config=tiny("../coco/mask_rcnn_r50"))
+    assert "coco_2017_train needs" in message and "instances_train2017.json" in message
+    assert "set DETECTRON2_DATASETS" in message
+
+
+def test_errors_of_processes(refused, configs):
+    """Known only when the models are built, in each of them."""
+    flags = ("--num-gpus", "2")
+    words = ["MODEL.DISTILLER.FEATURE_TAPS", "[['backbone.ers5','backbone.res5']]"]
+    message = refused("SOLVER.IMS_PER_BATCH", "4", *words, flags=flags)
+    assert message.count("error: ") == 1 and "did you mean backbone.res5" in message
+
+
+def test_several_machines_need_an_address(refused):
+    words = ["SOLVER.IMS_PER_BATCH", "4"]
+    assert "--dist-url tcp://" in refused(*words, flags=("--num-machines", "2"))
+
+
+def test_resuming(refused, configs, tmp_path, capsys):
+    run = tmp_path / "run"
+    words = ["OUTPUT_DIR", str(run)]
+    train_detectron2(configs / "student.yaml", run)
+    student, flags = configs / "student.yaml", ("--resume",)
+    assert "add --resume" in refused(*words, config=student)
+    message = refused("SOLVER.MAX_ITER", "4", config=student, flags=flags)
+    assert "beyond SOLVER.MAX_ITER 4" in message
+    message = refused("MODEL.RESNETS.RES2_OUT_CHANNELS", "8", config=student, flags=flags)
+    assert "is of another model than this config describes" in message
+    train_detectron2(configs / "student.yaml", run, "SOLVER.BASE_LR", "0.5", resume=True)
+    assert "SOLVER.BASE_LR: 0.02 -> 0.5" in (run / "log.txt").read_text()
+    final = run / "model_final.pth"
+    final.write_bytes(final.read_bytes()[:500])
+    message = refused(config=student, flags=flags)
+    assert "truncated" in message and "write model_0000005.pth into" in message
+
+
+def test_lines_of_a_crash_are_dropped(configs, tmp_path):
+    run = tmp_path / "run"
+    train_detectron2(configs / "student.yaml", run, "SOLVER.CHECKPOINTS_KEPT", "9")
+    lines = (run / "metrics.json").read_text()
+    (run / "metrics.json").write_text(lines + '{"iteration": 99, "lr": 1.0}\n{"itera')
+    (run / "last_checkpoint").write_text("model_0000002.pth")
+    train_detectron2(configs / "student.yaml", run, resume=True)
+    found = [json.loads(line)["iteration"] for line in (run / "metrics.json").open()]
+    assert found == sorted(found) and found[-1] == 7
+
+
+@pytest.fixture
+def spoilt(monkeypatch):
+    """A projector that breaks at iteration 4."""
+    step = trainer_module.StepTrainer.run_step
+
+    def spoil(self):
+        if self.iter == 4:
+            with torch.no_grad():
+                self.model.distiller.afdcd.projector[0].weight.fill_(float("inf"))
+        step(self)
+
+    monkeypatch.setattr(trainer_module.StepTrainer, "run_step", spoil)
+
+
+def test_non_finite_loss(configs, tmp_path, spoilt, capsys):
+    command = ["--runtime", "detectron2", "--num-gpus", "0"]
+    command += ["--config-file", str(configs / "distilled.yaml")]
+    assert main([*command, "OUTPUT_DIR", str(tmp_path / "run")]) == 1
+    captured = capsys.readouterr()
+    assert "loss_reconstruction, loss_contrast is not finite at iteration 4" in captured.err
+    assert "model_0000002.pth is from before" in captured.err
+    assert "Traceback" not in captured.err + captured.out
+    assert all(
+        torch.isfinite(v).all()
+        for v in checkpoint(tmp_path / "run", "model_0000002.pth")["model"].values()
+    )
+
+
+def test_non_finite_loss_is_an_error_of_its_own(configs, tmp_path, spoilt):
+    with pytest.raises(NonFiniteLoss):
+        train_detectron2(configs / "distilled.yaml", tmp_path / "run")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_mixed_precision(configs, tmp_path, dtype: str):
+    amp = ["SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.DTYPE", dtype]
+    results = train_detectron2(configs / "distilled.yaml", tmp_path / "run", *amp)
+    assert results["iterations"] == 8
+    state = checkpoint(tmp_path / "run")
+    assert all(v.dtype in (torch.float32, torch.int64) for v in state["model"].values())
+    assert all(torch.isfinite(v).all() for v in state["model"].values())
+    assert bool(state["scaler"]) == (dtype == "float16")
+
+
+def test_writers_have_every_term(configs, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train_detectron2(configs / "distilled.yaml", tmp_path / "run")
+    board = EventAccumulator(str(tmp_path / "run"))
+    board.Reload()
+    line = {k for x in (tmp_path / "run/metrics.json").open() for k in json.loads(x)}
+    terms = {"loss_sem_seg", "loss_sem_seg_aux", "loss_logit_kd", "loss_reconstruction"}
+    terms |= {"loss_contrast", "total_loss", "lr", "camvid_val/sem_seg/mIoU"}
+    assert terms <= line and terms <= set(board.Tags()["scalars"])
