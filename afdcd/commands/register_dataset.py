@@ -137,7 +137,7 @@ def _content(args: argparse.Namespace) -> dict[str, Any]:
     listing = Listing.parse(files, "the options")
     root = args.file.parent / (args.root or ".")
     classes: list[Any] = [_class(word) for word in args.classes]
-    mapping = dict(_assignment(word, "--map", encoding) for word in args.map)
+    mapping = _once([_assignment(word, "--map", encoding) for word in args.map], "--map")
     ignore = [_stored(word, encoding) for word in args.ignore]
     if not classes:
         classes, mapping = _found_classes(listing, root, encoding, ignore)
@@ -151,7 +151,7 @@ def _content(args: argparse.Namespace) -> dict[str, Any]:
     if args.window:
         content["images"] = {"window": list(args.window)}
     content["files"] = files
-    content["splits"] = dict(_split(word) for word in args.split)
+    content["splits"] = _once([_split(word) for word in args.split], "--split")
     return content
 
 
@@ -165,6 +165,13 @@ def _assignment(word: str, option: str, encoding: str) -> tuple[Any, str]:
     if not equals:
         raise ConfigError(f"{option} takes STORED=CLASS; got {word!r}")
     return _stored(stored, encoding), name
+
+
+def _once(pairs: list[tuple[Any, Any]], option: str) -> dict[Any, Any]:
+    keys = [key for key, _ in pairs]
+    if twice := [key for key in keys if keys.count(key) > 1]:
+        raise ConfigError(f"{option} {twice[0]} is there twice")
+    return dict(pairs)
 
 
 def _stored(word: str, encoding: str) -> Any:

@@ -44,8 +44,8 @@ class Scan:
         return self.pixels / max(int(self.pixels.sum()), 1)
 
 
-# A picture whose values differ by no more than this shows nothing.
-FLAT_RANGE = 8
+# A picture whose values differ by no more than this shows next to nothing: 12 of 16 bits, say.
+FLAT_RANGE = 16
 
 
 def spread(records: Sequence[Record], limit: int | None) -> list[Record]:

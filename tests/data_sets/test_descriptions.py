@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from afdcd.commands.register_dataset import main as register
 from afdcd.commands.train_net import configure
 from afdcd.data import DataError, SegmentationMapper, get_spec, load_dataset, read_labels
 from afdcd.data.description import DescriptionError, read_description
@@ -242,6 +243,8 @@ WRONG = {
     "deep": ("[" * 3000, "no valid YAML"),
     "text": ("hello", "must hold KEY: value lines"),
     "binary": ("\x00", "no valid YAML"),
+    "a key twice": ("labels: {mapping: {0: a, 1: b, 0: c}}", "the key 0 is there twice"),
+    "the same key": ("classes: [a]\nroot: x\nclasses: [b]", "the key 'classes' is there twice"),
 }
 
 
@@ -252,6 +255,39 @@ def test_wrong_descriptions_say_so(described, name: str):
     with pytest.raises(DataError, match=message) as error:
         load_dataset(f"{path}:train")
     assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--map", "0=a", "--map", "0=b"], "--map 0 is there twice"),
+        (["--split", "train=0.5"], "--split train is there twice"),
+        (["--map", "x=a"], "a stored value is a whole number; got 'x'"),
+        (["--map", "0=c"], "no class 'c'"),
+        (["--window", "5", "1"], "window is [lowest, highest]"),
+    ],
+)
+def test_wrong_options_write_nothing(described, tmp_path, capsys, words, message):
+    command = [str(tmp_path / "new.yaml"), "--csv", "slices.csv", "--split", "train"]
+    assert register([*command, "--class", "a", "--class", "b", *words]) == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "new.yaml").exists()
+
+
+def test_a_description_over_an_existing_one(described, tmp_path, capsys):
+    path = described(AERIAL)
+    before = path.read_text()
+    words = ["--images", "tiles", "--labels", "masks", "--split", "train", "--class", "a"]
+    assert register([str(path), *words]) == 2
+    assert "add --force to overwrite it" in capsys.readouterr().err
+    assert path.read_text() == before
+
+
+def test_16_bit_images_without_a_window_are_pointed_out(described, tmp_path, capsys):
+    """12 bits of 16, divided by 256, are but 16 grey levels."""
+    path = described({key: value for key, value in MEDICAL.items() if key != "images"})
+    assert register([str(path)]) == 2
+    assert "Then set images: {window: [lowest, highest]}" in capsys.readouterr().err
+    assert register([str(described(MEDICAL))]) == 0
 
 
 def test_reference_without_split_or_file(described, tmp_path):
