@@ -29,6 +29,7 @@ from afdcd.models.weights import CheckpointError
 from afdcd.precision import DTYPES
 from afdcd.preflight import (
     SetupError,
+    batch_problems,
     class_problems,
     file_problems,
     find_datasets,
@@ -161,11 +162,7 @@ def _config_problems(cfg: Any, processes: int, num_gpus: int | None) -> list[str
         problems.append(
             f"SOLVER.AMP.DTYPE must be one of {', '.join(DTYPES)}; got {cfg.SOLVER.AMP.DTYPE}"
         )
-    if cfg.SOLVER.IMS_PER_BATCH % processes:
-        problems.append(
-            f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} must be a multiple of the "
-            f"{processes} processes"
-        )
+    problems += batch_problems(cfg, processes)
     if cfg.INPUT.MAPPER not in ("scale_crop", "detectron2"):
         problems.append(f"INPUT.MAPPER must be scale_crop or detectron2; got {cfg.INPUT.MAPPER}")
     available = torch.cuda.device_count()

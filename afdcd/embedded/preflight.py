@@ -11,7 +11,7 @@ from afdcd.config import ConfigError
 from afdcd.embedded.build import teacher_config
 from afdcd.models.build import BACKBONES, HEADS
 from afdcd.precision import DTYPES
-from afdcd.preflight import INSTALL_DETECTRON2, weights_problems
+from afdcd.preflight import INSTALL_DETECTRON2, batch_problems, weights_problems
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def config_problems(cfg: Any) -> list[str]:
             "INPUT.MIN_SIZE_TRAIN takes one size, or 0 to keep it (the random scale comes from "
             f"INPUT.SCALE_CROP); got {tuple(cfg.INPUT.MIN_SIZE_TRAIN)}"
         )
-    return problems
+    return problems + batch_problems(cfg)
 
 
 def teacher_problems(cfg: Any) -> list[str]:
