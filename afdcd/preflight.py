@@ -83,6 +83,33 @@ def setting_problems(cfg: Any) -> list[str]:
     return problems
 
 
+def batch_problems(cfg: Any, processes: int = 1) -> list[str]:
+    """Whether ``SOLVER.ACCUMULATE`` and ``DATALOADER.ECHO`` can work with the batch."""
+    problems = []
+    images, parts = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.ACCUMULATE
+    if cfg.DATALOADER.ECHO < 1:
+        problems.append(f"DATALOADER.ECHO must be at least 1; got {cfg.DATALOADER.ECHO}")
+    if parts < 1:
+        return [*problems, f"SOLVER.ACCUMULATE must be at least 1; got {parts}"]
+    among = f"{parts} parts (SOLVER.ACCUMULATE)"
+    if processes > 1:
+        among += f" in {processes} processes"
+    if images % (processes * parts):
+        problems.append(f"SOLVER.IMS_PER_BATCH {images} can't be shared out evenly to {among}")
+    elif parts > 1 and images // (processes * parts) < 2 and _pools_images(cfg):
+        problems.append(
+            f"SOLVER.IMS_PER_BATCH {images} leaves one image for each of {among}, but BatchNorm "
+            f"of image averages ({cfg.MODEL.SEM_SEG_HEAD.NAME}) needs two: take fewer parts"
+        )
+    return problems
+
+
+def _pools_images(cfg: Any) -> bool:
+    """Whether a head normalizes averages of whole images by the statistics of a batch."""
+    head = cfg.MODEL.SEM_SEG_HEAD
+    return head.NAME in ("ASPPHead", "PSPHead") and head.NORM == "BN"
+
+
 def crop_problems(cfg: Any) -> list[str]:
     """What is wrong with ``INPUT.SCALE_CROP``."""
     crop = cfg.INPUT.SCALE_CROP

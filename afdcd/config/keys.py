@@ -106,6 +106,9 @@ def add_afdcd_config(cfg: CfgNode) -> None:
     # Folder where training files are kept decoded (Cityscapes: 25 GB), so that only crops are read
     # of them after the first time; none when empty.
     cfg.DATALOADER.CACHE_DIR = ""
+    # How many iterations in a row use each loaded batch, with new masks each time: for loaders that
+    # can't keep up.
+    cfg.DATALOADER.ECHO = 1
 
     # Scales whose logits are averaged in evaluation, and whether mirrored images join them.
     cfg.TEST.SCALES = [1.0]
@@ -123,6 +126,9 @@ def add_afdcd_config(cfg: CfgNode) -> None:
     cfg.SOLVER.setdefault("POLY_LR_CONSTANT_ENDING", 0.0)
     # "float16" or "bfloat16", where SOLVER.AMP.ENABLED.
     cfg.SOLVER.AMP.setdefault("DTYPE", "float16")
+    # IMS_PER_BATCH is worked on in so many parts, one after the other, whose gradients are
+    # averaged: less memory, the same masks (docs/performance.md).
+    cfg.SOLVER.ACCUMULATE = 1
     # Whether the student's BatchNorm is synchronised where several GPUs train it, as published.
     model.SYNC_BN = True
     # Newest checkpoints to keep; the best and the last one are kept beside them.

@@ -20,6 +20,7 @@ from afdcd.data import DataError, Dataset, LabelMap
 from afdcd.distill.objectives import check_distiller_settings
 from afdcd.models.build import HEADS
 from afdcd.preflight import (
+    batch_problems,
     class_problems,
     crop_problems,
     file_problems,
@@ -142,11 +143,8 @@ def process_problems(cfg: Any, processes: int, num_gpus: int | None) -> list[str
             "processes by NCCL, for GPUs only: use --num-gpus 1, or set CUDA_VISIBLE_DEVICES to "
             "nothing"
         )
-    if batch % processes:
-        problems.append(
-            f"SOLVER.IMS_PER_BATCH {batch} must be a multiple of the {processes} processes"
-        )
-    elif cfg.MODEL.SEM_SEG_HEAD.NAME in HEADS:
+    problems += batch_problems(cfg, processes)
+    if batch % processes == 0 and cfg.MODEL.SEM_SEG_HEAD.NAME in HEADS:
         synchronised = cfg.MODEL.SYNC_BN and available and cfg.MODEL.DEVICE != "cpu"
         if (batch if synchronised else batch // processes) < 2:
             problems.append(

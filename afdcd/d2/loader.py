@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import torch
 from detectron2.data import (
     DatasetMapper,
     MetadataCatalog,
@@ -22,7 +23,7 @@ from afdcd.d2.datasets import find_dataset
 from afdcd.d2.panoptic_data import PanopticMapper, is_standard
 from afdcd.data import DataError, Dataset
 from afdcd.data.from_config import evaluation_mapper, training_mapper
-from afdcd.data.stream import RecordList, Sample, SampleStream
+from afdcd.data.stream import Echo, RecordList, Sample, SampleStream
 
 
 class Numbers(Sampler[int]):
@@ -46,16 +47,28 @@ class Numbers(Sampler[int]):
 def training_loader(cfg: Any, dataset: Dataset, *, seed: int, first: int) -> Any:
     """Batches from iteration ``first`` on, for the mapper of the paper."""
     mapper = training_mapper(cfg, dataset.label_map)
-    return _Checked(
-        build_detection_train_loader(
-            SampleStream(dataset.records, mapper, seed),
-            mapper=None,
-            sampler=Numbers(cfg.SOLVER.IMS_PER_BATCH, first),
-            total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
-            aspect_ratio_grouping=False,
-            num_workers=cfg.DATALOADER.NUM_WORKERS,
-        )
+    stream = SampleStream(dataset.records, mapper, seed)
+    return _echoed(cfg, _Checked(_batches(cfg, stream, first)), first)
+
+
+def _batches(cfg: Any, stream: SampleStream, first: int) -> Any:
+    workers = cfg.DATALOADER.NUM_WORKERS
+    return build_detection_train_loader(
+        stream,
+        mapper=None,
+        sampler=Numbers(cfg.SOLVER.IMS_PER_BATCH, first // cfg.DATALOADER.ECHO),
+        total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
+        aspect_ratio_grouping=False,
+        num_workers=workers,
+        # Pinned, so that copies to a GPU don't wait.
+        pin_memory=torch.device(cfg.MODEL.DEVICE).type == "cuda",
+        prefetch_factor=4 if workers else None,
     )
+
+
+def _echoed(cfg: Any, loader: Any, first: int) -> Any:
+    echo = cfg.DATALOADER.ECHO
+    return loader if echo == 1 else Echo(loader, times=echo, first=first)
 
 
 def detectron2_training_loader(cfg: Any, *, seed: int, first: int) -> Any:
@@ -69,14 +82,7 @@ def detectron2_training_loader(cfg: Any, *, seed: int, first: int) -> Any:
     )
     standard = is_standard(MetadataCatalog.get(cfg.DATASETS.TRAIN[0]))
     mapper = _SeededMapper((PanopticMapper if standard else DatasetMapper)(cfg, is_train=True))
-    return build_detection_train_loader(
-        SampleStream(records, mapper, seed),
-        mapper=None,
-        sampler=Numbers(cfg.SOLVER.IMS_PER_BATCH, first),
-        total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
-        aspect_ratio_grouping=False,
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
-    )
+    return _echoed(cfg, _batches(cfg, SampleStream(records, mapper, seed), first), first)
 
 
 def evaluation_loader(cfg: Any, name: str) -> Any:

@@ -17,6 +17,7 @@ from detectron2.utils.events import (
     EventWriter,
     JSONWriter,
     TensorboardXWriter,
+    get_event_storage,
 )
 from torch import nn
 
@@ -27,13 +28,15 @@ from afdcd.d2.hooks import EvaluateAndSave, PolynomialLR
 from afdcd.d2.loader import detectron2_training_loader, training_loader
 from afdcd.data import Dataset
 from afdcd.distill import Distiller
-from afdcd.failures import NonFiniteLoss
 from afdcd.files import drop_later_lines
+from afdcd.loss_log import LossLog
 from afdcd.models.weights import CheckpointError
 from afdcd.precision import autocast, gradient_scaler
 from afdcd.seeds import DROPOUT, stream_seed
 from afdcd.solver import build_optimizer
+from afdcd.throughput import Throughput
 from afdcd.training_state import TrainingState
+from afdcd.training_step import accumulate
 
 logger = logging.getLogger(__name__)
 
@@ -49,31 +52,66 @@ class StepTrainer(SimpleTrainer):
         self.device = torch.device(cfg.MODEL.DEVICE)
         self.scaler = gradient_scaler(cfg, self.device)
         self.seconds = 0.0
+        self.losses = LossLog(Checkpoints(Path(cfg.OUTPUT_DIR)).last)
+        self._window = Throughput()
 
     def run_step(self) -> None:
-        """Load, forward, backward, update, log."""
+        """Load, forward, backward, update; every so often, log."""
         start = time.perf_counter()
         batch = next(self._data_loader_iter)
-        data_time = time.perf_counter() - start
+        loaded = time.perf_counter()
         # After loading, since a loader draws its workers' seed from the same generator.
         torch.manual_seed(stream_seed(self.seed, DROPOUT, comm.get_rank(), self.iter))
-        with autocast(self.cfg, self.device):
-            losses = self.model(batch)
-        total = torch.stack([value.float() for value in losses.values()]).sum()
         self.optimizer.zero_grad()
-        self.scaler.scale(total).backward()
-        # Not before: to read a loss makes a GPU wait.
-        self._check_finite(losses, total)
-        self._write_metrics(losses, data_time)
+        losses = accumulate(
+            self.model,
+            batch,
+            parts=self.cfg.SOLVER.ACCUMULATE,
+            precision=lambda: autocast(self.cfg, self.device),
+            scaler=self.scaler,
+            device=self.device,
+        )
+        self.losses.note(self.iter, losses)
+        # Here rather than within the update, so that clipping sees the true gradients.
+        self.scaler.unscale_(self.optimizer)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.seconds += time.perf_counter() - start
+        end = time.perf_counter()
+        self.seconds += end - start
+        self._window.add(steps=1, waited=loaded - start, seconds=end - start)
+        if (self.iter + 1) % LOG_PERIOD == 0 or self.iter + 1 == self.cfg.SOLVER.MAX_ITER:
+            self.flush()
 
-    def _check_finite(self, losses: dict[str, torch.Tensor], total: torch.Tensor) -> None:
-        if not torch.isfinite(total.detach()):
-            values = {name: float(value) for name, value in losses.items()}
-            last = Checkpoints(Path(self.cfg.OUTPUT_DIR)).last()
-            raise NonFiniteLoss.at(self.iter, values, last)
+    def flush(self) -> None:
+        """Hand the losses since the last call to the writers, averaged over the processes.
+
+        All processes must call it, and before anything is saved: on a GPU, this is where a loss
+        that isn't finite is noticed.
+
+        Raises:
+            NonFiniteLoss: a loss of this process wasn't finite.
+        """
+        start = time.perf_counter()
+        steps = self.losses.read()  # waits for a GPU: a part of the training's time
+        self._window.add(seconds=time.perf_counter() - start)
+        self.seconds += time.perf_counter() - start
+        if not steps:
+            return
+        figures = self._window.figures(self.cfg.SOLVER.IMS_PER_BATCH)
+        self._window = Throughput()
+        gathered = comm.gather((steps, figures))
+        if not comm.is_main_process():
+            return
+        storage = get_event_storage()
+        for number, step in enumerate(steps):
+            for name in step.values:
+                mean = sum(each[number].values[name] for each, _ in gathered) / len(gathered)
+                storage.put_scalar(name, mean, cur_iter=step.iteration)
+        # Processes wait for the slowest.
+        for name in figures:
+            worst = min if name == "images_per_second" else max
+            value = worst(each[name] for _, each in gathered)
+            storage.put_scalar(name, value, cur_iter=steps[-1].iteration, smoothing_hint=False)
 
 
 class DistillTrainer(DefaultTrainer):
@@ -134,7 +172,7 @@ class DistillTrainer(DefaultTrainer):
             modules = list(model.distiller.parameters())
 
             def clip_first(*_: Any) -> None:
-                # Under a GradScaler this sees unscaled gradients.
+                # Under a GradScaler this sees unscaled gradients: see `StepTrainer.run_step`.
                 nn.utils.clip_grad_norm_(modules, clip)
 
             optimizer.register_step_pre_hook(clip_first)
@@ -250,8 +288,14 @@ class DistillTrainer(DefaultTrainer):
         self.state.iteration = self.iter + 1
         self.state.seconds = self.step_trainer.seconds
 
+    def flush(self) -> None:
+        """See `StepTrainer.flush`."""
+        self.step_trainer.flush()
+        self.state.seconds = self.step_trainer.seconds
+
     def evaluate_student(self) -> dict[str, Any]:
         """Score the student, keep it if it is the best so far, and print the teacher beside it."""
+        self.flush()  # the best student is saved
         self.figures = evaluate(self.cfg, student_of(self.state.model))
         if comm.is_main_process():
             name, value = main_score(self.figures)
@@ -271,6 +315,7 @@ class DistillTrainer(DefaultTrainer):
 
     def save(self, *, final: bool) -> None:
         """Write a checkpoint, on the main process."""
+        self.flush()  # no weights after a non-finite loss are saved
         if comm.is_main_process():
             content = self.state.content()
             if self.scheduler is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -40,6 +40,26 @@ class SampleStream(Dataset[Sample]):
             return self.mapper(record, rng)
         except DataError as error:  # raised in the main process, without a worker's traceback
             return {"error": str(error)}
+
+
+class Echo:
+    """A loader's batches, each given several times in a row.
+
+    Args:
+        loader: of batches, from number ``first // times`` on.
+        times: how often each is given, 1 or more.
+        first: number of the first batch to give, counted with repetitions.
+    """
+
+    def __init__(self, loader: Iterable[list[Sample]], *, times: int, first: int) -> None:
+        self.loader, self.times, self.first = loader, times, first
+
+    def __iter__(self) -> Iterator[list[Sample]]:
+        done = self.first % self.times
+        for batch in self.loader:
+            for _ in range(done, self.times):
+                yield batch
+            done = 0
 
 
 class RecordList(Dataset[Sample]):

@@ -49,7 +49,8 @@ class Objectives(nn.Module):
             unweighted scalars. Must hold exactly the objectives' names.
         seed: of the random masks. Each step's masks are a function of it and of the number of
             steps so far, whatever the device and the number of processes.
-        part: which part of a batch this process has, and of how many.
+        part: which part of a batch this process has, and of how many. Where this part is itself
+            worked on in parts, `take_part` says which one comes next.
 
     Raises:
         ValueError: names of ``objectives`` and ``losses`` differ.
@@ -71,6 +72,14 @@ class Objectives(nn.Module):
         for name in names:
             self.add_module(name, losses[name])
         self._seed, self._part, self._steps = seed, part, 0
+        self._portion = (0, 1)
+
+    def take_part(self, index: int, count: int) -> None:
+        """Say that the next call is on part ``index`` of ``count`` of this process's batch.
+
+        A step is over with its last part.
+        """
+        self._portion = (index, count)
 
     @property
     def student_taps(self) -> list[str]:
@@ -86,7 +95,10 @@ class Objectives(nn.Module):
         """Every weighted term, as ``loss_<term><suffix>``."""
         seed = stream_seed(self._seed, MASKS, 0, self._steps)
         generator = torch.Generator().manual_seed(seed)
-        self._steps += 1
+        index, count = self._portion
+        part = self._part[0] * count + index, self._part[1] * count
+        if index == count - 1:
+            self._steps += 1
         terms = {}
         for objective in self.objectives:
             loss = self.get_submodule(objective.name)
@@ -97,10 +109,10 @@ class Objectives(nn.Module):
                     pair[1],
                     ratio=loss.mask_ratio,
                     generator=generator,
-                    part=self._part,
+                    part=part,
                     device="cpu",
                 )
-                values = loss(*pair, mask=mask, generator=generator)
+                values = loss(*pair, mask=mask, generator=generator, part=part)
             else:
                 values = loss(*pair)
             for term, value in values.items():

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from afdcd.data import DataError, SegmentationMapper
 from afdcd.data.datasets import Record
-from afdcd.data.stream import RecordList, Sample, SampleStream
+from afdcd.data.stream import Echo, RecordList, Sample, SampleStream
 
 
 def _ignore_interrupts(worker: int) -> None:
@@ -46,15 +46,16 @@ def training_batches(
     last: int,
     workers: int = 0,
     pin_memory: bool = False,
+    echo: int = 1,
 ) -> Iterator[list[Sample]]:
-    """The batches of iterations ``first`` to ``last - 1``.
+    """The batches of iterations ``first`` to ``last - 1``, each loaded one for ``echo`` of them.
 
     Raises:
         DataError: a file can't be used.
     """
     numbers = [
         range(iteration * batch_size, (iteration + 1) * batch_size)
-        for iteration in range(first, last)
+        for iteration in range(first // echo, -(-last // echo))
     ]
     loader: DataLoader[Sample] = DataLoader(
         SampleStream(records, mapper, seed),
@@ -66,7 +67,7 @@ def training_batches(
         pin_memory=pin_memory,
         prefetch_factor=4 if workers else None,
     )
-    return _checked(loader)
+    return iter(Echo(_checked(loader), times=echo, first=first))
 
 
 def evaluation_batches(

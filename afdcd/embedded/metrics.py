@@ -75,12 +75,15 @@ class RunMetrics:
         done = iteration + 1 - self._first
         remaining = (time.monotonic() - self._started) / done * (self._last - iteration - 1)
         logger.info(
-            "iteration %d/%d  %s  lr %.4g  %.3f s/step  eta %s",
+            "iteration %d/%d  %s  lr %.4g  %.3f s/step  %.3g images/s  %.0f%% waiting for data  "
+            "eta %s",
             iteration + 1,
             self._last,
             text,
             figures["lr"],
             figures["seconds_per_step"],
+            figures["images_per_second"],
+            100 * figures["data_share"],
             timedelta(seconds=round(remaining)),
         )
 

@@ -10,7 +10,12 @@ import torch
 from afdcd.config import ConfigError
 from afdcd.embedded.build import teacher_config
 from afdcd.models.build import BACKBONES, HEADS
-from afdcd.preflight import INSTALL_DETECTRON2, setting_problems, teacher_weights_problems
+from afdcd.preflight import (
+    INSTALL_DETECTRON2,
+    batch_problems,
+    setting_problems,
+    teacher_weights_problems,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +56,7 @@ def config_problems(cfg: Any) -> list[str]:
             "SOLVER.IMS_PER_BATCH must be at least 2, since the heads normalize image averages "
             f"over the batch; got {solver.IMS_PER_BATCH}"
         )
-    return problems + setting_problems(cfg)
+    return problems + setting_problems(cfg) + batch_problems(cfg)
 
 
 def teacher_problems(cfg: Any) -> list[str]:

@@ -18,12 +18,14 @@ from afdcd.distill import Distiller
 from afdcd.embedded.evaluate import describe, evaluate
 from afdcd.embedded.loader import training_batches
 from afdcd.embedded.metrics import RunMetrics
-from afdcd.failures import NonFiniteLoss
 from afdcd.interrupt import Interrupted, InterruptFlag
+from afdcd.loss_log import LossLog, mean_losses
 from afdcd.precision import autocast, gradient_scaler
 from afdcd.seeds import DROPOUT, stream_seed
 from afdcd.solver import build_optimizer, learning_rate, set_lr
+from afdcd.throughput import Throughput
 from afdcd.training_state import TrainingState
+from afdcd.training_step import accumulate
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +64,8 @@ class Trainer:
         self.state = TrainingState(
             model, self.optimizer, self.scaler, max_iter=cfg.SOLVER.MAX_ITER, seed=seed
         )
-        self._pending: list[tuple[int, list[str], torch.Tensor]] = []
+        self._losses = LossLog(self.checkpoints.last)
+        self._window = Throughput()
 
     # --- loop -------------------------------------------------------------------------------
 
@@ -118,24 +121,33 @@ class Trainer:
                 last=self.cfg.SOLVER.MAX_ITER,
                 workers=self.cfg.DATALOADER.NUM_WORKERS,
                 pin_memory=self.device.type == "cuda",
+                echo=self.cfg.DATALOADER.ECHO,
             )
         )
 
     def _timed_step(self, batches: Iterator[list[dict[str, Any]]]) -> None:
         start = time.perf_counter()
-        self._step(next(batches))
+        batch = next(batches)
+        loaded = time.perf_counter()
+        self._step(batch)
         self.state.iteration += 1
-        self.state.seconds += time.perf_counter() - start
+        end = time.perf_counter()
+        self.state.seconds += end - start
+        self._window.add(steps=1, waited=loaded - start, seconds=end - start)
 
     def _step(self, batch: list[dict[str, Any]]) -> None:
         set_lr(self.optimizer, learning_rate(self.cfg, self.state.iteration))
         torch.manual_seed(stream_seed(self.state.seed, DROPOUT, 0, self.state.iteration))
-        with autocast(self.cfg, self.device):
-            losses = self.model(batch)
-        total = torch.stack([value.float() for value in losses.values()]).sum()
-        self._note(losses, total)
         self.optimizer.zero_grad()
-        self.scaler.scale(total).backward()
+        losses = accumulate(
+            self.model,
+            batch,
+            parts=self.cfg.SOLVER.ACCUMULATE,
+            precision=lambda: autocast(self.cfg, self.device),
+            scaler=self.scaler,
+            device=self.device,
+        )
+        self._losses.note(self.state.iteration, losses)
         clip = self.cfg.MODEL.DISTILLER.CLIP_GRADIENTS
         if isinstance(self.model, Distiller) and clip > 0:
             self.scaler.unscale_(self.optimizer)
@@ -143,40 +155,28 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
 
-    # --- losses -----------------------------------------------------------------------------
-
-    def _note(self, losses: dict[str, torch.Tensor], total: torch.Tensor) -> None:
-        """Keep the losses on the device: reading them would make a GPU wait every step."""
-        values = torch.stack([v.detach().float() for v in (*losses.values(), total)])
-        self._pending.append((self.state.iteration, [*losses, "total_loss"], values))
-        if self.device.type == "cpu":
-            self._check_finite()
-
-    def _check_finite(self) -> None:
-        for iteration, names, values in self._pending:
-            if not torch.isfinite(values).all():
-                losses = dict(zip(names, values.tolist(), strict=True))
-                raise NonFiniteLoss.at(iteration, losses, self.checkpoints.last())
+    # --- figures ----------------------------------------------------------------------------
 
     def _flush(self) -> dict[str, float]:
-        """Mean of each loss since the last flush, learning rate and seconds a step."""
-        if not self._pending:
+        """Mean of each loss since the last flush, learning rate, and times.
+
+        Raises:
+            NonFiniteLoss: a loss wasn't finite.
+        """
+        start = time.perf_counter()
+        steps = self._losses.read()  # waits for a GPU: a part of the training's time
+        self._window.add(seconds=time.perf_counter() - start)
+        self.state.seconds += time.perf_counter() - start
+        if not steps:
             return {}
-        if self.device.type == "cuda":
-            stacked = torch.stack([values for _, _, values in self._pending]).cpu()
-            self._pending = [
-                (i, names, values)
-                for (i, names, _), values in zip(self._pending, stacked, strict=True)
-            ]
-        self._check_finite()
-        names = self._pending[-1][1]
-        mean = torch.stack([values for _, _, values in self._pending]).mean(0)
-        self._pending.clear()
-        return {
-            **dict(zip(names, mean.tolist(), strict=True)),
+        figures = {
+            **mean_losses(steps),
             "lr": learning_rate(self.cfg, self.state.iteration - 1),
             "seconds_per_step": self.state.seconds / self.state.iteration,
+            **self._window.figures(self.cfg.SOLVER.IMS_PER_BATCH),
         }
+        self._window = Throughput()
+        return figures
 
     # --- evaluation -------------------------------------------------------------------------
 

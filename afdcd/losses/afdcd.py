@@ -101,6 +101,7 @@ class AfDCDLoss(nn.Module):
         teacher: torch.Tensor,
         mask: torch.Tensor | None = None,
         generator: torch.Generator | None = None,
+        part: tuple[int, int] = (0, 1),
     ) -> dict[str, torch.Tensor]:
         """Compute both terms, unweighted.
 
@@ -108,7 +109,11 @@ class AfDCDLoss(nn.Module):
             student: [N, Cs, h, w]; resized bilinearly to the teacher's size where they differ.
             teacher: [N, Ct, H, W]; gets no gradient.
             mask: [N, 1, H, W], 1 = kept; drawn when None.
-            generator: source of a random mask; the global CPU generator when None.
+            generator: source of a random mask, then of sampled patches; the global CPU generator
+                when None.
+            part: which part of the whole batch these maps are, and of how many equal ones: masks
+                and patches are drawn for all of them. The mean of the parts' terms is the whole
+                batch's.
 
         Returns:
             ``{"reconstruction": scalar, "contrast": scalar}``.
@@ -124,10 +129,15 @@ class AfDCDLoss(nn.Module):
         if mask is None:
             # On the CPU, so that nothing waits for another device to count what is kept.
             mask = make_mask(
-                self.mask, student, ratio=self.mask_ratio, generator=generator, device="cpu"
+                self.mask,
+                student,
+                ratio=self.mask_ratio,
+                generator=generator,
+                part=part,
+                device="cpu",
             )
         if self.sample < 1:
-            return self._sampled(student, teacher, mask, generator)
+            return self._sampled(student, teacher, mask, generator, part)
         projected = project(
             student, align=self.align, mask=mask, projector=self.projector, paths=self.paths
         )
@@ -156,13 +166,18 @@ class AfDCDLoss(nn.Module):
         teacher: torch.Tensor,
         mask: torch.Tensor,
         generator: torch.Generator | None,
+        part: tuple[int, int],
     ) -> dict[str, torch.Tensor]:
         """Both terms, estimated from some of the patches."""
         check_mask(mask, student)
         _, patch, pool = self._contrast
         n, channels, height, width = teacher.shape
         size = patch[0] * pool, patch[1] * pool
-        blocks = draw_blocks((n, height, width), size, share=self.sample, generator=generator)
+        blocks = draw_blocks(
+            (n, height, width), size, share=self.sample, generator=generator, part=part
+        )
+        if len(blocks.image) == 0:  # all lie in other parts of the batch
+            return dict.fromkeys(("reconstruction", "contrast"), self._nothing(student))
         flat, inside = positions(blocks, halo(self.projector))
         projected = project_blocks(
             student,
@@ -192,6 +207,12 @@ class AfDCDLoss(nn.Module):
             contrast = self._contrast_of(projected, target)
             contrast = contrast * (blocks.factor * len(index) / patches)
         return {"reconstruction": squares * (blocks.factor / elements), "contrast": contrast}
+
+    def _nothing(self, student: torch.Tensor) -> torch.Tensor:
+        """0, with zero gradients to all that the terms have gradients to."""
+        used = [student, *self.parameters()]
+        values = [at_least_float32(tensor[(0,) * tensor.dim()]) for tensor in used]
+        return 0.0 * torch.stack(values).sum()
 
     def check_fit(self, height: int, width: int) -> None:
         """Raise ValueError unless teacher maps of this size hold at least one patch."""

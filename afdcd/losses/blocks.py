@@ -24,7 +24,7 @@ class Blocks(NamedTuple):
         image, row, column: int64 [B], which block of the grid each is.
         size: height and width of a block, in positions.
         shape: N, H and W of the map.
-        factor: blocks in the grid over blocks here.
+        factor: blocks of the whole batch over those drawn.
     """
 
     image: torch.Tensor
@@ -47,21 +47,26 @@ def draw_blocks(
     *,
     share: float,
     generator: torch.Generator | None = None,
+    part: tuple[int, int] = (0, 1),
 ) -> Blocks:
-    """Draw ``share`` of the blocks of ``size`` of a map (at least one), in order.
+    """Draw ``share`` of the blocks of ``size`` of a batch of maps (at least one), in order.
 
     Args:
         shape: N, H and W of the map.
         size: height and width of a block.
         share: above 0, at most 1.
         generator: of the draw; the global CPU generator when None.
+        part: which part of a batch the maps are, and of how many equal ones. Drawn are blocks of
+            the whole batch; returned those that lie in the part, perhaps none.
     """
     n, height, width = shape
     rows, columns = -(-height // size[0]), -(-width // size[1])
-    count = n * rows * columns
+    count = part[1] * n * rows * columns
     drawn = max(1, round(share * count))
     device = generator.device if generator is not None else torch.device("cpu")
     index = torch.randperm(count, generator=generator, device=device)[:drawn].sort().values.cpu()
+    first = part[0] * n * rows * columns
+    index = index[(index >= first) & (index < first + n * rows * columns)] - first
     image, row, column = index // (rows * columns), index // columns % rows, index % columns
     return Blocks(image, row, column, size, shape, count / drawn)
 

@@ -102,8 +102,8 @@ class _MaskedConv(torch.autograd.Function):
         rows, weight, there = ctx.saved_tensors
         gradient = upstream[0]
         wide = torch.promote_types(rows.dtype, torch.float32)
-        padded = gradient.new_zeros(len(gradient) + 1, gradient.shape[1])
-        padded[:-1] = gradient
+        off_map = there == len(gradient)
+        there = there.clamp(max=len(gradient) - 1)
         d_rows = torch.zeros_like(rows, dtype=wide) if ctx.needs_input_grad[0] else None
         d_weight = (
             torch.empty_like(weight, memory_format=torch.channels_last)
@@ -112,7 +112,7 @@ class _MaskedConv(torch.autograd.Function):
         )
         with no_autocast(rows):
             for tap, (row, column) in enumerate(TAPS):
-                here = padded.index_select(0, there[tap])
+                here = gradient.index_select(0, there[tap]).masked_fill_(off_map[tap, :, None], 0)
                 if d_rows is not None:
                     d_rows += here @ _tap(weight, row, column)
                 if d_weight is not None:

@@ -20,8 +20,10 @@ from torch.nn import functional as F
 
 from afdcd.losses.precision import no_autocast
 
-# Output channels transformed at once, and 6x6 tiles held at once: bounds on the buffers.
+# Output channels transformed at once (in the backward pass, input channels), and 6x6 tiles held at
+# once: bounds on the buffers.
 CHANNEL_CHUNK = 128
+GRADIENT_CHUNK = 32
 TILE_CHUNK = 512
 
 # 1-D transforms: of the data [6, 6], the kernel [6, 3] and the product [4, 6].
@@ -166,7 +168,7 @@ class _Winograd(torch.autograd.Function):
         pad = (0, 0, 0, -columns % 4, 0, -rows % 4)
         d_x = torch.empty_like(x, memory_format=torch.channels_last)
         d_weight = (
-            torch.zeros_like(weight, memory_format=torch.channels_last)
+            torch.empty_like(weight, memory_format=torch.channels_last)
             if ctx.needs_input_grad[1]
             else None
         )
@@ -175,19 +177,28 @@ class _Winograd(torch.autograd.Function):
             product = _square(_PRODUCT, x).t()
             for image in range(0, n, step):
                 part = x[image : image + step]
-                data = _data(part, ctx.padding) if d_weight is not None else None
                 count = len(part) * down * right
-                d_data = x.new_zeros(36, count, x.shape[1])
                 whole = F.pad(gradient[image : image + step].permute(0, 2, 3, 1), pad)
                 cut = whole.unflatten(2, (-1, 4)).unflatten(1, (-1, 4)).permute(2, 4, 0, 1, 3, 5)
+                # Of all that is transformed, this alone is held whole.
+                d_points = x.new_empty(36, count, outputs)
                 for start in range(0, outputs, CHANNEL_CHUNK):
                     chunk = slice(start, start + CHANNEL_CHUNK)
                     tiles = cut[..., chunk].reshape(16, -1)
-                    d_points = (product @ tiles).view(36, count, -1)
-                    d_data.baddbmm_(d_points, _kernels(weight[chunk]))
-                    if d_weight is not None and data is not None:
-                        d_kernels = torch.bmm(d_points.transpose(1, 2), data)
-                        d_weight[chunk] += _kernels_adjoint(d_kernels)
-                d_x[image : image + step] = _data_adjoint(d_data, part.shape, ctx.padding)
+                    d_points[..., chunk] = (product @ tiles).view(36, count, -1)
+                for start in range(0, x.shape[1], GRADIENT_CHUNK):
+                    chunk = slice(start, start + GRADIENT_CHUNK)
+                    some = part[:, chunk]
+                    d_data = torch.bmm(d_points, _kernels(weight[:, chunk]))
+                    d_x[image : image + step, chunk] = _data_adjoint(
+                        d_data, some.shape, ctx.padding
+                    )
+                    if d_weight is not None:
+                        d_kernels = torch.bmm(d_points.transpose(1, 2), _data(some, ctx.padding))
+                        d_taps = _kernels_adjoint(d_kernels)
+                        if image:
+                            d_weight[:, chunk] += d_taps
+                        else:
+                            d_weight[:, chunk] = d_taps
             d_bias = gradient.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None
         return d_x, d_weight, d_bias, None

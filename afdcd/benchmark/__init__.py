@@ -1,0 +1,1 @@
+"""How fast a training step is, and what it keeps in memory, beside the plain published one."""

@@ -1,0 +1,82 @@
+"""What low precision costs: errors of features, losses and gradients, on given weights."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+
+from afdcd.distill import Distiller, FeatureTaps
+from afdcd.precision import autocast
+
+# As SOLVER.AMP.DTYPE; "float32" for no autocast.
+PRECISIONS = ("float32", "bfloat16", "float16")
+
+
+def precision_errors(
+    cfg: Any, model: Distiller, batch: list[dict[str, Any]]
+) -> dict[str, dict[str, float]]:
+    """Relative deviations from a step in float64, by quantity and precision.
+
+    The same weights, images, masks and blocks in every precision; dropout off, normalizations as in
+    training. A deviation is |x - x64| / |x64|, in the L2 norm for tensors.
+
+    Args:
+        cfg: the distillation config.
+        model: with realistic weights: those of random networks say little.
+        batch: as a loader gives it.
+
+    Returns:
+        e.g. ``{"teacher backbone.res5": {"float32": 1e-6, "bfloat16": 0.01, ...}, ...}``.
+    """
+    exact = _quantities(cfg, model, batch, "float64")
+    rows: dict[str, dict[str, float]] = {name: {} for name in exact}
+    for precision in PRECISIONS:
+        found = _quantities(cfg, model, batch, precision)
+        for name, value in exact.items():
+            difference = (found[name].double() - value).norm() / value.norm().clamp(min=1e-300)
+            rows[name][precision] = float(difference)
+    return rows
+
+
+def _quantities(
+    cfg: Any, model: Distiller, batch: list[dict[str, Any]], precision: str
+) -> dict[str, torch.Tensor]:
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.SOLVER.AMP.ENABLED = precision in ("bfloat16", "float16")
+    if cfg.SOLVER.AMP.ENABLED:
+        cfg.SOLVER.AMP.DTYPE = precision
+    model = copy.deepcopy(model)
+    if precision == "float64":
+        model = model.double()
+        batch = [{**item, "image": item["image"].double()} for item in batch]
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.eval()
+    device = next(model.parameters()).device
+    objectives = model.distiller
+    found: dict[str, torch.Tensor] = {}
+    with autocast(cfg, device):
+        teacher = model._teacher.features(batch, objectives.teacher_taps)
+        with FeatureTaps(model.student, objectives.student_taps) as taps:
+            losses = dict(model.student(batch))
+        student = {path: taps[path] for path in objectives.student_taps}
+        losses |= objectives(student, teacher)
+    for path, value in teacher.items():
+        found[f"teacher's {path}"] = value
+    for path, value in student.items():
+        found[f"student's {path}"] = value.detach()
+    for name, value in losses.items():
+        found[name] = value.detach()
+    total = torch.stack([value.to(losses["loss_sem_seg"].dtype) for value in losses.values()]).sum()
+    # As a gradient scaler would, so that float16's gradients don't vanish.
+    scale = 2.0**12 if precision == "float16" else 1.0
+    (total * scale).backward()
+    for name, module in (("student", model.student), ("align and projector", objectives)):
+        gradients = [p.grad.flatten() / scale for p in module.parameters() if p.grad is not None]
+        found[f"gradient of {name}"] = torch.cat(gradients)
+    return found

@@ -1,0 +1,98 @@
+"""What is measured: a pair of networks, a crop, a batch, and a way to compute."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from afdcd.config import embedded_config
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """DeepLabV3 on ResNets, distilled with the paper's losses and settings.
+
+    Attributes:
+        crop: height and width of the images.
+        batch: images in a step.
+        teacher_depth, student_depth: of the ResNets.
+        width: factor of all their channels.
+        classes: of the labels.
+        pool: of the contrast; a small crop's feature map may ask for less than the paper's 4.
+        device: ``cpu`` or ``cuda``.
+    """
+
+    crop: tuple[int, int] = (256, 512)
+    batch: int = 2
+    teacher_depth: int = 101
+    student_depth: int = 18
+    width: float = 1.0
+    classes: int = 19
+    pool: int = 4
+    device: str = "cpu"
+
+    def network(self, depth: int, aux_weight: float = 0.4) -> Any:
+        """The config of one of the networks."""
+        cfg = embedded_config()
+        model = cfg.MODEL
+        model.META_ARCHITECTURE, model.DEVICE = "SemanticSegmentor", self.device
+        model.BACKBONE.NAME, model.BACKBONE.FREEZE_AT = "build_dilated_resnet_backbone", 0
+        wide = depth >= 50
+        resnet = model.RESNETS
+        resnet.DEPTH, resnet.NORM, resnet.OUT_FEATURES = depth, "BN", ["res4", "res5"]
+        resnet.STEM_OUT_CHANNELS = self._channels(128)
+        resnet.RES2_OUT_CHANNELS = self._channels(256 if wide else 64)
+        head = model.SEM_SEG_HEAD
+        head.NAME, head.IN_FEATURES, head.NORM = "ASPPHead", ["res5"], "BN"
+        head.NUM_CLASSES, head.CONVS_DIM = self.classes, self._channels(256 if wide else 128)
+        head.ASPP_DILATIONS, head.AUX_WEIGHT = [12, 24, 36], aux_weight
+        cfg.INPUT.SCALE_CROP.SIZE = list(self.crop)
+        cfg.SOLVER.WARMUP_ITERS, cfg.SOLVER.BASE_LR = 0, 0.02
+        cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.WEIGHT_DECAY_NORM = self.batch, 1e-4
+        cfg.MODEL.AFDCD.CONTRAST.POOL = self.pool
+        return cfg
+
+    def _channels(self, published: int) -> int:
+        return max(8, round(published * self.width))
+
+    @property
+    def feature_size(self) -> tuple[int, int, int]:
+        """Channels, height and width of the teacher's feature map."""
+        channels = self._channels(256 if self.teacher_depth >= 50 else 64) * 8
+        return channels, (self.crop[0] - 1) // 8 + 1, (self.crop[1] - 1) // 8 + 1
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way to compute a step.
+
+    Attributes:
+        name: for tables.
+        plain: the published formulation; else this package's.
+        dtype: of autocast; ``float32`` for none.
+        sample: share of the patches (this package's only).
+        recompute: the projector's activations (this package's only).
+        tf32: whether float32 products on a GPU are rounded to TensorFloat-32.
+    """
+
+    name: str
+    plain: bool = False
+    dtype: str = "float32"
+    sample: float = 1.0
+    recompute: bool = False
+    tf32: bool = False
+
+
+def variants(device: str) -> list[Variant]:
+    """The plain step, which the others are compared with, first."""
+    gpu = device == "cuda"
+    plain = Variant("plain, TF32" if gpu else "plain, fp32", plain=True, tf32=gpu)
+    return [
+        plain,
+        Variant("exact fp32"),
+        Variant("fp32, recomputed", recompute=True),
+        Variant("bf16", dtype="bfloat16", tf32=gpu),
+        Variant("bf16, sampling 0.25", dtype="bfloat16", sample=0.25, tf32=gpu),
+    ]

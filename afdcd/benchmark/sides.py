@@ -1,0 +1,213 @@
+"""A training step in pieces: this package's own, and the plain one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from afdcd.benchmark.plain import PlainAfDCDLoss, plain_logit_kd, plain_teacher
+from afdcd.benchmark.settings import Setting, Variant
+from afdcd.distill import Distiller, FeatureTaps, build_distiller
+from afdcd.losses import AfDCDLoss
+from afdcd.models import SemanticSegmentor, build_segmentor_from_config
+from afdcd.precision import autocast
+from afdcd.solver import build_optimizer
+
+RES5, LOGITS = "backbone.res5", "sem_seg_head.predictor"
+Batch = list[dict[str, Any]]
+Features = Mapping[str, torch.Tensor]
+
+
+class Side(Protocol):
+    """One way to compute a step.
+
+    Attributes:
+        model: everything that is trained.
+        optimizer: over it.
+        teacher_model: frozen.
+    """
+
+    @property
+    def model(self) -> nn.Module: ...
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer: ...
+
+    @property
+    def teacher_model(self) -> nn.Module: ...
+
+    def teacher(self, batch: Batch) -> Features: ...
+
+    def student(self, batch: Batch) -> tuple[dict[str, torch.Tensor], Features]: ...
+
+    def loss(self, student: Features, teacher: Features) -> dict[str, torch.Tensor]: ...
+
+    def clipped(self) -> list[nn.Parameter]: ...
+
+    def precision(self) -> AbstractContextManager[Any]: ...
+
+
+def build_networks(setting: Setting) -> tuple[SemanticSegmentor, SemanticSegmentor]:
+    """Student and teacher, random but the same for the same setting, on the CPU."""
+    torch.manual_seed(0)
+    student = build_segmentor_from_config(setting.network(setting.student_depth))
+    teacher = build_segmentor_from_config(setting.network(setting.teacher_depth))
+    _settle(teacher, make_batch(replace(setting, crop=(64, 64), batch=2)))
+    return student, teacher
+
+
+def _settle(model: SemanticSegmentor, batch: Batch) -> None:
+    """Give a random network's normalizations the statistics of a batch, as training would.
+
+    With those it starts with, a hundred layers' features grow beyond all bounds.
+    """
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.no_grad():
+        model.train()(batch)
+    for norm, momentum in zip(norms, before, strict=True):
+        norm.momentum = momentum
+
+
+def build_side(setting: Setting, variant: Variant) -> Side:
+    """A step of ``variant``; all of one setting start from the same weights."""
+    return _Plain(setting) if variant.plain else _Ours(setting, variant)
+
+
+def _config(setting: Setting, variant: Variant | None = None) -> Any:
+    cfg = setting.network(setting.student_depth)
+    cfg.MODEL.META_ARCHITECTURE = "Distiller"
+    if variant is not None:
+        cfg.MODEL.AFDCD.SAMPLE = variant.sample
+        cfg.MODEL.AFDCD.RECONSTRUCTION.RECOMPUTE = variant.recompute
+        if variant.dtype != "float32":
+            cfg.SOLVER.AMP.ENABLED, cfg.SOLVER.AMP.DTYPE = True, variant.dtype
+    return cfg
+
+
+class _Ours:
+    """The pieces that `Distiller.forward` consists of."""
+
+    def __init__(self, setting: Setting, variant: Variant) -> None:
+        self.cfg = _config(setting, variant)
+        self.device = torch.device(setting.device)
+        torch.manual_seed(0)
+        self.model: Distiller = build_distiller(self.cfg, *build_networks(setting))
+        self.model.to(self.device).train()
+        self.optimizer: torch.optim.Optimizer = build_optimizer(self.cfg, self.model)
+
+    @property
+    def teacher_model(self) -> nn.Module:
+        return self.model.teacher
+
+    def teacher(self, batch: Batch) -> Features:
+        return self.model._teacher.features(batch, self.model.distiller.teacher_taps)
+
+    def student(self, batch: Batch) -> tuple[dict[str, torch.Tensor], Features]:
+        paths = self.model.distiller.student_taps
+        with FeatureTaps(self.model.student, paths) as taps:
+            losses = dict(self.model.student(batch))
+        return losses, {path: taps[path] for path in paths}
+
+    def loss(self, student: Features, teacher: Features) -> dict[str, torch.Tensor]:
+        return self.model.distiller(student, teacher)
+
+    def clipped(self) -> list[nn.Parameter]:
+        return list(self.model.distiller.parameters())
+
+    def precision(self) -> AbstractContextManager[Any]:
+        return autocast(self.cfg, self.device)
+
+
+class _Plain:
+    """See `afdcd.benchmark.plain`."""
+
+    def __init__(self, setting: Setting) -> None:
+        cfg = _config(setting)
+        self.cfg, self.device = cfg, torch.device(setting.device)
+        student, teacher = build_networks(setting)
+        self.teacher_model = teacher.to(self.device).eval().requires_grad_(False)
+        torch.manual_seed(0)
+        channels = setting.feature_size[0]
+        width = student.backbone.output_shape()["res5"].channels
+        exact = AfDCDLoss(width, channels, pool=setting.pool)
+        exact.projector.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        loss = PlainAfDCDLoss(exact.align, exact.projector, pool=setting.pool)
+        self.model: nn.Module = nn.ModuleDict({"student": student, "distiller": loss})
+        self.model.to(self.device).train()
+        self.optimizer: torch.optim.Optimizer = build_optimizer(cfg, self.model)
+
+    def teacher(self, batch: Batch) -> Features:
+        return plain_teacher(self.teacher_model, batch)
+
+    def student(self, batch: Batch) -> tuple[dict[str, torch.Tensor], Features]:
+        student = self.model["student"]  # type: ignore[index]
+        with FeatureTaps(student, [RES5, LOGITS]) as taps:
+            losses = dict(student(batch))
+        return losses, {path: taps[path] for path in (RES5, LOGITS)}
+
+    def loss(self, student: Features, teacher: Features) -> dict[str, torch.Tensor]:
+        afdcd = self.cfg.MODEL.AFDCD
+        terms = self.model["distiller"](student[RES5], teacher[RES5])  # type: ignore[index]
+        return {
+            "loss_logit_kd": plain_logit_kd(student[LOGITS], teacher[LOGITS]),
+            "loss_reconstruction": afdcd.RECONSTRUCTION.WEIGHT * terms["reconstruction"],
+            "loss_contrast": afdcd.CONTRAST.WEIGHT * terms["contrast"],
+        }
+
+    def clipped(self) -> list[nn.Parameter]:
+        return list(self.model["distiller"].parameters())  # type: ignore[index]
+
+    def precision(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self.device.type, enabled=False)
+
+
+def make_batch(setting: Setting) -> Batch:
+    """Random images and labels, on the CPU as a loader gives them."""
+    generator = torch.Generator().manual_seed(0)
+    height, width = setting.crop
+    return [
+        {
+            "image": torch.randint(
+                0, 256, (3, height, width), generator=generator, dtype=torch.uint8
+            ),
+            "sem_seg": torch.randint(0, setting.classes, (height, width), generator=generator),
+            "height": height,
+            "width": width,
+        }
+        for _ in range(setting.batch)
+    ]
+
+
+Mark = Callable[[str], None]
+
+
+def run_step(side: Side, batch: Batch, mark: Mark) -> dict[str, torch.Tensor]:
+    """One step; ``mark`` is told the name of each part when it is over.
+
+    Returns:
+        the losses, detached.
+    """
+    with side.precision():
+        teacher = side.teacher(batch)
+        mark("teacher")
+        losses, student = side.student(batch)
+        mark("student forward")
+        losses = {**losses, **side.loss(student, teacher)}
+        total = torch.stack([value.float() for value in losses.values()]).sum()
+        del teacher, student
+        mark("loss forward")
+    side.optimizer.zero_grad()
+    total.backward()
+    mark("backward")
+    nn.utils.clip_grad_norm_(side.clipped(), 15.0)
+    side.optimizer.step()
+    mark("optimizer")
+    return {name: value.detach() for name, value in losses.items()}

@@ -1,0 +1,182 @@
+"""tools/benchmark.py at sizes that take seconds: what it reports, not how fast anything is."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import pytest
+import torch
+
+from afdcd.benchmark import machine
+from afdcd.benchmark.contrast import subtractions
+from afdcd.benchmark.flops import count_products
+from afdcd.benchmark.memory import allocated_peak
+from afdcd.benchmark.plain import PlainAfDCDLoss, plain_contrast
+from afdcd.benchmark.settings import Setting, variants
+from afdcd.benchmark.sides import build_side, make_batch, run_step
+from afdcd.benchmark.timing import Times
+from afdcd.commands.benchmark import main
+from afdcd.losses import AfDCDLoss, patch_contrast
+
+TINY = Setting(crop=(64, 64), batch=2, teacher_depth=18, width=0.125, pool=0)
+FLAGS = ["--crop", "64", "64", "--teacher", "18", "--width", "0.125", "--pool", "0"]
+FLAGS += ["--repeats", "1", "--threads", "1", "--anyway"]
+
+
+@pytest.mark.parametrize("pool", [0, 2])
+def test_the_plain_contrast_is_ours(pool: int):
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (
+        torch.randn(2, 12, 9, 10, generator=generator, dtype=torch.float64) for _ in range(2)
+    )
+    options = {"groups": 3, "patch": (2, 2), "pool": pool, "temperature": 0.7}
+    student.requires_grad_()
+    expected = plain_contrast(student, teacher, **options)
+    got = patch_contrast(student, teacher, **options)
+    torch.testing.assert_close(got, expected, rtol=1e-12, atol=0)
+    (slope,), (mine,) = (torch.autograd.grad(value, student) for value in (expected, got))
+    torch.testing.assert_close(mine, slope, rtol=1e-9, atol=1e-12 * slope.abs().max().item())
+
+
+def test_the_plain_loss_is_ours():
+    torch.manual_seed(0)
+    loss = AfDCDLoss(5, 8, groups=4, pool=2).double()
+    plain = PlainAfDCDLoss(loss.align, loss.projector, groups=4, pool=2)
+    student, teacher = (torch.randn(2, c, 16, 16, dtype=torch.float64) for c in (5, 8))
+    mask = (torch.rand(2, 1, 16, 16) > 0.75).double()
+    for name, value in plain(student, teacher, mask).items():
+        torch.testing.assert_close(loss(student, teacher, mask)[name], value, rtol=1e-9, atol=0)
+
+
+def test_both_sides_compute_the_same_step():
+    """From the same weights; the masks differ, so the terms that depend on them are only near."""
+    plain, exact = (build_side(TINY, variant) for variant in variants("cpu")[:2])
+    marks: list[str] = []
+    a = run_step(plain, make_batch(TINY), marks.append)
+    assert marks == ["teacher", "student forward", "loss forward", "backward", "optimizer"]
+    # Dropout draws from the global generator, which the plain side's mask draws from as well.
+    b = run_step(exact, make_batch(TINY), marks.append)
+    assert a.keys() == b.keys()
+    for name, value in a.items():
+        torch.testing.assert_close(b[name], value, rtol=0.2, atol=0)
+
+
+def test_step(tmp_path, capsys):
+    out = tmp_path / "step.json"
+    flags = ["--only", "exact fp32", "bf16, sampling 0.25", "--no-loader"]
+    words = [*flags, "--json", str(out), "--plot", str(tmp_path / "step.png")]
+    assert main(["step", *FLAGS, *words]) == 0
+    result = json.loads(out.read_text())
+    names = ["plain, fp32", "exact fp32", "bf16, sampling 0.25"]
+    for part in ("times", "memory", "products", "floor"):
+        assert list(result[part]) == names, part
+    row = result["times"]["exact fp32"]
+    assert row["total"]["median"] == pytest.approx(
+        sum(row[part]["median"] for part in row if part != "total")
+    )
+    assert result["products"]["exact fp32"]["teacher"] <= result["products"][names[0]]["teacher"]
+    assert result["memory"]["exact fp32"]["tensors"] > 1e6
+    assert cv2.imread(str(tmp_path / "step.png")) is not None
+    text = capsys.readouterr().out
+    assert "times plain" in text and "peak memory" in text
+
+
+def test_contrast(tmp_path, capsys):
+    out = tmp_path / "contrast.json"
+    words = ["--shape", "1", "64", "8", "8", "--json", str(out)]
+    assert main(["contrast", *FLAGS, "--no-memory", *words]) == 0
+    result = json.loads(out.read_text())
+    assert list(result["times"]) == ["plain", "torch", "compiled"]
+    # 4 patches of 256 tokens, 256 to compare each with, of 4 values.
+    assert result["subtractions"] == subtractions((1, 64, 8, 8)) == 4 * 256 * 256 * 4
+
+
+@pytest.mark.parametrize(
+    ("over", "values"), [("crop", ["64x64", "64x96"]), ("processes", ["1", "2"])]
+)
+def test_scaling(tmp_path, over: str, values: list[str]):
+    out = tmp_path / "scaling.json"
+    words = ["--over", over, "--values", *values, "--only", "exact fp32", "--json", str(out)]
+    assert main(["scaling", *FLAGS, *words]) == 0
+    rows = json.loads(out.read_text())["rows"]
+    assert [str(row[over]) for row in rows] == values
+    assert all(value > 0 for row in rows for value in row.values() if isinstance(value, float))
+
+
+def test_errors(configs, tmp_path):
+    out = tmp_path / "errors.json"
+    assert (
+        main(["errors", "--config-file", str(configs / "distilled.yaml"), "--json", str(out)]) == 0
+    )
+    rows = {row["deviation from float64"]: row for row in json.loads(out.read_text())["rows"]}
+    for name in ("teacher's backbone.res5", "loss_reconstruction", "gradient of student"):
+        row = rows[name]
+        assert row["float32"] < 1e-3, (name, row)
+        assert row["float32"] < row["float16"] < row["bfloat16"], (name, row)
+
+
+def test_refuses_on_a_loaded_machine(monkeypatch, capsys):
+    from afdcd.commands import benchmark
+
+    monkeypatch.setattr(benchmark, "idle_load", lambda: 0.5)
+    assert main(["contrast", "--shape", "1", "32", "8", "8"]) == 2
+    assert "other processes take 50% of the cores" in capsys.readouterr().err
+
+
+def test_a_loaded_machine_is_named_in_the_report(monkeypatch, capsys):
+    monkeypatch.setattr(machine.LoadMeter, "others", lambda self: 0.5)
+    words = ["--shape", "1", "32", "8", "8", "--no-memory", "--repeats", "1"]
+    assert main(["contrast", *words, "--anyway"]) == 0
+    assert "MEASURED ON A LOADED MACHINE" in capsys.readouterr().out
+    assert main(["contrast", *words, "--max-load", "0.6"]) == 0
+    assert "LOADED" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--batch", "1"], "--batch at least 2"),
+        (["--only", "fast"], "--only takes some of 'exact fp32'"),
+        (["scaling", "--values", "big"], "--values big: not a value of crop"),
+        (["errors"], "errors needs --config-file"),
+    ],
+)
+def test_refusals(words: list[str], message: str, capsys):
+    assert main([*words, "--anyway"]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_products_are_counted_by_hand():
+    plain, exact, *_, sampled = variants("cpu")
+    counts = count_products(TINY, plain)
+    # Forward: align 64 -> 64 channels (equal: none) and two conv3x3 of 64 channels at 2 x 8 x 8.
+    projector = 2 * 2 * (2 * 8 * 8) * 9 * 64 * 64
+    assert counts["loss forward"] == projector
+    # A quarter of the positions is kept, of 128: the first convolution costs about a quarter.
+    assert counts["loss forward"] * 0.55 < count_products(TINY, exact)["loss forward"]
+    assert count_products(TINY, exact)["loss forward"] < counts["loss forward"] * 0.75
+    assert count_products(TINY, sampled)["backward"] < count_products(TINY, exact)["backward"]
+
+
+def test_peak_of_tensors():
+    def call() -> None:
+        a = torch.zeros(1 << 20)
+        b = a + 1
+        del a
+        (b * 2).sum()
+
+    # Two of 4 MiB at a time, and a few bytes.
+    assert 8 << 20 <= allocated_peak(call) < (8 << 20) + 4096
+
+
+def test_times_are_summed_by_repeat():
+    times = Times()
+    for values in ((1.0, 2.0), (3.0, 1.0), (2.0, 9.0)):
+        times.add(dict(zip("ab", values, strict=True)))
+    assert times.totals == [3.0, 4.0, 11.0]
+    assert times.summary()["total"] == {"median": 4.0, "least": 3.0, "most": 11.0}
+
+
+def test_load_of_an_idle_meter_is_a_share():
+    assert 0 <= machine.idle_load(0.05) <= 2
