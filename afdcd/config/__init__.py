@@ -5,6 +5,7 @@ from afdcd.config.files import (
     ConfigError,
     ConfigKeyError,
     differences,
+    merge_content,
     merge_file,
     merge_overrides,
 )
@@ -16,6 +17,7 @@ __all__ = [
     "add_afdcd_config",
     "differences",
     "embedded_config",
+    "merge_content",
     "merge_file",
     "merge_overrides",
 ]

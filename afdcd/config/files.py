@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
+import copy
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,20 @@ def merge_file(cfg: CfgNode, path: str | Path) -> None:
         ConfigKeyError: an unknown key; the message names the nearest ones.
     """
     _merge(cfg, _load(Path(path), ()), str(path))
+
+
+def merge_content(cfg: CfgNode, content: Mapping[str, Any], source: str) -> None:
+    """Merge nested keys and values into ``cfg``.
+
+    Args:
+        cfg: changed.
+        content: as a YAML file would hold it.
+        source: where it is from, for errors.
+
+    Raises:
+        ConfigError, ConfigKeyError: as `merge_file`.
+    """
+    _merge(cfg, copy.deepcopy(dict(content)), source)
 
 
 def merge_overrides(cfg: CfgNode, overrides: Sequence[str]) -> None:

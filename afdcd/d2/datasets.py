@@ -25,7 +25,9 @@ def register(spec: DatasetSpec) -> None:
     """Make a data set known to Detectron2, with the metadata that its evaluators need.
 
     Detectron2's entry of the same name (Cityscapes) is replaced: ours needs no prepared label maps,
-    and has one evaluator for all data sets.
+    and has one evaluator for all data sets. Label files that hold other values than classes are
+    translated by this package's mapper only, so `training_loader` or INPUT.MAPPER scale_crop is the
+    way to train on them.
     """
     if spec.name in DatasetCatalog.list():
         DatasetCatalog.remove(spec.name)

@@ -1,0 +1,92 @@
+"""The Python config of a distillation."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from detectron2.config import LazyConfig, instantiate
+from detectron2.engine import SimpleTrainer
+from detectron2.utils.events import EventStorage
+
+from afdcd.config import ConfigKeyError
+from afdcd.d2.config import configure
+from afdcd.d2.shapes import register_shapes
+from afdcd.distill import Distiller
+
+from shapes_runs import CONFIGS
+
+
+@pytest.fixture
+def cfg(tmp_path, monkeypatch):
+    """The config, its networks and images made small; no weights are fetched."""
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    register_shapes()
+    cfg = LazyConfig.load(str(CONFIGS / "lazy/afdcd_panoptic_fpn_r18.py"))
+    cfg.model.student_weights = cfg.model.teacher_weights = ""
+    cfg.model.image_size = [96, 96]
+    cfg.model.settings.AFDCD.CONTRAST.POOL = 0
+    cfg.model.settings.DISTILLER.FEATURE_TAPS = cfg.model.settings.DISTILLER.FEATURE_TAPS[:2]
+    cfg.model.settings.DISTILLER.FEATURE_TAP_WEIGHTS = [0.5, 1.0]
+    for side in (cfg.model.student, cfg.model.teacher):
+        side.roi_heads.num_classes = 2
+        side.sem_seg_head.num_classes = 3
+        side.backbone.bottom_up.freeze_at = 0
+        side.proposal_generator.pre_nms_topk = (100, 50)
+        side.proposal_generator.post_nms_topk = (50, 20)
+        side.roi_heads.batch_size_per_image = 16
+    cfg.model.teacher.backbone.bottom_up.stages.depth = 50  # cheaper than 101
+    train = cfg.dataloader.train
+    train.dataset.names = "shapes_train_panoptic_separated"
+    train.mapper.augmentations[0].short_edge_length = [96]
+    train.total_batch_size, train.num_workers = 2, 0
+    return cfg
+
+
+def test_a_step(cfg):
+    torch.manual_seed(0)
+    model = instantiate(cfg.model)
+    assert isinstance(model, Distiller) and not any("teacher" in n for n in model.state_dict())
+    assert model._teacher.flip_channels
+    cfg.optimizer.params.model = model
+    cfg.optimizer.lr = 1e-4
+    optimizer = instantiate(cfg.optimizer)
+    theirs = {id(p) for p in model.teacher.parameters()}
+    assert not theirs & {id(p) for group in optimizer.param_groups for p in group["params"]}
+    weight = model.student.backbone.fpn_output4.weight
+    before = weight.detach().clone()
+    trainer = SimpleTrainer(model, instantiate(cfg.dataloader.train), optimizer)
+    model.train()
+    with EventStorage(0) as storage:
+        trainer.storage, trainer.iter = storage, 0
+        trainer.run_step()
+        terms = {name: value for name, (value, _) in storage.latest().items() if "loss" in name}
+    assert {"loss_logit_kd", "loss_reconstruction_fpn_output4", "loss_contrast_fpn_output3"} <= set(
+        terms
+    )
+    assert all(0 <= value < float("inf") for value in terms.values())
+    assert not torch.equal(weight, before)
+
+
+def test_the_same_distillation_as_the_yaml_config():
+    lazy = LazyConfig.load(str(CONFIGS / "lazy/afdcd_panoptic_fpn_r18.py"))
+    cfg = configure(str(CONFIGS / "coco/afdcd_panoptic_fpn_r18.yaml"), [])
+    yaml_model, settings = cfg.MODEL, lazy.model.settings
+
+    def compare(node, content) -> None:
+        for key, value in content.items():
+            if hasattr(value, "items"):
+                compare(node[key], value)
+            else:
+                assert node[key] == value, key
+
+    compare(yaml_model, settings)
+    assert lazy.model.teacher_weights == yaml_model.DISTILLER.TEACHER.WEIGHTS
+    assert lazy.model.student_weights == yaml_model.WEIGHTS
+    assert lazy.model.student.pixel_std == yaml_model.PIXEL_STD
+    assert lazy.model.student_format == cfg.INPUT.FORMAT
+
+
+def test_a_misspelt_setting(cfg):
+    cfg.model.settings.AFDCD.CONTRASTS = {"WEIGHT": 1.0}
+    with pytest.raises(ConfigKeyError, match=r"no key MODEL\.AFDCD\.CONTRASTS; did you mean"):
+        instantiate(cfg.model)
