@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
+import logging
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,13 @@ from afdcd.data import DataError, Dataset, TrainingAugmentation, read_labels
 from afdcd.data.images import read_image
 from afdcd.precision import DTYPES
 
+logger = logging.getLogger(__name__)
+
 INSTALL_DETECTRON2 = (
     "Install Detectron2 by its official instructions "
     "(https://detectron2.readthedocs.io/tutorials/install.html), then repeat the command"
 )
+CONFIG_COPY = "config.yaml"
 # Files beyond so many are not all opened before training.
 FILES_CHECKED = 1000
 
@@ -43,37 +48,29 @@ def weights_problems(path: str, key: str, *, needed: bool) -> list[str]:
     if not path:
         return [f"{key} is empty: name the checkpoint to load"] if needed else []
     if not Path(path).is_file():
-        hint = "" if needed else f". To start from random weights, set {key} to ''"
+        hint = f". To start from random weights, set {key} to ''"
+        if needed:
+            teacher = key.startswith("MODEL.DISTILLER")
+            hint = (
+                ". Train the teacher by its own config first, or name its file" if teacher else ""
+            )
         return [f"{key}: no checkpoint at {Path(path).absolute()}{hint}"]
     return []
 
 
-def teacher_weights_problems(cfg: Any, path: str) -> list[str]:
-    """Whether the teacher's checkpoint is there, with the command that makes it where it isn't."""
-    settings = cfg.MODEL.DISTILLER.TEACHER
-    problems = weights_problems(path, "MODEL.DISTILLER.TEACHER.WEIGHTS", needed=True)
-    command = f"tools/train_net.py --config-file {settings.CONFIG_FILE}"
-    return [f"{text}. {command} trains the teacher" for text in problems]
+def name_problems(key: str, name: str, known: Iterable[str]) -> list[str]:
+    """Whether a name is one of those that are known; near ones are listed."""
+    known = sorted(known)
+    if name in known:
+        return []
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(known)}"
+    return [f"{key}: nothing is called {name!r}; {hint}"]
 
 
-def setting_problems(cfg: Any) -> list[str]:
-    """Settings that can't work in either runtime, whatever data and models are."""
+def mapper_problems(cfg: Any) -> list[str]:
+    """Settings that can't work with the paper's mapper (``INPUT.MAPPER: scale_crop``)."""
     problems = []
-    if cfg.SOLVER.MAX_ITER < 1:
-        problems.append(f"SOLVER.MAX_ITER must be at least 1; got {cfg.SOLVER.MAX_ITER}")
-    if cfg.SOLVER.AMP.DTYPE not in DTYPES:
-        problems.append(
-            f"SOLVER.AMP.DTYPE must be one of {', '.join(DTYPES)}; got {cfg.SOLVER.AMP.DTYPE}"
-        )
-    if cfg.INPUT.FORMAT not in ("BGR", "RGB") and cfg.INPUT.MAPPER == "scale_crop":
-        problems.append(f"INPUT.FORMAT must be BGR or RGB; got {cfg.INPUT.FORMAT}")
-    if cfg.INPUT.MAPPER != "scale_crop":
-        return problems  # Detectron2's own settings
-    if cfg.SOLVER.IMS_PER_BATCH < 2:
-        problems.append(
-            "SOLVER.IMS_PER_BATCH must be at least 2, since the heads normalize image averages "
-            f"over the batch; got {cfg.SOLVER.IMS_PER_BATCH}"
-        )
     if cfg.INPUT.RANDOM_FLIP not in ("horizontal", "none"):
         problems.append(
             f"INPUT.RANDOM_FLIP must be horizontal or none; got {cfg.INPUT.RANDOM_FLIP}"
@@ -84,6 +81,81 @@ def setting_problems(cfg: Any) -> list[str]:
             f"INPUT.SCALE_CROP); got {tuple(cfg.INPUT.MIN_SIZE_TRAIN)}"
         )
     return problems
+
+
+def solver_problems(cfg: Any) -> list[str]:
+    """Settings of ``SOLVER`` that can't work in either runtime."""
+    problems = []
+    if cfg.SOLVER.AMP.DTYPE not in DTYPES:
+        problems.append(
+            f"SOLVER.AMP.DTYPE must be one of {', '.join(DTYPES)}; got {cfg.SOLVER.AMP.DTYPE}"
+        )
+    if cfg.SOLVER.MAX_ITER < 1:
+        problems.append(f"SOLVER.MAX_ITER must be at least 1; got {cfg.SOLVER.MAX_ITER}")
+    return problems
+
+
+def mixed_label_problems(train: Sequence[Dataset]) -> list[str]:
+    """Whether training sets that are put together store their labels alike."""
+    if any(d.label_map != train[0].label_map for d in train[1:]):
+        return ["DATASETS.TRAIN: the data sets store their labels in different ways"]
+    return []
+
+
+def compare_with_before(cfg: Any, before: Any, folder: Path, state: dict[str, Any]) -> None:
+    """On a resume, say what differs from the config that the run was started with.
+
+    Args:
+        cfg: the config.
+        before: a config with defaults only; overwritten.
+        folder: of the run.
+        state: the checkpoint's content.
+
+    Raises:
+        SetupError: the checkpoint lies beyond the end.
+    """
+    if state["iteration"] + 1 > cfg.SOLVER.MAX_ITER:
+        raise SetupError(
+            [
+                f"the checkpoint is at iteration {state['iteration'] + 1}, beyond SOLVER.MAX_ITER "
+                f"{cfg.SOLVER.MAX_ITER}"
+            ]
+        )
+    copy = folder / CONFIG_COPY
+    if not copy.is_file():
+        return
+    try:
+        merge_file(before, copy)
+    except ValueError as error:
+        logger.warning("can't compare with the config the run was started with: %s", error)
+        return
+    changed = [
+        line
+        for line in differences(before, cfg)
+        if not line.startswith(("OUTPUT_DIR:", "SEED:", "MODEL.DEVICE:"))
+    ]
+    if changed:
+        logger.warning(
+            "The run was started with other settings, and is not the same run any more:\n  %s",
+            "\n  ".join(changed),
+        )
+
+
+def find_datasets(
+    names: Sequence[str], key: str, problems: list[str], load: Callable[[str], Dataset]
+) -> list[Dataset]:
+    """Load the data sets of a key by ``load``; what fails is added to ``problems``."""
+    found = []
+    if not names:
+        problems.append(f"{key} is empty: name a data set")
+    for name in names:
+        try:
+            found.append(load(name))
+        except KeyError as error:
+            problems.append(f"{key}: {error.args[0]}")
+        except (DataError, ValueError, OSError, AssertionError) as error:
+            problems.append(f"{key}: {error}")
+    return found
 
 
 def crop_problems(cfg: Any) -> list[str]:
@@ -105,23 +177,6 @@ def crop_problems(cfg: Any) -> list[str]:
     except (ValueError, TypeError) as error:
         return [f"INPUT.SCALE_CROP: {error}"]
     return []
-
-
-def find_datasets(
-    names: Sequence[str], key: str, problems: list[str], load: Callable[[str], Dataset]
-) -> list[Dataset]:
-    """Load the data sets of a key by ``load``; what fails is added to ``problems``."""
-    found = []
-    if not names:
-        problems.append(f"{key} is empty: name a data set")
-    for name in names:
-        try:
-            found.append(load(name))
-        except KeyError as error:
-            problems.append(f"{key}: {error.args[0]}")
-        except (DataError, ValueError, OSError, AssertionError) as error:
-            problems.append(f"{key}: {error}")
-    return found
 
 
 def class_problems(cfg: Any, datasets: Sequence[Dataset]) -> list[str]:
@@ -186,44 +241,6 @@ def occupied_problems(checkpoints: Checkpoints) -> list[str]:
         f"OUTPUT_DIR {checkpoints.folder} already holds a run ({last.name}): add --resume to go "
         "on with it, or choose another OUTPUT_DIR"
     ]
-
-
-def mixed_label_problems(train: Sequence[Dataset]) -> list[str]:
-    """Whether the training sets' files are read in one way."""
-    if any(d.label_map != train[0].label_map for d in train[1:]):
-        return ["DATASETS.TRAIN: the data sets store their labels in different ways"]
-    return []
-
-
-def resume_problems(cfg: Any, state: Mapping[str, Any]) -> list[str]:
-    """Whether a checkpoint's content is beyond the end of the run."""
-    done = state["iteration"] + 1
-    if done <= cfg.SOLVER.MAX_ITER:
-        return []
-    return [f"the checkpoint is at iteration {done}, beyond SOLVER.MAX_ITER {cfg.SOLVER.MAX_ITER}"]
-
-
-def changed_settings(cfg: Any, defaults: Any, copy: Path) -> str:
-    """What differs from the config that a run was started with, in words; empty for nothing.
-
-    Args:
-        cfg: the config now.
-        defaults: a new config of the same runtime; changed.
-        copy: the config that the run wrote when it started.
-    """
-    if not copy.is_file():
-        return ""
-    try:
-        merge_file(defaults, copy)
-    except ValueError as error:
-        return f"can't compare with the config the run was started with: {error}"
-    # A seed that was drawn stays.
-    aside = ("OUTPUT_DIR:", "SEED:") if cfg.SEED < 0 else ("OUTPUT_DIR:",)
-    changed = [line for line in differences(defaults, cfg) if not line.startswith(aside)]
-    if not changed:
-        return ""
-    lines = "\n  ".join(changed)
-    return f"The run was started with other settings, and is not the same run any more:\n  {lines}"
 
 
 def raise_problems(*checks: Callable[[], list[str]] | list[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from afdcd.config import embedded_config, merge_file, merge_overrides
 from afdcd.data import Dataset, load_dataset
 from afdcd.embedded import build, preflight
 from afdcd.models import build_segmentor_from_config, load_weights
-from afdcd.preflight import INSTALL_DETECTRON2, SetupError, setting_problems
+from afdcd.preflight import INSTALL_DETECTRON2, SetupError
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,10 @@ class Runtime:
         build: the model that a config describes (a distiller's student), on the CPU.
         load: weights into a model; the flag asks for all of them. Returns what was loaded, in
             words.
+        task_problems: (kind, sentence) of what is wrong with the data sets of ``INPUT.MAPPER:
+            detectron2``; the number limits the records looked at.
+        task_batch: samples of Detectron2's own mapper.
+        step_context: what a training step runs in.
     """
 
     configure: Callable[[str, list[str]], Any]
@@ -37,6 +42,9 @@ class Runtime:
     teacher_config: Callable[[Any], Any]
     build: Callable[[Any], nn.Module]
     load: Callable[[nn.Module, str, bool], str]
+    task_problems: Callable[[Any, int | None], list[tuple[str, str]]]
+    task_batch: Callable[[Any, int], list[dict[str, Any]]]
+    step_context: Callable[[], AbstractContextManager[Any]]
 
 
 def choose_runtime(name: str) -> Runtime:
@@ -71,14 +79,22 @@ def embedded_runtime() -> Runtime:
         teacher_config=build.teacher_config,
         build=build_segmentor_from_config,
         load=load,
+        # That the mapper is Detectron2's is said by config_problems.
+        task_problems=lambda cfg, limit: [],
+        task_batch=lambda cfg, count: [],
+        step_context=nullcontext,
     )
 
 
 def detectron2_runtime() -> Runtime:
     """Detectron2's; imports it."""
+    from detectron2.utils.events import EventStorage
+
     from afdcd.d2.config import configure, teacher_config
     from afdcd.d2.datasets import find_dataset
+    from afdcd.d2.dry_run import task_batch, task_problems
     from afdcd.d2.modeling import build_student
+    from afdcd.d2.run import config_problems
     from afdcd.d2.weights import load_model_weights
 
     def build_on_cpu(cfg: Any) -> nn.Module:
@@ -96,8 +112,11 @@ def detectron2_runtime() -> Runtime:
     return Runtime(
         configure=lambda file, overrides: configure(file, list(overrides)),
         find_dataset=find_dataset,
-        config_problems=setting_problems,
+        config_problems=config_problems,
         teacher_config=teacher_config,
         build=build_on_cpu,
         load=load,
+        task_problems=task_problems,
+        task_batch=task_batch,
+        step_context=EventStorage,  # where Detectron2's heads write figures
     )

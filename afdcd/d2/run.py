@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from detectron2.data import DatasetCatalog
 from detectron2.engine import default_setup, launch
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils import comm
-from torch.multiprocessing import ProcessRaisedException
 
 from afdcd.analysis import class_table, write_evaluation
 from afdcd.checkpoints import BEST, FINAL, Checkpoints
@@ -31,25 +29,24 @@ from afdcd.files import write_text
 from afdcd.models.weights import CheckpointError
 from afdcd.preflight import (
     SetupError,
-    changed_settings,
     class_problems,
+    compare_with_before,
     crop_problems,
     file_problems,
     find_datasets,
+    mapper_problems,
     mixed_label_problems,
+    name_problems,
     occupied_problems,
     output_problems,
     raise_problems,
-    resume_problems,
-    setting_problems,
-    teacher_weights_problems,
+    solver_problems,
     weights_problems,
 )
 
 logger = logging.getLogger(__name__)
 
 RESULTS = "results.json"
-CONFIG_COPY = "config.yaml"  # written by default_setup
 
 
 def launch_run(
@@ -77,21 +74,14 @@ def launch_run(
     if processes * num_machines == 1:
         run(*arguments, num_gpus)
         return
-    try:
-        launch(
-            run,
-            processes,
-            num_machines=num_machines,
-            machine_rank=machine_rank,
-            dist_url=dist_url,
-            args=(*arguments, num_gpus),
-        )
-    except ProcessRaisedException as error:
-        # A process's error comes as text, with its traceback.
-        found = re.search(r"\nafdcd\.[\w.]+\.(?:SetupError|DataError): (.*)", str(error), re.DOTALL)
-        if found is None:
-            raise
-        raise SetupError([found[1].strip()]) from error
+    launch(
+        run,
+        processes,
+        num_machines=num_machines,
+        machine_rank=machine_rank,
+        dist_url=dist_url,
+        args=(*arguments, num_gpus),
+    )
 
 
 def run(
@@ -105,16 +95,12 @@ def run(
     cfg = configure(config_file, overrides)
     _choose_device(cfg, num_gpus)
     folder = Path(cfg.OUTPUT_DIR)
-    changed = ""
     if resume and not eval_only and Checkpoints(folder).last() is not None:
         state = _setup(Checkpoints(folder).read_last)
-        raise_problems(resume_problems(cfg, state))
-        changed = changed_settings(cfg, get_cfg(), folder / CONFIG_COPY)
         cfg.SEED = state["seed"]
+        compare_with_before(cfg, get_cfg(), folder, state)
     cfg.freeze()
     default_setup(cfg, None)
-    if changed and comm.is_main_process():
-        logger.warning("%s", changed)
     if eval_only:
         student = _setup(build_student, cfg)
         weights = _weights(cfg)
@@ -162,14 +148,14 @@ def _setup(function: Any, *args: Any, **keywords: Any) -> Any:
 
 def check(cfg: Any, processes: int, num_gpus: int | None, *, eval_only: bool, resume: bool) -> None:
     """Raise one SetupError with everything that is known to be wrong before any process starts."""
-    problems = _config_problems(cfg, processes, num_gpus)
+    problems = config_problems(cfg) + _process_problems(cfg, processes, num_gpus)
     keys = ["TEST"] if eval_only else ["TRAIN", "TEST"]
     found: list[Dataset] = []
     for key in keys:
         names, title = cfg.DATASETS[key], f"DATASETS.{key}"
         if cfg.INPUT.MAPPER == "detectron2":
-            unknown = [name for name in names if name not in DatasetCatalog.list()]
-            problems += [f"{title}: no data set is called {name!r}" for name in unknown]
+            for name in names:
+                problems += name_problems(title, name, DatasetCatalog.list())
         else:
             found += find_datasets(names, title, problems, find_dataset)
     if eval_only:
@@ -183,7 +169,6 @@ def check(cfg: Any, processes: int, num_gpus: int | None, *, eval_only: bool, re
         checks = [
             _teacher_problems(cfg),
             weights_problems(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS", needed=False),
-            crop_problems(cfg),
             mixed_label_problems([d for d in found if d.spec.name in cfg.DATASETS.TRAIN]),
             output_problems(folder),
             [] if resume else occupied_problems(Checkpoints(folder)),
@@ -195,7 +180,8 @@ def check(cfg: Any, processes: int, num_gpus: int | None, *, eval_only: bool, re
         raise_problems(*[file_problems(dataset) for dataset in found])
 
 
-def _config_problems(cfg: Any, processes: int, num_gpus: int | None) -> list[str]:
+def config_problems(cfg: Any) -> list[str]:
+    """Settings that can't work, whatever the data and the number of processes."""
     problems = []
     names = [cfg.MODEL.META_ARCHITECTURE]
     if names == ["Distiller"]:
@@ -203,14 +189,25 @@ def _config_problems(cfg: Any, processes: int, num_gpus: int | None) -> list[str
     for name in names:
         if name not in META_ARCH_REGISTRY:
             problems.append(f"no meta-architecture is called {name!r}")
-    problems += setting_problems(cfg)
+    problems += solver_problems(cfg)
+    problems += name_problems("INPUT.MAPPER", cfg.INPUT.MAPPER, ("scale_crop", "detectron2"))
+    if cfg.INPUT.MAPPER == "scale_crop":
+        problems += mapper_problems(cfg) + crop_problems(cfg)
+        if cfg.SOLVER.IMS_PER_BATCH < 2:
+            problems.append(
+                "SOLVER.IMS_PER_BATCH must be at least 2, since the heads normalize image averages "
+                f"over the batch; got {cfg.SOLVER.IMS_PER_BATCH}"
+            )
+    return problems
+
+
+def _process_problems(cfg: Any, processes: int, num_gpus: int | None) -> list[str]:
+    problems = []
     if cfg.SOLVER.IMS_PER_BATCH % processes:
         problems.append(
             f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} must be a multiple of the "
             f"{processes} processes"
         )
-    if cfg.INPUT.MAPPER not in ("scale_crop", "detectron2"):
-        problems.append(f"INPUT.MAPPER must be scale_crop or detectron2; got {cfg.INPUT.MAPPER}")
     available = torch.cuda.device_count()
     if num_gpus and available and num_gpus > available:
         problems.append(f"--num-gpus {num_gpus}, but PyTorch sees {available}")
@@ -227,7 +224,7 @@ def _teacher_problems(cfg: Any) -> list[str]:
         weights = teacher_config(cfg).MODEL.WEIGHTS
     except ConfigError as error:
         return [f"{key}: {error}"]
-    return teacher_weights_problems(cfg, weights)
+    return weights_problems(weights, f"{key}.WEIGHTS", needed=True)
 
 
 def _weights(cfg: Any) -> str:

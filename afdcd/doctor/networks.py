@@ -12,9 +12,10 @@ from afdcd.distill import Distiller, build_distiller, tap_shapes
 from afdcd.doctor.files import class_order_problems
 from afdcd.doctor.report import Report
 from afdcd.models import count_parameters
-from afdcd.preflight import teacher_weights_problems, weights_problems
+from afdcd.preflight import weights_problems
 from afdcd.runtimes import Runtime
 
+WEIGHTS = "MODEL.DISTILLER.TEACHER.WEIGHTS"
 # An uncovered part of the feature map beyond this share is worth a remark.
 UNCOVERED = 0.1
 
@@ -46,7 +47,7 @@ def build_teacher(cfg: Any, runtime: Runtime, report: Report) -> tuple[Any, nn.M
     report.fix("teacher", *(f"its config: {t}" for t in runtime.config_problems(teacher_cfg)))
     model = _build(teacher_cfg, runtime, "the teacher", report)
     path = teacher_cfg.MODEL.WEIGHTS
-    problems = teacher_weights_problems(cfg, path)
+    problems = weights_problems(path, WEIGHTS, needed=True)
     report.fix("weights", *problems)
     if model is None or problems or not _load(model, path, True, "teacher", runtime, report):
         return teacher_cfg, None

@@ -10,7 +10,13 @@ import torch
 from afdcd.config import ConfigError
 from afdcd.embedded.build import teacher_config
 from afdcd.models.build import BACKBONES, HEADS
-from afdcd.preflight import INSTALL_DETECTRON2, setting_problems, teacher_weights_problems
+from afdcd.preflight import (
+    INSTALL_DETECTRON2,
+    crop_problems,
+    mapper_problems,
+    solver_problems,
+    weights_problems,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +52,12 @@ def config_problems(cfg: Any) -> list[str]:
             "SOLVER.LR_SCHEDULER_NAME: the embedded runtime has WarmupPolyLR only; got "
             f"{solver.LR_SCHEDULER_NAME}"
         )
-    return problems + setting_problems(cfg)
+    if solver.IMS_PER_BATCH < 2:
+        problems.append(
+            "SOLVER.IMS_PER_BATCH must be at least 2, since the heads normalize image averages "
+            f"over the batch; got {solver.IMS_PER_BATCH}"
+        )
+    return problems + solver_problems(cfg) + mapper_problems(cfg) + crop_problems(cfg)
 
 
 def teacher_problems(cfg: Any) -> list[str]:
@@ -61,7 +72,7 @@ def teacher_problems(cfg: Any) -> list[str]:
     except ConfigError as error:
         return [f"{key}: {error}"]
     problems = [f"the teacher's config: {text}" for text in config_problems(teacher_cfg)]
-    return problems + teacher_weights_problems(cfg, teacher_cfg.MODEL.WEIGHTS)
+    return problems + weights_problems(teacher_cfg.MODEL.WEIGHTS, f"{key}.WEIGHTS", needed=True)
 
 
 def device_problems(num_gpus: int | None) -> list[str]:

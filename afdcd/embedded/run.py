@@ -23,23 +23,21 @@ from afdcd.embedded.trainer import Trainer
 from afdcd.files import write_text
 from afdcd.models.weights import CheckpointError
 from afdcd.preflight import (
+    CONFIG_COPY,
     SetupError,
-    changed_settings,
     class_problems,
-    crop_problems,
+    compare_with_before,
     file_problems,
     find_datasets,
     mixed_label_problems,
     occupied_problems,
     output_problems,
     raise_problems,
-    resume_problems,
     weights_problems,
 )
 
 logger = logging.getLogger(__name__)
 
-CONFIG_COPY = "config.yaml"
 RESULTS = "results.json"
 
 
@@ -103,7 +101,6 @@ def _train(cfg: Any, num_gpus: int | None, problems: list[str], *, resume: bool)
     folder = Path(cfg.OUTPUT_DIR)
     raise_problems(
         problems,
-        crop_problems(cfg),
         class_problems(cfg, [*train, *test]),
         preflight.teacher_problems(cfg),
         weights_problems(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS", needed=False),
@@ -117,9 +114,7 @@ def _train(cfg: Any, num_gpus: int | None, problems: list[str], *, resume: bool)
         logger.info("Checking the files of %s", ", ".join(d.spec.name for d in [*train, *test]))
         raise_problems(*[file_problems(d) for d in [*train, *test]])
     else:
-        raise_problems(resume_problems(cfg, state))
-        if changed := changed_settings(cfg, embedded_config(), folder / CONFIG_COPY):
-            logger.warning("%s", changed)
+        compare_with_before(cfg, embedded_config(), folder, state)
     train_set = Dataset(train[0].spec, [r for d in train for r in d.records], train[0].label_map)
 
     seed = cfg.SEED if cfg.SEED >= 0 else int.from_bytes(os.urandom(4), "little")

@@ -1,4 +1,4 @@
-"""Runs in Detectron2's runtime that are stopped, killed or spoilt, and go on as if they weren't."""
+"""Runs in Detectron2's runtime that are stopped or killed, and go on as if they weren't."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 pytest.importorskip("detectron2")
 
@@ -77,20 +76,8 @@ def test_killed_while_writing_and_resumed(configs, tmp_path, whole):
     assert not list(output.glob(".*unfinished"))
 
 
-def test_what_spoils_a_run_is_said_in_a_line(configs, tmp_path, monkeypatch, capsys):
+def test_files_that_break_during_a_run(configs, tmp_path, monkeypatch, capsys):
     step = StepTrainer.run_step
-
-    def spoil(self) -> None:
-        if self.iter == 4:
-            with torch.no_grad():
-                self.model.distiller.afdcd.projector[0].weight.fill_(float("inf"))
-        step(self)
-
-    monkeypatch.setattr(StepTrainer, "run_step", spoil)
-    assert main(command(configs, tmp_path / "spoilt")) == 1
-    said = capsys.readouterr().err.rpartition("error: ")[2]
-    assert "iteration=4" in said and "loss_reconstruction" in said and "Traceback" not in said
-    monkeypatch.setattr(StepTrainer, "run_step", step)
 
     def truncate(self) -> None:
         for image in (tmp_path / "data/camvid/train").iterdir():
