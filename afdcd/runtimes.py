@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,10 @@ class Runtime:
         build: the model that a config describes (a distiller's student), on the CPU.
         load: weights into a model; the flag asks for all of them. Returns what was loaded, in
             words.
+        task_problems: (kind, sentence) of what is wrong with the data sets of ``INPUT.MAPPER:
+            detectron2``; the number limits the records looked at.
+        task_batch: samples of Detectron2's own mapper.
+        step_context: what a training step runs in.
     """
 
     configure: Callable[[str, list[str]], Any]
@@ -37,6 +42,9 @@ class Runtime:
     teacher_config: Callable[[Any], Any]
     build: Callable[[Any], nn.Module]
     load: Callable[[nn.Module, str, bool], str]
+    task_problems: Callable[[Any, int | None], list[tuple[str, str]]]
+    task_batch: Callable[[Any, int], list[dict[str, Any]]]
+    step_context: Callable[[], AbstractContextManager[Any]]
 
 
 def choose_runtime(name: str) -> Runtime:
@@ -71,14 +79,21 @@ def embedded_runtime() -> Runtime:
         teacher_config=build.teacher_config,
         build=build_segmentor_from_config,
         load=load,
+        # That the mapper is Detectron2's is said by config_problems.
+        task_problems=lambda cfg, limit: [],
+        task_batch=lambda cfg, count: [],
+        step_context=nullcontext,
     )
 
 
 def detectron2_runtime() -> Runtime:
     """Detectron2's; imports it."""
+    from detectron2.utils.events import EventStorage
+
     from afdcd.d2.checks import config_problems
     from afdcd.d2.config import configure, teacher_config
     from afdcd.d2.datasets import find_dataset
+    from afdcd.d2.dry_run import task_batch, task_problems
     from afdcd.d2.modeling import build_student
     from afdcd.d2.weights import load_model_weights
 
@@ -101,4 +116,7 @@ def detectron2_runtime() -> Runtime:
         teacher_config=teacher_config,
         build=build_on_cpu,
         load=load,
+        task_problems=task_problems,
+        task_batch=task_batch,
+        step_context=EventStorage,  # where Detectron2's heads write figures
     )

@@ -13,7 +13,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from afdcd.config import ConfigError, embedded_config, merge_file, merge_overrides
 from afdcd.data import DataError
-from afdcd.embedded import run
+from afdcd.embedded import NonFiniteLoss, run
 from afdcd.interrupt import Interrupted
 from afdcd.preflight import INSTALL_DETECTRON2, SetupError
 
@@ -79,7 +79,7 @@ def report_errors(command: Callable[[], None]) -> int:
     except (ConfigError, SetupError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except (ArithmeticError, OSError) as error:  # a loss that isn't finite; a full disk, say
+    except (NonFiniteLoss, OSError) as error:  # OSError: a full disk, say
         print(f"error: {error}", file=sys.stderr)
         return 1
     except Interrupted as error:

@@ -46,15 +46,12 @@ def diagnose(
         return report
     device = device or _device(cfg, report)
     _guarded(report, "config", lambda: settings.check_settings(cfg, runtime, report))
+    limit = None if full else FILES
     if cfg.INPUT.MAPPER != "scale_crop":
-        report.note(
-            "data",
-            "INPUT.MAPPER detectron2: files, losses and scores aren't looked at",
-        )
+        _other_task(cfg, runtime, device, limit, report)
         return report
     found = _guarded(report, "dataset", lambda: files.find_all(cfg, runtime, report))
     train, test = found or ([], [])
-    limit = None if full else FILES
     _guarded(report, "file", lambda: files.scan_all(cfg, train, test, limit=limit, report=report))
     model, teacher_cfg = _models(cfg, runtime, report)
     if model is not None:
@@ -72,6 +69,30 @@ def diagnose(
             ),
         )
     return report
+
+
+def _other_task(
+    cfg: Any, runtime: Runtime, device: torch.device, limit: int | None, report: Report
+) -> None:
+    """The checks of a config with Detectron2's own mapper: all but those of label values."""
+    problems = _guarded(report, "dataset", lambda: runtime.task_problems(cfg, limit)) or []
+    for kind, text in problems:
+        report.fix(kind, text)
+    model, _ = _models(cfg, runtime, report)
+    if model is None or problems:
+        return
+
+    def take_step() -> None:
+        model.to(device)
+        batch = runtime.task_batch(cfg, step.FEW)
+        if batch:
+            with runtime.step_context():
+                step.measure_step(cfg, model, batch, device, report)
+
+    _guarded(report, "step", take_step)
+    report.note(
+        "teacher", "INPUT.MAPPER detectron2: label values and the teacher's score aren't looked at"
+    )
 
 
 def _models(cfg: Any, runtime: Runtime, report: Report) -> tuple[Any, Any]:

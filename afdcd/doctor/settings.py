@@ -8,7 +8,7 @@ from typing import Any
 
 from afdcd.checkpoints import Checkpoints
 from afdcd.doctor.report import Report
-from afdcd.preflight import crop_problems, occupied_problems, output_problems
+from afdcd.preflight import occupied_problems, output_problems
 from afdcd.runtimes import Runtime
 
 
@@ -30,7 +30,6 @@ def check_settings(cfg: Any, runtime: Runtime, report: Report) -> None:
             f"MODEL.PIXEL_MEAN {list(cfg.MODEL.PIXEL_MEAN)} and PIXEL_STD "
             f"{list(cfg.MODEL.PIXEL_STD)} must be three numbers, PIXEL_STD above 0",
         )
-    report.fix("crop", *crop_problems(cfg))
     check_output(cfg, report)
 
 

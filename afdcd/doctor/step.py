@@ -196,14 +196,15 @@ def _judge_losses(losses: dict[str, torch.Tensor], norms: dict[str, float], repo
         if not math.isfinite(value) or not math.isfinite(norms.get(name, 0.0)):
             report.fix("non-finite", f"{name} is {value:g}, its gradient {norms.get(name, 0.0):g}")
     # The student's own losses; the auxiliary head's doesn't reach the tap.
-    task = norms.get("loss_sem_seg", 0.0)
+    own = [norm for name, norm in norms.items() if not _weight_key(name)]
+    task = norms.get("loss_sem_seg", max(own, default=0.0))
     if not math.isfinite(task) or task <= 0:
         return
     for name, norm in norms.items():
-        if name == "loss_sem_seg" or not math.isfinite(norm):
+        key = _weight_key(name)
+        if not key or not math.isfinite(norm):
             continue
         ratio = norm / task
-        key = _weight_key(name)
         if norm == 0:
             report.note("loss-weight", f"{name} has no gradient at the student's tap: see {key}")
         elif not 1 / REMARKABLE < ratio < REMARKABLE:
@@ -217,6 +218,7 @@ def _judge_losses(losses: dict[str, torch.Tensor], norms: dict[str, float], repo
 
 
 def _weight_key(name: str) -> str:
+    """The key of a distillation loss's weight; empty for the student's own losses."""
     for term, key in (
         ("reconstruction", "MODEL.AFDCD.RECONSTRUCTION.WEIGHT"),
         ("contrast", "MODEL.AFDCD.CONTRAST.WEIGHT"),
@@ -224,7 +226,7 @@ def _weight_key(name: str) -> str:
     ):
         if name.startswith(f"loss_{term}"):
             return key
-    return "its weight"
+    return ""
 
 
 def _state_bytes(model: nn.Module) -> float:

@@ -13,6 +13,7 @@ from afdcd.models.build import BACKBONES, HEADS
 from afdcd.preflight import (
     INSTALL_DETECTRON2,
     batch_problems,
+    crop_problems,
     setting_problems,
     teacher_weights_problems,
 )
@@ -56,7 +57,7 @@ def config_problems(cfg: Any) -> list[str]:
             "SOLVER.IMS_PER_BATCH must be at least 2, since the heads normalize image averages "
             f"over the batch; got {solver.IMS_PER_BATCH}"
         )
-    return problems + setting_problems(cfg) + batch_problems(cfg)
+    return problems + setting_problems(cfg) + crop_problems(cfg) + batch_problems(cfg)
 
 
 def teacher_problems(cfg: Any) -> list[str]:

@@ -27,7 +27,6 @@ from afdcd.preflight import (
     SetupError,
     changed_settings,
     class_problems,
-    crop_problems,
     file_problems,
     find_datasets,
     mixed_label_problems,
@@ -103,7 +102,6 @@ def _train(cfg: Any, num_gpus: int | None, problems: list[str], *, resume: bool)
     folder = Path(cfg.OUTPUT_DIR)
     raise_problems(
         problems,
-        crop_problems(cfg),
         class_problems(cfg, [*train, *test]),
         preflight.teacher_problems(cfg),
         weights_problems(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS", needed=False),

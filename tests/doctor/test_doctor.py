@@ -240,7 +240,7 @@ FAULTS: dict[str, tuple[Callable[[Case], Any], str, str]] = {
     ),
     "scales": (
         lambda c: c.override("INPUT.SCALE_CROP.SCALES", "[2.0,0.5]"),
-        "crop",
+        "config",
         "smallest, largest",
     ),
     "data set typo": (
