@@ -45,9 +45,11 @@ from afdcd.data import load_dataset
 from afdcd.data.cityscapes import ID_MAP
 from afdcd.data.from_config import training_mapper
 from afdcd.data.stream import SampleStream
+from afdcd.distill import Distiller
 from afdcd.embedded.build import build_for_training
 from afdcd.files import write_text
 from afdcd.models import load_weights
+from afdcd.models.weights import read_checkpoint
 from afdcd.preflight import SetupError
 
 SCALES: dict[str, tuple[Any, ...]] = {
@@ -91,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--over", choices=tuple(SCALES), default="crop", help="scaling: over what")
     p.add_argument("--values", nargs="+", help="scaling: e.g. 256x512 512x1024, or 2 4 8")
     p.add_argument("--config-file", metavar="FILE", help="errors: a distillation config")
-    p.add_argument("--weights", metavar="FILE", help="errors: the student's (MODEL.WEIGHTS)")
+    p.add_argument("--weights", metavar="FILE", help="errors: a checkpoint of its training")
     p.add_argument("--max-load", type=float, default=MOST_LOAD, help=f"({MOST_LOAD:g})")
     p.add_argument("--anyway", action="store_true", help="report on a loaded machine, marked so")
     p.add_argument("--json", metavar="FILE", help="write the result as JSON")
@@ -281,11 +283,15 @@ def _errors(args: argparse.Namespace) -> tuple[dict[str, Any], Any]:
     except KeyError as error:
         raise ConfigError(error.args[0]) from error
     model, _ = build_for_training(cfg, max(cfg.SEED, 0))
+    assert isinstance(model, Distiller)
     if args.weights:
-        load_weights(model.student, args.weights)  # type: ignore[arg-type]
+        load_weights(model.student, args.weights, part="model")
+        content = read_checkpoint(Path(args.weights))
+        if "distiller" in content:
+            model.distiller.load_state_dict(content["distiller"])
     stream = SampleStream(dataset.records, training_mapper(cfg, dataset.label_map), 0)
     batch = [stream[number] for number in range(cfg.SOLVER.IMS_PER_BATCH)]
-    errors = precision_errors(cfg, model.to(args.device), batch)  # type: ignore[arg-type]
+    errors = precision_errors(cfg, model.to(args.device), batch)
     rows = [{"deviation from float64": name, **row} for name, row in errors.items()]
     result = {"config": args.config_file, "batch": len(batch), "rows": rows}
     return result, lambda found: report.rows_text(found, "relative, of the L2 norm")

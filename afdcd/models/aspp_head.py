@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from afdcd.models.layers import ConvNorm, Norm, ShapeSpec
+from afdcd.models.layers import ConvNorm, Norm, ShapeSpec, normalizes_batch
 from afdcd.models.segmentation_head import SegmentationHead, upsample
 
 
@@ -44,10 +44,11 @@ class ASPP(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[N, C, h, w] to [N, channels, h, w]."""
-        if self.training and x.shape[0] == 1:
+        if x.shape[0] == 1 and normalizes_batch(self.pool):
             raise ValueError(
                 "ASPP's image pooling normalizes over the batch, so training takes at least 2 "
-                "images a GPU; got 1: raise SOLVER.IMS_PER_BATCH"
+                "images a GPU; got 1: raise SOLVER.IMS_PER_BATCH, or take fewer parts "
+                "(SOLVER.ACCUMULATE)"
             )
         size = (x.shape[-2], x.shape[-1])
         branches = [conv(x) for conv in self.convs] + [upsample(self.pool(x), size)]

@@ -112,3 +112,11 @@ def stage_dilations(output_stride: int) -> dict[str, tuple[int, int, int]]:
             stages[stage] = (1, dilation, 2 * dilation)
             dilation *= 2
     return stages
+
+
+def normalizes_batch(module: nn.Module) -> bool:
+    """Whether there is a BatchNorm in it that takes its statistics from the batch."""
+    return any(
+        part.training and isinstance(part, nn.modules.batchnorm._BatchNorm)
+        for part in module.modules()
+    )

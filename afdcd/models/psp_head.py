@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from afdcd.models.layers import ConvNorm, Norm, ShapeSpec
+from afdcd.models.layers import ConvNorm, Norm, ShapeSpec, normalizes_batch
 from afdcd.models.segmentation_head import SegmentationHead, upsample
 
 
@@ -30,10 +30,11 @@ class PyramidPooling(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[N, C, h, w] to [N, out_channels, h, w]."""
-        if self.training and x.shape[0] == 1:
+        if x.shape[0] == 1 and normalizes_batch(self.convs):
             raise ValueError(
                 "PSPNet's image pooling normalizes over the batch, so training takes at least 2 "
-                "images a GPU; got 1: raise SOLVER.IMS_PER_BATCH"
+                "images a GPU; got 1: raise SOLVER.IMS_PER_BATCH, or take fewer parts "
+                "(SOLVER.ACCUMULATE)"
             )
         size = (x.shape[-2], x.shape[-1])
         branches = [x]

@@ -48,6 +48,27 @@ def test_two_processes_average_the_gradients_of_one(configs, tmp_path):
     assert first.keys() == second.keys()
 
 
+def test_two_processes_in_parts_average_the_gradients_of_one(configs, tmp_path):
+    """Every process works on its half in two parts: masks and sampled patches are the whole's."""
+    for path in (configs.parent / "data/camvid/trainannot").iterdir():
+        labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        labels[labels > 10] = 0
+        assert cv2.imwrite(str(path), labels)
+    one, two = tmp_path / "one", tmp_path / "two"
+    settings = [*FIXED, "MODEL.AFDCD.SAMPLE", "0.5"]
+    train_detectron2(configs / "distilled.yaml", one, *settings)
+    settings += ["SOLVER.ACCUMULATE", "2"]
+    train_detectron2(configs / "distilled.yaml", two, *settings, num_gpus=2)
+    a, b = checkpoint(one), checkpoint(two)
+    for index, state in a["optimizer"]["state"].items():
+        torch.testing.assert_close(
+            b["optimizer"]["state"][index]["momentum_buffer"],
+            state["momentum_buffer"],
+            rtol=1e-3,
+            atol=1e-5,
+        )
+
+
 def test_two_processes_resume(configs, tmp_path):
     config, whole, parts = configs / "distilled.yaml", tmp_path / "whole", tmp_path / "parts"
     keep = ["SOLVER.CHECKPOINTS_KEPT", "9", "SOLVER.IMS_PER_BATCH", "4"]

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+import torch
+
+from afdcd.failures import NonFiniteLoss
+from afdcd.loss_log import LossLog
 
 from d2_runs import (
     RUNTIMES,
@@ -57,3 +63,35 @@ def test_a_checkpoint_of_one_resumes_in_the_other(configs, tmp_path, monkeypatch
         assert_same_tensors(state, momenta[1][index])
     assert a["iteration"] == b["iteration"] == 7
     assert a["progress"]["best"] == b["progress"]["best"]
+
+
+def test_parts_and_echo_do_the_same_in_both(configs, tmp_path):
+    settings = ["SOLVER.ACCUMULATE", "2", "SOLVER.IMS_PER_BATCH", "4", "DATALOADER.ECHO", "2"]
+    settings += ["MODEL.AFDCD.SAMPLE", "0.5", "SOLVER.MAX_ITER", "5"]
+    train_embedded(configs / "distilled.yaml", tmp_path / "a", *settings)
+    train_detectron2(configs / "distilled.yaml", tmp_path / "b", *settings)
+    a, b = checkpoint(tmp_path / "a"), checkpoint(tmp_path / "b")
+    for part in ("model", "distiller"):
+        assert_same_tensors(a[part], b[part])
+
+
+def test_throughput_is_in_the_metrics_of_both(configs, tmp_path):
+    for name, train in RUNTIMES.items():
+        train(configs / "student.yaml", tmp_path / name, "SOLVER.MAX_ITER", "2")
+        lines = (tmp_path / name / "metrics.json").read_text().splitlines()
+        figures = next(f for f in map(json.loads, lines) if "total_loss" in f)
+        assert figures["images_per_second"] > 0, name
+        assert 0 <= figures["data_share"] <= 1 and figures["data_time"] >= 0, name
+
+
+def test_a_loss_that_is_not_finite_stops_before_anything_is_saved(configs, tmp_path, monkeypatch):
+    """Noticed late, as on a GPU."""
+    monkeypatch.setattr(LossLog, "note", _note_late)
+    with pytest.raises(NonFiniteLoss, match="loss_a is not finite at iteration 1"):
+        train_detectron2(configs / "student.yaml", tmp_path / "run")
+    assert not list((tmp_path / "run").glob("model_*"))
+
+
+def _note_late(self, iteration, losses):
+    values = torch.tensor([float("nan") if iteration == 1 else 1.0])
+    self._pending.append((iteration, ["loss_a"], values))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from afdcd.embedded import NonFiniteLoss, run
 from afdcd.embedded import trainer as trainer_module
 from afdcd.interrupt import Interrupted
 from afdcd.models import build_segmentor_from_config, load_weights
+from afdcd.preflight import SetupError
 
 
 def train(configs: Path, name: str, output: Path, *overrides: str, resume: bool = False) -> dict:
@@ -157,6 +159,48 @@ def test_killed_and_resumed_is_as_if_uninterrupted(configs, tmp_path):
     ]
     assert iterations == sorted(iterations)
     assert not list(output.glob(".*unfinished*"))
+
+
+def test_parts_and_echo_resume_exactly(configs, tmp_path):
+    """From a checkpoint in the middle of a batch's uses."""
+    settings = ["SOLVER.ACCUMULATE", "2", "SOLVER.IMS_PER_BATCH", "4", "DATALOADER.ECHO", "2"]
+    settings += ["MODEL.AFDCD.SAMPLE", "0.5", "SOLVER.CHECKPOINTS_KEPT", "9"]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train(configs, "distilled", whole, *settings)
+    shutil.copytree(whole, parts)
+    for name in ("model_0000005.pth", "model_final.pth"):
+        (parts / name).unlink()
+    (parts / "last_checkpoint").write_text("model_0000002.pth")
+    train(configs, "distilled", parts, *settings, resume=True)
+    assert_same(content(whole / "model_final.pth"), content(parts / "model_final.pth"))
+
+
+def test_echo_uses_each_batch_again(configs, tmp_path, monkeypatch):
+    seen = []
+    step = trainer_module.Trainer._step
+
+    def look(self, batch):
+        seen.append([item["image"].sum().item() for item in batch])
+        step(self, batch)
+
+    monkeypatch.setattr(trainer_module.Trainer, "_step", look)
+    train(configs, "student", tmp_path / "run", "DATALOADER.ECHO", "3", "SOLVER.MAX_ITER", "7")
+    assert seen[0] == seen[1] == seen[2] != seen[3] == seen[4] == seen[5] != seen[6]
+
+
+def test_throughput_is_logged(configs, tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        train(configs, "student", tmp_path / "run")
+    assert "images/s" in caplog.text and "waiting for data" in caplog.text
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.json").read_text().splitlines()]
+    figures = next(line for line in lines if "total_loss" in line)
+    assert figures["images_per_second"] > 0
+    assert 0 <= figures["data_share"] <= 1 and figures["data_time"] >= 0
+
+
+def test_impossible_parts_are_refused_before_training(configs, tmp_path):
+    with pytest.raises(SetupError, match="IMS_PER_BATCH 2 can't be shared out evenly to 4 parts"):
+        train(configs, "student", tmp_path / "run", "SOLVER.ACCUMULATE", "4")
 
 
 def test_resuming_a_finished_run_changes_nothing(configs, tmp_path):
