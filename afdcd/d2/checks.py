@@ -142,7 +142,7 @@ def process_problems(cfg: Any, processes: int, num_gpus: int | None) -> list[str
         problems.append(
             f"SOLVER.IMS_PER_BATCH {batch} must be a multiple of the {processes} processes"
         )
-    elif cfg.MODEL.SEM_SEG_HEAD.NAME in HEADS:
+    elif cfg.MODEL.SEM_SEG_HEAD.NAME in HEADS and cfg.MODEL.SEM_SEG_HEAD.NORM == "BN":
         synchronised = cfg.MODEL.SYNC_BN and available and cfg.MODEL.DEVICE != "cpu"
         if (batch if synchronised else batch // processes) < 2:
             problems.append(
