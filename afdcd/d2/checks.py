@@ -144,7 +144,8 @@ def process_problems(cfg: Any, processes: int, num_gpus: int | None) -> list[str
             "nothing"
         )
     problems += batch_problems(cfg, processes)
-    if batch % processes == 0 and cfg.MODEL.SEM_SEG_HEAD.NAME in HEADS:
+    head = cfg.MODEL.SEM_SEG_HEAD
+    if batch % processes == 0 and head.NAME in HEADS and head.NORM == "BN":
         synchronised = cfg.MODEL.SYNC_BN and available and cfg.MODEL.DEVICE != "cpu"
         if (batch if synchronised else batch // processes) < 2:
             problems.append(

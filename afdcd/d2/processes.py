@@ -68,9 +68,15 @@ def _read(path: Path) -> BaseException:
 
 @contextmanager
 def _children_handle_interrupts() -> Iterator[None]:
-    """Ctrl-C reaches all processes; the children save and stop, and this one waits for them."""
+    """Ctrl-C reaches all processes; the children save and stop, and this one waits for them.
+
+    Raises:
+        KeyboardInterrupt: there was one, and the children stopped without a word.
+    """
+    interrupts: list[int] = []
     try:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # A function, since children would inherit that a signal is ignored.
+        before = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
     except ValueError:  # not the main thread
         yield
         return
@@ -78,3 +84,5 @@ def _children_handle_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+    if interrupts:
+        raise KeyboardInterrupt

@@ -92,6 +92,7 @@ def run(
         on the main process the content of ``results.json``.
     """
     cfg = configure(config_file, overrides)
+    _log_own_messages(cfg)
     _choose_device(cfg, num_gpus)
     folder = Path(cfg.OUTPUT_DIR)
     state, changed = None, ""
@@ -102,7 +103,7 @@ def run(
         cfg.SEED = state["seed"]
     cfg.freeze()
     comm.synchronize()  # the copy that was compared with is about to be replaced
-    _start_logging(cfg)
+    default_setup(cfg, None)
     if changed and comm.is_main_process():
         logger.warning("%s", changed)
     if eval_only:
@@ -151,12 +152,11 @@ class _WithoutTracebacks(logging.Filter):
 _WITHOUT_TRACEBACKS = _WithoutTracebacks()
 
 
-def _start_logging(cfg: Any) -> None:
-    """Detectron2's set-up, and its log file and format for this package's messages too."""
-    default_setup(cfg, None)
-    logging.getLogger("detectron2.engine.train_loop").addFilter(_WITHOUT_TRACEBACKS)
+def _log_own_messages(cfg: Any) -> None:
+    """Write this package's messages where, and in the form that, Detectron2 writes its own."""
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="afdcd")
     logging.getLogger("afdcd").setLevel(logging.INFO)
+    logging.getLogger("detectron2.engine.train_loop").addFilter(_WITHOUT_TRACEBACKS)
 
 
 def _setup(function: Callable[..., T], *args: Any, **settings: Any) -> T:
@@ -172,6 +172,6 @@ def _setup(function: Callable[..., T], *args: Any, **settings: Any) -> T:
 
 def _choose_device(cfg: Any, num_gpus: int | None) -> None:
     if num_gpus == 0 or not torch.cuda.is_available():
-        if cfg.MODEL.DEVICE != "cpu" and comm.is_main_process():
+        if cfg.MODEL.DEVICE != "cpu":
             logger.warning("PyTorch sees no CUDA device, or none was asked for: using the CPU")
         cfg.MODEL.DEVICE = "cpu"

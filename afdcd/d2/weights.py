@@ -41,7 +41,10 @@ def load_model_weights(model: nn.Module, path: str, *, complete: bool) -> None:
         CheckpointError: the file can't be read, or doesn't fit, or sets nothing.
     """
     if isinstance(getattr(model, "sem_seg_head", None), SegmentationHead):
-        local = DetectionCheckpointer(model).path_manager.get_local_path(path)
+        try:
+            local = DetectionCheckpointer(model).path_manager.get_local_path(path)
+        except (OSError, RuntimeError, AssertionError) as error:
+            raise CheckpointError(f"{path} can't be fetched: {error}") from error
         logger.info(load_weights(model, local, part="model" if complete else "auto"))
         return
     checkpointer = _ReportingCheckpointer(model)

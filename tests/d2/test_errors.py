@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,9 @@ import torch
 from afdcd.commands.train_net import main
 from afdcd.d2 import trainer as trainer_module
 from afdcd.failures import NonFiniteLoss
+from afdcd.interrupt import Interrupted
 
-from d2_runs import checkpoint, train_detectron2
+from d2_runs import assert_same_tensors, checkpoint, train_detectron2
 from shapes_runs import tiny
 
 
@@ -149,6 +152,25 @@ def test_non_finite_loss(configs, tmp_path, spoilt, capsys):
         torch.isfinite(v).all()
         for v in checkpoint(tmp_path / "run", "model_0000002.pth")["model"].values()
     )
+
+
+def test_interrupted_and_resumed_is_as_if_uninterrupted(configs, tmp_path, monkeypatch):
+    config, whole, parts = configs / "distilled.yaml", tmp_path / "whole", tmp_path / "parts"
+    train_detectron2(config, whole)
+    step = trainer_module.StepTrainer.run_step
+
+    def step_and_interrupt(self):
+        step(self)
+        if self.iter == 4:  # not at a checkpoint
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer_module.StepTrainer, "run_step", step_and_interrupt)
+        with pytest.raises(Interrupted, match=r"after iteration 5; its state is saved.*--resume"):
+            train_detectron2(config, parts)
+    train_detectron2(config, parts, resume=True)
+    for part in ("model", "distiller"):
+        assert_same_tensors(checkpoint(whole)[part], checkpoint(parts)[part])
 
 
 def test_non_finite_loss_is_an_error_of_its_own(configs, tmp_path, spoilt):

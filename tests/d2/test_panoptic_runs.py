@@ -5,20 +5,17 @@ from __future__ import annotations
 import json
 import math
 
-import numpy as np
 import pytest
 import torch
-from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
-from PIL import Image
+from detectron2.data import DatasetCatalog, DatasetMapper
 
 from afdcd.d2 import run as detectron2_run
 from afdcd.d2.config import configure
-from afdcd.d2.panoptic import PanopticEvaluator
-from afdcd.d2.panoptic_data import PanopticMapper, segment_ids, separated_classes
+from afdcd.d2.panoptic_data import PanopticMapper
 from afdcd.d2.shapes import register_shapes
 
 from d2_runs import assert_same_tensors, checkpoint, losses, train_detectron2
-from shapes_runs import copy_run, cut_back, distilled, tiny, write_teacher
+from shapes_runs import copy_run, cut_back, distilled, score_the_truth, tiny, write_teacher
 
 TASKS = ("panoptic_fpn", "mask_rcnn")
 LEVELS = ("fpn_output2", "fpn_output3", "fpn_output4")
@@ -142,31 +139,7 @@ def test_both_forms_give_one_score(runs, tmp_path):
 
 @pytest.mark.parametrize("name", ["shapes_val_panoptic_separated", "shapes_val_panoptic"])
 def test_the_truth_as_prediction_scores_100(name: str):
-    cfg = configure(str(tiny("panoptic_fpn_student")), ["MODEL.MASK_ON", "False"])
-    records = DatasetCatalog.get("shapes_val_panoptic")
-    metadata = MetadataCatalog.get("shapes_val_panoptic")
-    things, stuff = separated_classes(metadata)
-    contiguous = {
-        number: raw
-        for numbers in (
-            metadata.thing_dataset_id_to_contiguous_id,
-            metadata.stuff_dataset_id_to_contiguous_id,
-        )
-        for raw, number in numbers.items()
-    }
-    evaluator = PanopticEvaluator(name, separated=cfg.MODEL.META_ARCHITECTURE == "PanopticFPN")
-    for record in records:
-        with Image.open(record["pan_seg_file_name"]) as picture:
-            ids = torch.from_numpy(segment_ids(np.asarray(picture.convert("RGB"))))
-        segments = []
-        for info in record["segments_info"]:
-            raw = contiguous[info["category_id"]]
-            thing = raw in things
-            kind = things[raw] if thing else stuff[raw]
-            segments.append({"id": info["id"], "isthing": thing, "category_id": kind})
-        output = {"panoptic_seg": (ids, segments)}
-        evaluator.process([{"image_id": record["image_id"]}], [output])
-    figures = evaluator.evaluate()["panoptic_seg"]
+    figures = score_the_truth(name, "shapes_val_panoptic")
     assert set(figures.values()) == {100.0}
 
 
