@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pickle import UnpicklingError
 from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
@@ -50,6 +51,11 @@ def load_model_weights(model: nn.Module, path: str, *, complete: bool) -> None:
     checkpointer = _ReportingCheckpointer(model)
     try:
         checkpointer.load(path)
+    except (UnpicklingError, EOFError) as error:
+        raise CheckpointError(
+            f"{path} can't be read as a checkpoint: it is truncated, corrupt, or holds more than "
+            "tensors"
+        ) from error
     except (AssertionError, OSError, RuntimeError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} can't be loaded: {str(error)[:500]}") from error
     found = checkpointer.incompatible
