@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from afdcd.distill.compiling import compile_between_taps
 from afdcd.distill.folding import fold_norms
 from afdcd.distill.taps import FeatureTaps
 
@@ -30,6 +31,8 @@ class FrozenTeacher:
             their weights into ``channels_last`` format and into ``dtype``, all in place. In float32
             the features stay the same but for rounding (1e-5 of the largest value); in bfloat16
             they are within about 2 % (relative L2), in float16 0.3 %.
+        compiled: run the model's modules through torch.compile as well, those with a tap inside
+            apart (see `compile_between_taps`); takes ``prepare``.
     """
 
     def __init__(
@@ -39,10 +42,12 @@ class FrozenTeacher:
         flip_channels: bool = False,
         dtype: torch.dtype | None = None,
         prepare: bool = True,
+        compiled: bool = False,
     ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.flip_channels = flip_channels
         self.dtype = dtype
+        self.compiled = compiled
         self._unprepared = prepare
 
     def features(
@@ -66,6 +71,8 @@ class FrozenTeacher:
             dtype = torch.get_autocast_dtype(device.type)
         if self._unprepared:
             self._prepare(dtype)
+            if self.compiled:
+                compile_between_taps(self.model, paths)
         precision: AbstractContextManager[Any] = nullcontext()
         if dtype is not None:
             low = dtype in (torch.bfloat16, torch.float16)
