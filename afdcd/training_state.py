@@ -72,11 +72,7 @@ class TrainingState:
         student_of(self.model).load_state_dict(content["model"])
         if isinstance(self.model, Distiller):
             self.model.distiller.load_state_dict(content["distiller"])
-        # How an update is computed is this process's business, not the checkpoint's.
-        fused = [group["fused"] for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(content["optimizer"])
-        for group, choice in zip(self.optimizer.param_groups, fused, strict=True):
-            group["fused"] = choice
         self.scaler.load_state_dict(content["scaler"])
         self.iteration = content["iteration"] + 1
         self.seed = content["seed"]

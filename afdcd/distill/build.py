@@ -74,7 +74,10 @@ def build_distiller(
     objectives = objectives_from_config(cfg, shapes, seed=seed, part=part)
     flip = teacher_format != cfg.INPUT.FORMAT
     dtype = TEACHER_DTYPES[settings.TEACHER.DTYPE]
-    return Distiller(student, FrozenTeacher(teacher, flip_channels=flip, dtype=dtype), objectives)
+    frozen = FrozenTeacher(
+        teacher, flip_channels=flip, dtype=dtype, compiled=settings.TEACHER.COMPILE
+    )
+    return Distiller(student, frozen, objectives)
 
 
 def training_size(cfg: Any) -> tuple[int, int]:

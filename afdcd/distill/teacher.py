@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from afdcd.distill.compiling import compile_between_taps
 from afdcd.distill.folding import fold_norms
 from afdcd.distill.taps import FeatureTaps
 
@@ -32,6 +33,8 @@ class FrozenTeacher:
             format and in ``dtype``. ``model`` itself is never changed. In float32 the features stay
             the same but for rounding (1e-5 of the largest value); in bfloat16 they are within about
             2 % (relative L2), in float16 0.3 %.
+        compiled: run the copy's modules through torch.compile as well, those with a tap inside
+            apart (see `compile_between_taps`); takes ``prepare``.
 
     Attributes:
         model: as it was given.
@@ -44,12 +47,14 @@ class FrozenTeacher:
         flip_channels: bool = False,
         dtype: torch.dtype | None = None,
         prepare: bool = True,
+        compiled: bool = False,
     ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.flip_channels = flip_channels
         self.dtype = dtype
         self._wanted = prepare
         self._prepared: nn.Module | None = None
+        self.compiled = compiled
 
     def features(
         self, batched_inputs: list[dict[str, Any]], paths: Sequence[str]
@@ -70,7 +75,7 @@ class FrozenTeacher:
         dtype = self.dtype
         if dtype is None and torch.is_autocast_enabled(device.type):
             dtype = torch.get_autocast_dtype(device.type)
-        model = self._prepare(dtype) if self._wanted else self.model
+        model = self._prepare(dtype, paths) if self._wanted else self.model
         precision: AbstractContextManager[Any] = nullcontext()
         if dtype is not None:
             low = dtype in (torch.bfloat16, torch.float16)
@@ -84,7 +89,7 @@ class FrozenTeacher:
             model(inputs)
         return {path: taps[path] for path in paths}
 
-    def _prepare(self, dtype: torch.dtype | None) -> nn.Module:
+    def _prepare(self, dtype: torch.dtype | None, paths: Sequence[str]) -> nn.Module:
         """The copy that features are computed with."""
         if self._prepared is None:
             # A copy, since the teacher stays what it was: its weights are nobody's to change, and
@@ -95,6 +100,8 @@ class FrozenTeacher:
                 if isinstance(module, nn.Conv2d):
                     # Autocast would cast them anew in every step.
                     module.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            if self.compiled:
+                compile_between_taps(self._prepared, paths)
         return self._prepared
 
     def apply(self, fn: Callable[[torch.Tensor], torch.Tensor]) -> None:

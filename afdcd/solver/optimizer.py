@@ -16,10 +16,6 @@ NORM_TYPES = (
 )
 
 
-# Where one kernel updates a parameter, in one pass over its memory.
-FUSED_DEVICES = {"cpu", "cuda"}
-
-
 def build_optimizer(cfg: Any, model: nn.Module) -> torch.optim.SGD:
     """SGD over all trainable parameters, those of equal settings in one group.
 
@@ -46,30 +42,11 @@ def build_optimizer(cfg: Any, model: nn.Module) -> torch.optim.SGD:
         }
         for (decay, factor), named in groups.items()
     ]
-    kinds = {p.device.type for named in groups.values() for _, p in named}
-    optimizer = torch.optim.SGD(
-        settings,
-        lr=solver.BASE_LR,
-        momentum=solver.MOMENTUM,
-        nesterov=solver.NESTEROV,
-        fused=bool(kinds) and kinds <= FUSED_DEVICES,
+    # As PyTorch chooses: many tensors at once on a GPU, one by one on a CPU. Its fused update on a
+    # CPU is wrong where a weight and its gradient lie differently in memory (channels_last).
+    return torch.optim.SGD(
+        settings, lr=solver.BASE_LR, momentum=solver.MOMENTUM, nesterov=solver.NESTEROV
     )
-    if solver.MOMENTUM:
-        optimizer.register_step_pre_hook(_start_momentum)
-    return optimizer
-
-
-def _start_momentum(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-    """Give parameters that get their first gradient a momentum of zero: what SGD starts from.
-
-    The fused update can't tell these from the others in one step, where a part of a model comes
-    into play later than the rest.
-    """
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            state = optimizer.state[parameter]
-            if parameter.grad is not None and state.get("momentum_buffer") is None:
-                state["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def _trainable(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, nn.Module]]:

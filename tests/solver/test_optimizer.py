@@ -12,9 +12,13 @@ from afdcd.solver import build_optimizer
 
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_updates_are_those_of_sgd(nesterov: bool):
-    """Also where a parameter gets its first gradient later than the others."""
+    """Also where a parameter gets its first gradient later, and in a layout that isn't its own.
+
+    PyTorch's fused update on a CPU takes memory as it lies, and is wrong there.
+    """
     torch.manual_seed(0)
     model = nn.ModuleDict({"a": nn.Linear(3, 2), "b": nn.Conv2d(2, 2, 3)}).double()
+    model["b"].to(memory_format=torch.channels_last)
     cfg = embedded_config()
     cfg.SOLVER.BASE_LR, cfg.SOLVER.WEIGHT_DECAY, cfg.SOLVER.NESTEROV = 0.1, 0.01, nesterov
     optimizer = build_optimizer(cfg, model)
@@ -23,7 +27,7 @@ def test_updates_are_those_of_sgd(nesterov: bool):
     for step in range(4):
         for name, parameter in model.named_parameters():
             late = step < 2 and name.startswith("b.")
-            parameter.grad = None if late else torch.randn_like(parameter)
+            parameter.grad = None if late else torch.randn(parameter.shape).double()
             if parameter.grad is None:
                 continue
             slope = parameter.grad + 0.01 * expected[name]
@@ -33,9 +37,3 @@ def test_updates_are_those_of_sgd(nesterov: bool):
         optimizer.step()
         for name, parameter in model.named_parameters():
             torch.testing.assert_close(parameter.detach(), expected[name], rtol=1e-12, atol=1e-14)
-
-
-def test_the_fused_update_is_chosen_where_it_exists():
-    cfg = embedded_config()
-    assert build_optimizer(cfg, nn.Linear(2, 2)).defaults["fused"] is True
-    assert build_optimizer(cfg, nn.Linear(2, 2, device="meta")).defaults["fused"] is False
