@@ -22,6 +22,7 @@ def test_exported_student_in_a_vanilla_model(configs, tmp_path, caplog):
     cfg.merge_from_file(str(configs / "student.yaml"))
     model = build_model(cfg).eval()
     assert type(model).__module__.startswith("detectron2.")
+    caplog.clear()  # of what the run has said of its data
     with caplog.at_level(logging.WARNING):
         DetectionCheckpointer(model).load(str(run / "student_final.pth"))
     assert not caplog.records  # a missing or unexpected key would be a warning
