@@ -158,7 +158,11 @@ class DistillTrainer(DefaultTrainer):
     @classmethod
     def build_model(cls, cfg: Any) -> nn.Module:
         """The plain model or the distiller, on its device."""
-        return build_model(cfg)
+        model = build_model(cfg)
+        if cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor":
+            # As a distiller's student: the baseline gets what makes a step faster too.
+            model.to(memory_format=torch.channels_last)
+        return model
 
     @classmethod
     def build_optimizer(cls, cfg: Any, model: nn.Module) -> torch.optim.Optimizer:

@@ -62,7 +62,8 @@ def build_student(cfg: Any, seed: int) -> SemanticSegmentor:
     model = build_segmentor_from_config(cfg)
     if cfg.MODEL.WEIGHTS:
         logger.info("Student: %s", load_weights(model, cfg.MODEL.WEIGHTS))
-    return model
+    # Alone as well as distilled: the baseline gets what makes a step faster too.
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def build_for_training(cfg: Any, seed: int) -> tuple[nn.Module, Teacher | None]:
