@@ -26,7 +26,7 @@ from afdcd.d2.loader import evaluation_loader
 from afdcd.d2.panoptic import PanopticEvaluator
 from afdcd.d2.panoptic_data import PANOPTIC_TYPES, is_standard
 from afdcd.data import read_labels
-from afdcd.evaluation import predict
+from afdcd.evaluation import BoundaryIoU, predict
 from afdcd.precision import autocast
 
 
@@ -73,7 +73,7 @@ def build_evaluator(cfg: Any, name: str) -> DatasetEvaluator:
     """
     kind = getattr(MetadataCatalog.get(name), "evaluator_type", "sem_seg")
     if cfg.INPUT.MAPPER != "detectron2" or kind == "sem_seg":
-        return _semantic(name, Path(cfg.OUTPUT_DIR) if cfg.TEST.CONFUSION else None)
+        return SemanticEvaluator(name, Path(cfg.OUTPUT_DIR) if cfg.TEST.CONFUSION else None)
     if problem := evaluator_problem(name):
         raise ValueError(problem)
     if kind == "coco":
@@ -114,30 +114,51 @@ def _panoptic(cfg: Any, name: str) -> list[DatasetEvaluator]:
     return found
 
 
-def _semantic(name: str, folder: Path | None = None) -> SemSegEvaluator:
-    dataset = find_dataset(name)
+class SemanticEvaluator(SemSegEvaluator):
+    """Detectron2's evaluator, with the boundary IoU of `afdcd.evaluation`.
 
-    def load(path: str, dtype: Any) -> np.ndarray:
-        return read_labels(path, dataset.label_map).astype(dtype)
+    So that both runtimes give the same figures: Detectron2's boundaries are those of label numbers
+    (the difference of an eroded label map), which depend on the order of the classes.
 
-    return _Semantic(name, sem_seg_loading_fn=load, folder=folder)
+    Args:
+        name: of a semantic segmentation data set.
+        folder: where the confusion matrix is drawn; not at all when None.
+    """
 
+    def __init__(self, name: str, folder: Path | None = None) -> None:
+        dataset = find_dataset(name)
 
-class _Semantic(SemSegEvaluator):
-    """Detectron2's evaluator that can draw its confusion matrix."""
+        def load(path: str, dtype: Any) -> np.ndarray:
+            return read_labels(path, dataset.label_map).astype(dtype)
 
-    def __init__(self, name: str, *, folder: Path | None, **settings: Any) -> None:
-        super().__init__(name, **settings)
-        self._folder = folder
+        super().__init__(name, sem_seg_loading_fn=load)
+        self._compute_boundary_iou = False
+        self._folder, self._load = folder, load
 
-    def evaluate(self) -> Any:
+    def reset(self) -> None:
+        super().reset()
+        self._boundary = BoundaryIoU(self._num_classes, ignore_label=self._ignore_label)
+
+    def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
+        super().process(inputs, outputs)
+        for item, output in zip(inputs, outputs, strict=True):
+            prediction = output["sem_seg"].argmax(dim=0).cpu().numpy()
+            labels = self._load(self.input_file_to_gt_file[item["file_name"]], np.int64)
+            self._boundary.update(prediction, labels)
+
+    def encode_json_sem_seg(self, sem_seg: np.ndarray, input_file_name: str) -> list[Any]:
+        """Nothing: nobody asks for the predictions of all images at once."""
+        return []
+
+    def evaluate(self) -> dict[str, dict[str, float]] | None:
         results = super().evaluate()  # sums the matrix over the processes
-        if results is not None:
-            figures = results["sem_seg"]
-            # As Detectron2 defines it, which is not quite `afdcd.evaluation.boundary`'s way.
-            boundary = [v for k, v in figures.items() if k.startswith("BoundaryIoU-")]
-            figures["mBoundaryIoU"] = float(np.nanmean(boundary)) if boundary else np.nan
-        if self._folder is not None and comm.is_main_process():
+        parts = comm.gather(self._boundary)
+        if not comm.is_main_process():
+            return None
+        for part in parts[1:]:
+            parts[0].merge(part)
+        results["sem_seg"] |= parts[0].results(self._class_names)
+        if self._folder is not None:
             # Columns are true classes; the last row and column hold what is ignored.
             counts = self._conf_matrix[:-1, :-1].T
             write_confusion(self._folder, self._dataset_name, counts, self._class_names)

@@ -56,6 +56,11 @@ class BoundaryIoU:
             self.intersection[label] += np.count_nonzero(truth & guess)
             self.union[label] += np.count_nonzero(truth | guess)
 
+    def merge(self, other: BoundaryIoU) -> None:
+        """Add what another one has counted."""
+        self.intersection += other.intersection
+        self.union += other.union
+
     def results(self, classes: Sequence[str]) -> dict[str, float]:
         """``mBoundaryIoU`` and ``BoundaryIoU-<class>`` in percent; NaN for a class never seen."""
         with np.errstate(invalid="ignore", divide="ignore"):

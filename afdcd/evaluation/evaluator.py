@@ -46,15 +46,6 @@ class SegmentationEvaluator:
             self.confusion.update(prediction, labels)
             self.boundary.update(prediction, labels)
 
-    def counts(self) -> tuple[np.ndarray, ...]:
-        """What has been counted so far, to be added up over processes."""
-        return self.confusion.counts, self.boundary.intersection, self.boundary.union
-
-    def add(self, counts: Sequence[np.ndarray]) -> None:
-        """Add what another evaluator of the same classes has counted."""
-        for mine, theirs in zip(self.counts(), counts, strict=True):
-            mine += theirs
-
     def evaluate(self) -> dict[str, dict[str, float]]:
         """``{"sem_seg": figures}`` in percent: mIoU, pACC, mACC, fwIoU, mBoundaryIoU, by class."""
         figures = self.confusion.results(self.classes) | self.boundary.results(self.classes)

@@ -31,18 +31,6 @@ def test_table_worked_by_hand():
     assert rows["mean"][0] == "50.00" and rows["mean"][2] == "75.00"
 
 
-def test_counts_add_up():
-    first, second = evaluator([0, 1, 1, 2]), evaluator([0, 0, 1, 1])
-    whole = evaluator([0, 1, 1, 2])
-    whole.add(second.counts())
-    np.testing.assert_array_equal(
-        whole.confusion.counts, first.confusion.counts + second.confusion.counts
-    )
-    np.testing.assert_array_equal(
-        whole.boundary.union, first.boundary.union + second.boundary.union
-    )
-
-
 def test_file_has_nulls_for_what_does_not_exist(tmp_path):
     figures = {"data": {"sem_seg": evaluator([0, 1, 1, 2]).evaluate()["sem_seg"]}}
     path = write_evaluation(tmp_path / "new", "x.pth", figures)

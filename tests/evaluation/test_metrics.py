@@ -86,6 +86,17 @@ def test_boundary_iou_worked_by_hand():
     assert metric.results(["a", "b"])["BoundaryIoU-b"] == pytest.approx(100 * 6 / 18)
 
 
+def test_boundaries_of_two_halves_add_up():
+    rng = np.random.default_rng(0)
+    maps = [(rng.integers(0, 3, (8, 8)), rng.integers(0, 3, (8, 8))) for _ in range(4)]
+    whole, *halves = (BoundaryIoU(3) for _ in range(3))
+    for index, pair in enumerate(maps):
+        whole.update(*pair)
+        halves[index % 2].update(*pair)
+    halves[0].merge(halves[1])
+    assert halves[0].results(["a", "b", "c"]) == whole.results(["a", "b", "c"])
+
+
 def test_perfect_boundaries_and_ignored_pixels():
     labels = np.kron([[0, 1], [2, 255]], np.ones((8, 8), int))
     prediction = np.where(labels == 255, 1, labels)
