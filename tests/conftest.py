@@ -5,12 +5,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 # Without a GPU, Triton's kernels run in its interpreter. Triton reads this when it is imported.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 from tiny_runs import write_tiny_runs
+
+# How long an example takes is a matter of what else the machine does.
+settings.register_profile("afdcd", deadline=None)
+settings.load_profile("afdcd")
 
 # The networks of the tests are tiny: more threads only get in each other's way.
 torch.set_num_threads(1)
