@@ -9,6 +9,7 @@ built. It also holds what libraries keep, fragments, and the compiler that a fir
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -66,19 +67,17 @@ def _task(task: dict[str, Any]) -> dict[str, float]:
         run_step(side, batch, lambda part: None)
         side.optimizer.zero_grad()
 
-    def kept() -> int:
-        return state_bytes(side.model, side.optimizer) + state_bytes(side.teacher_model)
-
-    return _peak(step, kept, setting.device, before)
+    return _peak(step, live_bytes, setting.device, before)
 
 
-def state_bytes(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> int:
-    """Bytes of parameters, buffers and the optimizer's state."""
-    tensors = [*model.parameters(), *model.buffers()]
-    if optimizer is not None:
-        for state in optimizer.state.values():
-            tensors += [value for value in state.values() if isinstance(value, torch.Tensor)]
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+def live_bytes() -> int:
+    """Of all CPU tensors that Python holds, each storage once: weights, momentum, the teacher."""
+    found = {}
+    for thing in gc.get_objects():
+        if type(thing) in (torch.Tensor, nn.Parameter) and thing.device.type == "cpu":
+            storage = thing.untyped_storage()
+            found[storage.data_ptr()] = storage.nbytes()
+    return sum(found.values())
 
 
 def _peak(
