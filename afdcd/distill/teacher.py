@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -28,16 +27,13 @@ class FrozenTeacher:
             student trained on BGR).
         dtype: of its convolutions: float32, bfloat16 or float16; None for autocast's where autocast
             is on, else as they are.
-        prepare: compute features with a copy of the model, made at the first call of `features`:
-            its normalization folded into its convolutions, their weights in ``channels_last``
-            format and in ``dtype``. ``model`` itself is never changed. In float32 the features stay
-            the same but for rounding (1e-5 of the largest value); in bfloat16 they are within about
-            2 % (relative L2), in float16 0.3 %.
-        compiled: run the copy's modules through torch.compile as well, those with a tap inside
+        prepare: at the first call of `features`, fold its normalization into its convolutions, put
+            their weights into ``channels_last`` format and into ``dtype``, all in place: a copy
+            would take a teacher's memory twice. Score or save it before. In float32 the features
+            stay the same but for rounding (1e-5 of the largest value); in bfloat16 they are within
+            about 2 % (relative L2), in float16 0.3 %. Nothing changes the weights after that.
+        compiled: run the model's modules through torch.compile as well, those with a tap inside
             apart (see `compile_between_taps`); takes ``prepare``.
-
-    Attributes:
-        model: as it was given.
     """
 
     def __init__(
@@ -52,9 +48,8 @@ class FrozenTeacher:
         self.model = model.eval().requires_grad_(False)
         self.flip_channels = flip_channels
         self.dtype = dtype
-        self._wanted = prepare
-        self._prepared: nn.Module | None = None
         self.compiled = compiled
+        self._unprepared = prepare
 
     def features(
         self, batched_inputs: list[dict[str, Any]], paths: Sequence[str]
@@ -75,7 +70,10 @@ class FrozenTeacher:
         dtype = self.dtype
         if dtype is None and torch.is_autocast_enabled(device.type):
             dtype = torch.get_autocast_dtype(device.type)
-        model = self._prepare(dtype, paths) if self._wanted else self.model
+        if self._unprepared:
+            self._prepare(dtype)
+            if self.compiled:
+                compile_between_taps(self.model, paths)
         precision: AbstractContextManager[Any] = nullcontext()
         if dtype is not None:
             low = dtype in (torch.bfloat16, torch.float16)
@@ -84,28 +82,19 @@ class FrozenTeacher:
         with (
             torch.no_grad(),
             precision,
-            FeatureTaps(model, paths, stop_early=True, whose="the teacher") as taps,
+            FeatureTaps(self.model, paths, stop_early=True, whose="the teacher") as taps,
         ):
-            model(inputs)
+            self.model(inputs)
         return {path: taps[path] for path in paths}
 
-    def _prepare(self, dtype: torch.dtype | None, paths: Sequence[str]) -> nn.Module:
-        """The copy that features are computed with."""
-        if self._prepared is None:
-            # A copy, since the teacher stays what it was: its weights are nobody's to change, and
-            # it may be scored or saved at any time. It costs their memory a second time.
-            self._prepared = copy.deepcopy(self.model)
-            fold_norms(self._prepared)
-            for module in self._prepared.modules():
-                if isinstance(module, nn.Conv2d):
-                    # Autocast would cast them anew in every step.
-                    module.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
-            if self.compiled:
-                compile_between_taps(self._prepared, paths)
-        return self._prepared
+    def _prepare(self, dtype: torch.dtype | None) -> None:
+        fold_norms(self.model)
+        for module in self.model.modules():
+            if isinstance(module, nn.Conv2d):
+                # Autocast would cast them anew in every step.
+                module.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._unprepared = False
 
     def apply(self, fn: Callable[[torch.Tensor], torch.Tensor]) -> None:
         """Move or cast the weights, as ``nn.Module._apply`` does."""
         self.model._apply(fn)
-        # The copy is made again, where the weights are then.
-        self._prepared = None

@@ -56,9 +56,8 @@ def diagnose(
     model, teacher_cfg = _models(cfg, runtime, report)
     if model is not None:
         _guarded(report, "model", lambda: model.to(device))
-        if train:
-            _guarded(report, "step", lambda: _step(cfg, model, train[0], device, report))
     if isinstance(model, Distiller) and (test or train):
+        # Before the step, which folds its normalization.
         scored = None if full else SCORED
         teacher = model.teacher
         _guarded(
@@ -68,6 +67,8 @@ def diagnose(
                 teacher_cfg, teacher, (test or train)[0], limit=scored, report=report
             ),
         )
+    if model is not None and train:
+        _guarded(report, "step", lambda: _step(cfg, model, train[0], device, report))
     return report
 
 
