@@ -41,7 +41,7 @@ def crop_of_resized_image(image: np.ndarray, scale: float, crop: Crop) -> np.nda
     """
     if crop.top >= crop.bottom or crop.left >= crop.right:
         return image[:0, :0]  # scaled to nothing
-    if scale == 1.0:
+    if _unchanged(image, scale):
         return image[crop.top : crop.bottom, crop.left : crop.right]
     ratio = Fraction(scale).limit_denominator(LARGEST_PERIOD)
     if abs(float(ratio) - scale) < 1e-9 and ratio.numerator <= LARGEST_PERIOD:
@@ -60,6 +60,12 @@ def crop_of_resized_image(image: np.ndarray, scale: float, crop: Crop) -> np.nda
     return resized[crop.top : crop.bottom, crop.left : crop.right]
 
 
+def _unchanged(array: np.ndarray, scale: float) -> bool:
+    """Whether OpenCV copies: also tiny images whose size rounds to what it was."""
+    height, width = array.shape[:2]
+    return resized_size((height, width), scale) == (height, width)
+
+
 def _source(first: int, last: int, length: int, ratio: Fraction) -> tuple[int, int]:
     """Pixels of the original that pixels ``first`` to ``last - 1`` of the resized one depend on.
 
@@ -73,7 +79,7 @@ def _source(first: int, last: int, length: int, ratio: Fraction) -> tuple[int, i
 
 def crop_of_resized_labels(labels: np.ndarray, scale: float, crop: Crop) -> np.ndarray:
     """The same of labels [H, W], by nearest neighbour as OpenCV's ``INTER_NEAREST``."""
-    if scale == 1.0:
+    if _unchanged(labels, scale):
         return labels[crop.top : crop.bottom, crop.left : crop.right]
     step = 1.0 / scale
     rows = np.minimum(np.floor(np.arange(crop.top, crop.bottom) * step), labels.shape[0] - 1)
