@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from afdcd.checkpoints import Checkpoints
-from afdcd.config import differences, merge_file
+from afdcd.config import ConfigError, differences, merge_file
 from afdcd.data import DataError, Dataset, TrainingAugmentation, read_labels
 from afdcd.data.images import read_image
 from afdcd.precision import DTYPES
@@ -48,6 +48,37 @@ def weights_problems(path: str, key: str, *, needed: bool) -> list[str]:
         hint = "" if needed else f". To start from random weights, set {key} to ''"
         return [f"{key}: no checkpoint at {Path(path).absolute()}{hint}"]
     return []
+
+
+def teacher_problems(
+    cfg: Any,
+    read: Callable[[Any], Any],
+    check: Callable[[Any], list[str]],
+    *,
+    urls: bool = False,
+) -> list[str]:
+    """What is wrong with ``MODEL.DISTILLER.TEACHER``, where the config distils.
+
+    Args:
+        cfg: the student's config.
+        read: gives the teacher's config.
+        check: finds what is wrong with that.
+        urls: whether weights may be addresses, which are fetched later.
+    """
+    if cfg.MODEL.META_ARCHITECTURE != "Distiller":
+        return []
+    key = "MODEL.DISTILLER.TEACHER"
+    if not cfg.MODEL.DISTILLER.TEACHER.CONFIG_FILE:
+        return [f"{key}.CONFIG_FILE is empty: name the teacher's YAML file"]
+    try:
+        teacher_cfg = read(cfg)
+    except ConfigError as error:
+        return [f"{key}: {error}"]
+    problems = [f"the teacher's config: {text}" for text in check(teacher_cfg)]
+    weights = teacher_cfg.MODEL.WEIGHTS
+    if urls and "://" in weights:
+        return problems
+    return problems + teacher_weights_problems(cfg, weights)
 
 
 def teacher_weights_problems(cfg: Any, path: str) -> list[str]:

@@ -10,8 +10,8 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
 
+from afdcd import preflight
 from afdcd.checkpoints import BEST, FINAL, Checkpoints
-from afdcd.config import ConfigError
 from afdcd.d2.config import teacher_config
 from afdcd.d2.datasets import find_dataset, is_own
 from afdcd.d2.evaluation import evaluator_problem
@@ -31,7 +31,6 @@ from afdcd.preflight import (
     output_problems,
     raise_problems,
     setting_problems,
-    teacher_weights_problems,
     weights_problems,
 )
 
@@ -158,21 +157,14 @@ def process_problems(cfg: Any, processes: int, num_gpus: int | None) -> list[str
 
 def teacher_problems(cfg: Any) -> list[str]:
     """What is wrong with ``MODEL.DISTILLER.TEACHER``."""
-    if cfg.MODEL.META_ARCHITECTURE != "Distiller":
-        return []
-    key = "MODEL.DISTILLER.TEACHER"
-    if not cfg.MODEL.DISTILLER.TEACHER.CONFIG_FILE:
-        return [f"{key}.CONFIG_FILE is empty: name the teacher's YAML file"]
-    try:
-        teacher_cfg = teacher_config(cfg)
-    except ConfigError as error:
-        return [f"{key}: {error}"]
+    return preflight.teacher_problems(cfg, teacher_config, _teacher_names, urls=True)
+
+
+def _teacher_names(teacher_cfg: Any) -> list[str]:
     model = teacher_cfg.MODEL
     problems = name_problems("MODEL.META_ARCHITECTURE", model.META_ARCHITECTURE, _teachers())
-    problems += name_problems("MODEL.BACKBONE.NAME", model.BACKBONE.NAME, _names(BACKBONE_REGISTRY))
-    problems = [f"the teacher's config: {text}" for text in problems]
-    return problems + (
-        [] if "://" in model.WEIGHTS else teacher_weights_problems(cfg, model.WEIGHTS)
+    return problems + name_problems(
+        "MODEL.BACKBONE.NAME", model.BACKBONE.NAME, _names(BACKBONE_REGISTRY)
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from afdcd.config import ConfigError
+from afdcd import preflight
 from afdcd.embedded.build import teacher_config
 from afdcd.models.build import BACKBONES, HEADS
 from afdcd.preflight import (
@@ -15,7 +15,6 @@ from afdcd.preflight import (
     batch_problems,
     crop_problems,
     setting_problems,
-    teacher_weights_problems,
 )
 
 logger = logging.getLogger(__name__)
@@ -62,17 +61,7 @@ def config_problems(cfg: Any) -> list[str]:
 
 def teacher_problems(cfg: Any) -> list[str]:
     """What is wrong with ``MODEL.DISTILLER.TEACHER``."""
-    if cfg.MODEL.META_ARCHITECTURE != "Distiller":
-        return []
-    key = "MODEL.DISTILLER.TEACHER"
-    if not cfg.MODEL.DISTILLER.TEACHER.CONFIG_FILE:
-        return [f"{key}.CONFIG_FILE is empty: name the teacher's YAML file"]
-    try:
-        teacher_cfg = teacher_config(cfg)
-    except ConfigError as error:
-        return [f"{key}: {error}"]
-    problems = [f"the teacher's config: {text}" for text in config_problems(teacher_cfg)]
-    return problems + teacher_weights_problems(cfg, teacher_cfg.MODEL.WEIGHTS)
+    return preflight.teacher_problems(cfg, teacher_config, config_problems)
 
 
 def device_problems(num_gpus: int | None) -> list[str]:
