@@ -129,22 +129,22 @@ class SemanticEvaluator(SemSegEvaluator):
         dataset = find_dataset(name)
 
         def load(path: str, dtype: Any) -> np.ndarray:
-            return read_labels(path, dataset.label_map).astype(dtype)
+            self._labels = read_labels(path, dataset.label_map)
+            return self._labels.astype(dtype)  # a copy, which Detectron2 writes into
 
         super().__init__(name, sem_seg_loading_fn=load)
         self._compute_boundary_iou = False
-        self._folder, self._load = folder, load
+        self._folder = folder
 
     def reset(self) -> None:
         super().reset()
         self._boundary = BoundaryIoU(self._num_classes, ignore_label=self._ignore_label)
 
     def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
-        super().process(inputs, outputs)
         for item, output in zip(inputs, outputs, strict=True):
+            super().process([item], [output])  # reads the labels, once for both scores
             prediction = output["sem_seg"].argmax(dim=0).cpu().numpy()
-            labels = self._load(self.input_file_to_gt_file[item["file_name"]], np.int64)
-            self._boundary.update(prediction, labels)
+            self._boundary.update(prediction, self._labels)
 
     def encode_json_sem_seg(self, sem_seg: np.ndarray, input_file_name: str) -> list[Any]:
         """Nothing: nobody asks for the predictions of all images at once."""
