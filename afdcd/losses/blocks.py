@@ -2,9 +2,11 @@
 
 The map is cut into blocks of one patch of the contrast each (pool * patch positions), those at the
 bottom and right reaching over the edge where sizes don't divide. A fixed number of them is drawn
-without replacement, all equally likely, cut out with the projector's halo, and run as a batch. The
-sums over the drawn blocks, times (blocks / drawn), have the whole map's sums as expectation, and so
-have their gradients.
+without replacement, all equally likely and as many of one image as of another (but for one), cut
+out with the projector's halo, and run as a batch. The sums over the drawn blocks, times
+(blocks / drawn), have the whole map's sums as expectation, and so have their gradients. Taking as
+many of each image keeps the differences between images out of the variance (stratified sampling),
+and gives processes that share a batch the same work.
 """
 
 from __future__ import annotations
@@ -61,14 +63,15 @@ def draw_blocks(
     """
     n, height, width = shape
     rows, columns = -(-height // size[0]), -(-width // size[1])
-    count = part[1] * n * rows * columns
-    drawn = max(1, round(share * count))
+    images, each = part[1] * n, rows * columns
+    drawn = max(1, round(share * images * each))
     device = generator.device if generator is not None else torch.device("cpu")
-    index = torch.randperm(count, generator=generator, device=device)[:drawn].sort().values.cpu()
-    first = part[0] * n * rows * columns
-    index = index[(index >= first) & (index < first + n * rows * columns)] - first
-    image, row, column = index // (rows * columns), index // columns % rows, index % columns
-    return Blocks(image, row, column, size, shape, count / drawn)
+    order = torch.rand(images, each, generator=generator, device=device).argsort(1).cpu()
+    lucky = torch.randperm(images, generator=generator, device=device).cpu() < drawn % images
+    # Of each image the first so many in its own random order; its rank is a block's place there.
+    chosen = order.argsort(1) < (drawn // images + lucky.long())[:, None]
+    image, block = chosen[part[0] * n : (part[0] + 1) * n].nonzero(as_tuple=True)
+    return Blocks(image, block // columns, block % columns, size, shape, images * each / drawn)
 
 
 def positions(blocks: Blocks, halo: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

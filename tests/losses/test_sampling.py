@@ -68,6 +68,7 @@ def test_draws_are_uniform_and_seeded():
             (2, 8, 12), (4, 4), share=0.25, generator=torch.Generator().manual_seed(seed)
         )
         assert len(blocks.image) == 3 and blocks.factor == 4
+        assert sorted(blocks.image.bincount(minlength=2).tolist()) == [1, 2]
         counts[(blocks.image * 2 + blocks.row) * 3 + blocks.column] += 1
     # Each of 12 is drawn with probability 1/4: 150 times, standard deviation 10.6.
     assert (counts - 150).abs().max() < 45
