@@ -91,6 +91,17 @@ class Objectives(nn.Module):
         """Module paths in the teacher, each once."""
         return list(dict.fromkeys(o.teacher_tap for o in self.objectives))
 
+    def before_student(self) -> None:
+        """Called before the student's forward pass, for what must be recorded ahead of it.
+
+        Where processes share a batch, nothing: their gradients lie in buckets that stay, and those
+        of the projector, the most of them, are exchanged while the student's are computed.
+        """
+        if self._part[1] == 1:
+            for loss in self.children():
+                if isinstance(loss, AfDCDLoss):
+                    loss.defer_weight_gradients()
+
     def forward(self, student: FeatureSource, teacher: FeatureSource) -> dict[str, torch.Tensor]:
         """Every weighted term, as ``loss_<term><suffix>``."""
         seed = stream_seed(self._seed, MASKS, 0, self._steps)

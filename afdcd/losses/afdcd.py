@@ -10,7 +10,15 @@ from afdcd.losses.contrast import check_contrast_fit, check_contrast_settings, p
 from afdcd.losses.masks import check_mask_kind, check_mask_ratio, make_mask
 from afdcd.losses.ops.contrast import check_kernel
 from afdcd.losses.precision import at_least_float32, no_autocast
-from afdcd.losses.projection import ProjectionPaths, halo, project, project_blocks, to_device
+from afdcd.losses.projection import (
+    Late,
+    ProjectionPaths,
+    halo,
+    late_gradients,
+    project,
+    project_blocks,
+    to_device,
+)
 from afdcd.losses.projector import build_align, build_projector
 from afdcd.losses.reconstruction import check_mask, reconstruction
 from afdcd.losses.reduction import check_reduction
@@ -92,8 +100,18 @@ class AfDCDLoss(nn.Module):
         # The format that the masked and Winograd convolutions read without copying.
         self.projector.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.paths = paths or ProjectionPaths()
+        self._late: Late | None = None
         _, used_patch, used_pool = self._contrast
         self.check_fit(used_patch[0] * used_pool, used_patch[1] * used_pool)
+
+    def defer_weight_gradients(self) -> None:
+        """Have the backward pass of the next call compute the projector's weight gradients last.
+
+        Called before the student's forward pass: its backward pass then runs first, and the
+        gradients need no room beside its activations. Of no influence on values.
+        """
+        if torch.is_grad_enabled():
+            self._late = late_gradients(self.projector)
 
     def forward(
         self,
@@ -136,10 +154,16 @@ class AfDCDLoss(nn.Module):
                 part=part,
                 device="cpu",
             )
+        late, self._late = self._late, None
         if self.sample < 1:
-            return self._sampled(student, teacher, mask, generator, part)
+            return self._sampled(student, teacher, mask, generator, part, late)
         projected = project(
-            student, align=self.align, mask=mask, projector=self.projector, paths=self.paths
+            student,
+            align=self.align,
+            mask=mask,
+            projector=self.projector,
+            paths=self.paths,
+            late=late,
         )
         return {
             "reconstruction": reconstruction(projected, teacher, reduction=self.reduction),
@@ -167,6 +191,7 @@ class AfDCDLoss(nn.Module):
         mask: torch.Tensor,
         generator: torch.Generator | None,
         part: tuple[int, int],
+        late: Late | None,
     ) -> dict[str, torch.Tensor]:
         """Both terms, estimated from some of the patches."""
         check_mask(mask, student)
@@ -187,6 +212,7 @@ class AfDCDLoss(nn.Module):
             paths=self.paths,
             flat=flat,
             inside=inside,
+            late=late,
         )
         target = cut(teacher.detach(), blocks)
         on_map = to_device(positions(blocks)[1][:, None], projected.device)

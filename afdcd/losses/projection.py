@@ -7,8 +7,9 @@ may go by `winograd_conv3x3`. Values and gradients are the same but for rounding
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import torch
@@ -16,6 +17,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from afdcd.losses.ops.direct_conv import direct_conv3x3
+from afdcd.losses.ops.late import LateGradient
 from afdcd.losses.ops.masked_conv import masked_conv3x3
 from afdcd.losses.ops.winograd import winograd_conv3x3
 from afdcd.losses.precision import autocast_dtype
@@ -30,6 +33,8 @@ WINOGRAD_LEAST_CHANNELS = 256
 WINOGRAD_LEAST_POSITIONS = 2048
 
 Projector = PlainProjector | EnhancedProjector
+# By convolution of the projector.
+Late = Mapping[nn.Module, LateGradient]
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,7 @@ def project(
     mask: torch.Tensor,
     projector: Projector,
     paths: ProjectionPaths,
+    late: Late | None = None,
 ) -> torch.Tensor:
     """The same map as `masked_projection` gives.
 
@@ -78,6 +84,7 @@ def project(
             dense way.
         projector: as `build_projector` makes it.
         paths: how.
+        late: see `late_gradients`.
 
     Raises:
         ValueError: the mask's shape is not [N, 1, H, W] of the student's.
@@ -91,7 +98,7 @@ def project(
 
         def hidden(student: torch.Tensor) -> torch.Tensor:
             map_ = masked_projection(student, align=align, mask=mask)
-            return conv3x3(map_, first, paths=paths)
+            return conv3x3(map_, first, paths=paths, late=late)
 
     else:
         places = to_device(places, student.device)
@@ -99,10 +106,11 @@ def project(
 
         def hidden(student: torch.Tensor) -> torch.Tensor:
             rows = align_rows(rows_of(student).index_select(0, places), align)
-            return first_conv(rows, places, projector, size=(n, height, width))
+            return first_conv(rows, places, projector, size=(n, height, width), late=late)
 
     def run(student: torch.Tensor) -> torch.Tensor:
-        return finish(hidden(student), projector, paths=paths)
+        # Without a name for what ReLU is given, which would keep it alive.
+        return finish(F.relu(hidden(student)), projector, paths=paths, late=late)
 
     return maybe_recompute(run, student, paths)
 
@@ -116,11 +124,12 @@ def project_blocks(
     paths: ProjectionPaths,
     flat: torch.Tensor,
     inside: torch.Tensor,
+    late: Late | None = None,
 ) -> torch.Tensor:
     """Pieces of the map that `project` gives, computed from what they see of the student's.
 
     Args:
-        student, align, projector, paths: see `project`.
+        student, align, projector, paths, late: see `project`.
         mask: [N, 1, H, W] of 0 and 1, on the CPU.
         flat, inside: of the pieces with their halo, [B, h + 2 halo, w + 2 halo], on the CPU: see
             `afdcd.losses.blocks.positions`.
@@ -137,8 +146,10 @@ def project_blocks(
 
     def run(student: torch.Tensor) -> torch.Tensor:
         rows = align_rows(rows_of(student).index_select(0, source), align)
-        hidden = first_conv(rows, places, projector, size=size, padding=0)
-        return finish(hidden, projector, paths=paths, inside=on_map)
+        hidden = first_conv(rows, places, projector, size=size, padding=0, late=late)
+        first = _within(F.relu(hidden), on_map)
+        del hidden
+        return finish(first, projector, paths=paths, inside=on_map, late=late)
 
     return maybe_recompute(run, student, paths)
 
@@ -178,39 +189,56 @@ def first_conv(
     *,
     size: tuple[int, int, int],
     padding: int = 1,
+    late: Late | None = None,
 ) -> torch.Tensor:
     """The projector's first convolution of the map that holds ``rows`` at ``places``."""
     conv = _first(projector)
-    return masked_conv3x3(rows, places, conv.weight, _bias(conv), size=size, padding=padding)
+    return masked_conv3x3(
+        rows,
+        places,
+        conv.weight,
+        _bias(conv),
+        size=size,
+        padding=padding,
+        late=_late_of(conv, late),
+    )
 
 
 def finish(
-    hidden: torch.Tensor,
+    first: torch.Tensor,
     projector: Projector,
     *,
     paths: ProjectionPaths,
     inside: torch.Tensor | None = None,
+    late: Late | None = None,
 ) -> torch.Tensor:
-    """The projector after its first convolution.
+    """The projector after its first convolution and ReLU.
 
     Args:
-        hidden: [N, C, H, W], of the first convolution.
+        first: [N, C, H, W], what these give; 0 where not ``inside``.
         projector: which.
         paths: how.
         inside: [N, 1, H, W] where maps are pieces of a larger one, 0 where they reach over its
             edge; then the convolutions don't pad, and each takes off a position on all sides.
+        late: see `project`.
     """
-    padding = 1 if inside is None else 0
-    first = _within(F.relu(hidden), inside)
+    conv = partial(conv3x3, padding=1 if inside is None else 0, paths=paths, late=late)
     if isinstance(projector, PlainProjector):
-        return conv3x3(first, _conv(projector[2]), padding=padding, paths=paths)
-    second = F.relu(conv3x3(first, _conv(projector.block_2[0]), padding=padding, paths=paths))
+        return conv(first, _conv(projector[2]))
+    second = F.relu(conv(first, _conv(projector.block_2[0])))
     if inside is not None:
         first = first[:, :, 1:-1, 1:-1]
         second = _within(second, inside[:, :, 1:-1, 1:-1])
-    one = conv3x3(first, projector.adaptor_1, padding=padding, paths=paths)
-    two = conv3x3(second, projector.adaptor_2, padding=padding, paths=paths)
-    return (one + two) / 2
+    return (conv(first, projector.adaptor_1) + conv(second, projector.adaptor_2)) / 2
+
+
+def late_gradients(projector: Projector) -> Late:
+    """Have the weight gradients of one forward pass computed late: see `LateGradient`.
+
+    Call this before the student's forward pass, and give the result to the projection.
+    """
+    convolutions = [m for m in projector.modules() if isinstance(m, nn.Conv2d)]
+    return {conv: LateGradient(conv.weight) for conv in convolutions}
 
 
 def halo(projector: Projector) -> int:
@@ -219,13 +247,18 @@ def halo(projector: Projector) -> int:
 
 
 def conv3x3(
-    x: torch.Tensor, conv: nn.Conv2d, *, paths: ProjectionPaths, padding: int = 1
+    x: torch.Tensor,
+    conv: nn.Conv2d,
+    *,
+    paths: ProjectionPaths,
+    padding: int = 1,
+    late: Late | None = None,
 ) -> torch.Tensor:
     """A dense conv3x3, by Winograd or directly."""
+    operation: Callable[..., torch.Tensor] = direct_conv3x3
     if _use_winograd(x, conv, paths):
-        wide = conv.weight.dtype
-        return winograd_conv3x3(x.to(wide), conv.weight, _bias(conv), padding=padding)
-    return F.conv2d(x, conv.weight, conv.bias, padding=padding)
+        operation, x = winograd_conv3x3, x.to(conv.weight.dtype)
+    return operation(x, conv.weight, _bias(conv), padding=padding, late=_late_of(conv, late))
 
 
 def _use_winograd(x: torch.Tensor, conv: nn.Conv2d, paths: ProjectionPaths) -> bool:
@@ -243,6 +276,10 @@ def _use_winograd(x: torch.Tensor, conv: nn.Conv2d, paths: ProjectionPaths) -> b
 
 def _within(x: torch.Tensor, inside: torch.Tensor | None) -> torch.Tensor:
     return x if inside is None else x * inside.to(x)
+
+
+def _late_of(conv: nn.Conv2d, late: Late | None) -> LateGradient | None:
+    return late[conv] if late else None
 
 
 def _first(projector: Projector) -> nn.Conv2d:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from afdcd.losses.ops import winograd
+from afdcd.losses.ops.direct_conv import direct_conv3x3
 from afdcd.losses.ops.masked_conv import masked_conv3x3
 from afdcd.losses.ops.winograd import winograd_conv3x3
 
@@ -55,7 +56,11 @@ def by_winograd(x, mask, weight, bias, padding=1):
     return winograd_conv3x3(x, weight, bias, padding=padding)
 
 
-PATHS = {"masked": masked, "winograd": by_winograd}
+def directly(x, mask, weight, bias, padding=1):
+    return direct_conv3x3(x, weight, bias, padding=padding)
+
+
+PATHS = {"masked": masked, "winograd": by_winograd, "direct": directly}
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -6,11 +6,13 @@ each added where it belongs, are the whole convolution: K rows instead of N * H 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch.autograd.function import once_differentiable
 
+from afdcd.losses.ops.late import LateGradient, Slot
 from afdcd.losses.precision import autocast_dtype, no_autocast
 
 TAPS = tuple((row, column) for row in range(3) for column in range(3))
@@ -24,6 +26,7 @@ def masked_conv3x3(
     *,
     size: tuple[int, int, int],
     padding: int = 1,
+    late: LateGradient | None = None,
 ) -> torch.Tensor:
     """conv3x3 of the map that holds ``rows`` at ``places`` and zeros elsewhere.
 
@@ -37,16 +40,20 @@ def masked_conv3x3(
         bias: [C'].
         size: N, H and W.
         padding: 1, or 0 for the positions whose neighbours are all on the map.
+        late: of ``weight``, where its gradient is to come late.
 
     Returns:
         [N, C', H, W] (less 2 rows and columns without padding), in ``channels_last`` format.
     """
     if (dtype := autocast_dtype(rows)) is not None:
-        rows, weight, bias = rows.to(dtype), weight.to(dtype), bias.to(dtype)
+        rows, bias = rows.to(dtype), bias.to(dtype)
+    late = late or LateGradient(weight)
     n, height, width = size[0], size[1] + 2 * padding - 2, size[2] + 2 * padding - 2
     with no_autocast(rows):
         there = destinations(places, size, padding)
-        flat: torch.Tensor = _MaskedConv.apply(rows, weight, bias, there, n * height * width)
+        flat: torch.Tensor = _MaskedConv.apply(
+            rows, late.weight, late.token, bias, there, n * height * width, late.slot
+        )
     return flat.view(n, height, width, -1).permute(0, 3, 1, 2)
 
 
@@ -72,9 +79,9 @@ def destinations(
     return result
 
 
-def _tap(weight: torch.Tensor, row: int, column: int) -> torch.Tensor:
-    """[C', C] of one tap, rows contiguous: a view where the weight is in channels_last format."""
-    tap = weight[:, :, row, column]
+def _tap(weight: torch.Tensor, row: int, column: int, dtype: torch.dtype) -> torch.Tensor:
+    """[C', C] of one tap, rows contiguous: a view of a weight of ``dtype`` in channels_last."""
+    tap = weight[:, :, row, column].to(dtype)
     return tap if tap.stride(1) == 1 else tap.contiguous()
 
 
@@ -84,16 +91,20 @@ class _MaskedConv(torch.autograd.Function):
         ctx: Any,
         rows: torch.Tensor,
         weight: torch.Tensor,
+        token: torch.Tensor,
         bias: torch.Tensor,
         there: torch.Tensor,
         positions: int,
+        slot: Slot,
     ) -> torch.Tensor:
         wide = torch.promote_types(rows.dtype, torch.float32)
         # The last row takes what falls off the map.
         out = bias.to(wide).expand(positions + 1, -1).contiguous()
         for tap, (row, column) in enumerate(TAPS):
-            out.index_add_(0, there[tap], (rows @ _tap(weight, row, column).t()).to(wide))
+            product = rows @ _tap(weight, row, column, rows.dtype).t()
+            out.index_add_(0, there[tap], product.to(wide))
         ctx.save_for_backward(rows, weight, there)
+        ctx.slot = slot
         return out[:-1].to(rows.dtype)
 
     @staticmethod
@@ -101,22 +112,37 @@ class _MaskedConv(torch.autograd.Function):
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         rows, weight, there = ctx.saved_tensors
         gradient = upstream[0]
-        wide = torch.promote_types(rows.dtype, torch.float32)
-        off_map = there == len(gradient)
-        there = there.clamp(max=len(gradient) - 1)
-        d_rows = torch.zeros_like(rows, dtype=wide) if ctx.needs_input_grad[0] else None
-        d_weight = (
-            torch.empty_like(weight, memory_format=torch.channels_last)
-            if ctx.needs_input_grad[1]
-            else None
-        )
+        needs_rows, _, needs_weight, needs_bias, *_ = ctx.needs_input_grad
+        if needs_weight:
+            ctx.slot.put(partial(_weight_gradient, rows, weight, there, gradient))
         with no_autocast(rows):
-            for tap, (row, column) in enumerate(TAPS):
-                here = gradient.index_select(0, there[tap]).masked_fill_(off_map[tap, :, None], 0)
-                if d_rows is not None:
-                    d_rows += here @ _tap(weight, row, column)
-                if d_weight is not None:
-                    d_weight[:, :, row, column] = here.t() @ rows
-            d_bias = gradient.sum(0) if ctx.needs_input_grad[2] else None
-        d_rows = None if d_rows is None else d_rows.to(rows.dtype)
-        return d_rows, d_weight, d_bias, None, None
+            d_rows = _rows_gradient(rows, weight, there, gradient) if needs_rows else None
+            d_bias = gradient.sum(0) if needs_bias else None
+        return d_rows, None, weight.new_zeros(()), d_bias, None, None, None
+
+
+def _gather(gradient: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
+    """The gradient [K, C'] where a tap sends each row, zero off the map."""
+    off_map = there == len(gradient)
+    here = gradient.index_select(0, there.clamp(max=len(gradient) - 1))
+    return here.masked_fill_(off_map[:, None], 0)
+
+
+def _rows_gradient(
+    rows: torch.Tensor, weight: torch.Tensor, there: torch.Tensor, gradient: torch.Tensor
+) -> torch.Tensor:
+    wide = torch.promote_types(rows.dtype, torch.float32)
+    d_rows = torch.zeros_like(rows, dtype=wide)
+    for tap, (row, column) in enumerate(TAPS):
+        d_rows += _gather(gradient, there[tap]) @ _tap(weight, row, column, rows.dtype)
+    return d_rows.to(rows.dtype)
+
+
+def _weight_gradient(
+    rows: torch.Tensor, weight: torch.Tensor, there: torch.Tensor, gradient: torch.Tensor
+) -> torch.Tensor:
+    d_weight = torch.empty_like(weight, memory_format=torch.channels_last)
+    with no_autocast(rows):
+        for tap, (row, column) in enumerate(TAPS):
+            d_weight[:, :, row, column] = _gather(gradient, there[tap]).t() @ rows
+    return d_weight

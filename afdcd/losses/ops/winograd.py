@@ -12,12 +12,15 @@ output), so it is no choice below float32.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from afdcd.losses.ops.late import LateGradient, Slot
 from afdcd.losses.precision import no_autocast
 
 # Output channels transformed at once (in the backward pass, input channels), and 6x6 tiles held at
@@ -52,7 +55,12 @@ _PRODUCT = (
 
 
 def winograd_conv3x3(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, *, padding: int = 1
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    *,
+    padding: int = 1,
+    late: LateGradient | None = None,
 ) -> torch.Tensor:
     """conv3x3 of a map.
 
@@ -62,11 +70,13 @@ def winograd_conv3x3(
         x: [N, C, H, W], float32 or float64.
         weight: [C', C, 3, 3]; bias: [C'].
         padding: 1, or 0 for the positions whose neighbours are all on the map.
+        late: of ``weight``, where its gradient is to come late.
 
     Returns:
         [N, C', H, W] (less 2 rows and columns without padding), in ``channels_last`` format.
     """
-    result: torch.Tensor = _Winograd.apply(x, weight, bias, padding)
+    late = late or LateGradient(weight)
+    result: torch.Tensor = _Winograd.apply(x, late.weight, late.token, bias, padding, late.slot)
     return result
 
 
@@ -74,11 +84,6 @@ def _square(rows: tuple[tuple[float, ...], ...], like: torch.Tensor) -> torch.Te
     """The 2-D transform of a 1-D one: its Kronecker product with itself."""
     matrix = torch.tensor(rows, dtype=torch.float64)
     return torch.kron(matrix, matrix).to(like)
-
-
-def _images(count: int, tiles: int) -> int:
-    """Images of so many tiles to handle at once."""
-    return max(1, min(count, TILE_CHUNK // tiles))
 
 
 def _grid(height: int, width: int, padding: int) -> tuple[int, int, int, int]:
@@ -132,73 +137,100 @@ def _kernels_adjoint(points: torch.Tensor) -> torch.Tensor:
 class _Winograd(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, padding: int
+        ctx: Any,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        token: torch.Tensor,
+        bias: torch.Tensor,
+        padding: int,
+        slot: Slot,
     ) -> torch.Tensor:
         n, _, height, width = x.shape
         outputs = weight.shape[0]
         rows, columns, down, right = _grid(height, width, padding)
-        out = x.new_empty(n, rows, columns, outputs)
-        step = _images(n, down * right)
+        out = x.new_empty(n, 4 * down, 4 * right, outputs)
         with no_autocast(x):
             product = _square(_PRODUCT, x)
-            for image in range(0, n, step):
-                part = x[image : image + step]
-                data = _data(part, padding)
-                whole = x.new_empty(len(part), 4 * down, 4 * right, outputs)
-                cut = whole.view(len(part), down, 4, right, 4, outputs)
+            for images in _portions(x, padding):
+                data = _data(x[images], padding)
+                cut = out[images].view(-1, down, 4, right, 4, outputs)
                 for start in range(0, outputs, CHANNEL_CHUNK):
                     kernels = _kernels(weight[start : start + CHANNEL_CHUNK])
                     points = torch.bmm(data, kernels.transpose(1, 2))
-                    tiles = (product @ points.flatten(1)).view(4, 4, len(part), down, right, -1)
+                    tiles = (product @ points.flatten(1)).view(4, 4, len(cut), down, right, -1)
                     cut[..., start : start + CHANNEL_CHUNK] = tiles.permute(2, 3, 0, 4, 1, 5)
-                out[image : image + step] = whole[:, :rows, :columns]
             out += bias
         ctx.save_for_backward(x, weight)
-        ctx.padding = padding
-        return out.permute(0, 3, 1, 2)
+        ctx.padding, ctx.slot = padding, slot
+        return out[:, :rows, :columns].permute(0, 3, 1, 2)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         gradient = upstream[0]
-        n, _, height, width = x.shape
-        outputs = weight.shape[0]
-        rows, columns, down, right = _grid(height, width, ctx.padding)
-        pad = (0, 0, 0, -columns % 4, 0, -rows % 4)
-        d_x = torch.empty_like(x, memory_format=torch.channels_last)
-        d_weight = (
-            torch.empty_like(weight, memory_format=torch.channels_last)
-            if ctx.needs_input_grad[1]
-            else None
-        )
-        step = _images(n, down * right)
+        needs_x, _, needs_weight, needs_bias, *_ = ctx.needs_input_grad
+        if needs_weight:
+            ctx.slot.put(partial(_weight_gradient, x, weight, gradient, ctx.padding))
         with no_autocast(x):
-            product = _square(_PRODUCT, x).t()
-            for image in range(0, n, step):
-                part = x[image : image + step]
-                count = len(part) * down * right
-                whole = F.pad(gradient[image : image + step].permute(0, 2, 3, 1), pad)
-                cut = whole.unflatten(2, (-1, 4)).unflatten(1, (-1, 4)).permute(2, 4, 0, 1, 3, 5)
-                # Of all that is transformed, this alone is held whole.
-                d_points = x.new_empty(36, count, outputs)
-                for start in range(0, outputs, CHANNEL_CHUNK):
-                    chunk = slice(start, start + CHANNEL_CHUNK)
-                    tiles = cut[..., chunk].reshape(16, -1)
-                    d_points[..., chunk] = (product @ tiles).view(36, count, -1)
-                for start in range(0, x.shape[1], GRADIENT_CHUNK):
-                    chunk = slice(start, start + GRADIENT_CHUNK)
-                    some = part[:, chunk]
-                    d_data = torch.bmm(d_points, _kernels(weight[:, chunk]))
-                    d_x[image : image + step, chunk] = _data_adjoint(
-                        d_data, some.shape, ctx.padding
-                    )
-                    if d_weight is not None:
-                        d_kernels = torch.bmm(d_points.transpose(1, 2), _data(some, ctx.padding))
-                        d_taps = _kernels_adjoint(d_kernels)
-                        if image:
-                            d_weight[:, chunk] += d_taps
-                        else:
-                            d_weight[:, chunk] = d_taps
-            d_bias = gradient.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None
-        return d_x, d_weight, d_bias, None
+            d_x = _map_gradient(x, weight, gradient, ctx.padding) if needs_x else None
+            d_bias = gradient.sum((0, 2, 3)) if needs_bias else None
+        return d_x, None, weight.new_zeros(()), d_bias, None, None
+
+
+def _map_gradient(
+    x: torch.Tensor, weight: torch.Tensor, gradient: torch.Tensor, padding: int
+) -> torch.Tensor:
+    d_x = torch.empty_like(x, memory_format=torch.channels_last)
+    for images in _portions(x, padding):
+        d_points = _points(gradient[images])
+        for start in range(0, x.shape[1], GRADIENT_CHUNK):
+            chunk = slice(start, start + GRADIENT_CHUNK)
+            d_data = torch.bmm(d_points, _kernels(weight[:, chunk]))
+            there = d_x[images, chunk]
+            there.copy_(_data_adjoint(d_data, there.shape, padding))
+    return d_x
+
+
+def _weight_gradient(
+    x: torch.Tensor, weight: torch.Tensor, gradient: torch.Tensor, padding: int
+) -> torch.Tensor:
+    d_weight = torch.empty_like(weight, memory_format=torch.channels_last)
+    with no_autocast(x):
+        for images in _portions(x, padding):
+            d_points = _points(gradient[images]).transpose(1, 2)
+            for start in range(0, x.shape[1], GRADIENT_CHUNK):
+                chunk = slice(start, start + GRADIENT_CHUNK)
+                d_kernels = torch.bmm(d_points, _data(x[images, chunk], padding))
+                d_taps = _kernels_adjoint(d_kernels)
+                if images.start:
+                    d_weight[:, chunk] += d_taps
+                else:
+                    d_weight[:, chunk] = d_taps
+    return d_weight
+
+
+def _portions(x: torch.Tensor, padding: int) -> Iterator[slice]:
+    """The images to handle at once."""
+    _, _, down, right = _grid(x.shape[2], x.shape[3], padding)
+    step = max(1, TILE_CHUNK // (down * right))
+    for start in range(0, len(x), step):
+        yield slice(start, start + step)
+
+
+def _points(gradient: torch.Tensor) -> torch.Tensor:
+    """The adjoint of the product's transform: an output's gradient to [36, T, C'].
+
+    Of all that is transformed, this alone is held whole.
+    """
+    rows, columns = gradient.shape[2:]
+    whole = F.pad(gradient.permute(0, 2, 3, 1), (0, 0, 0, -columns % 4, 0, -rows % 4))
+    n, height, width, outputs = whole.shape
+    count = n * (height // 4) * (width // 4)
+    cut = whole.unflatten(2, (-1, 4)).unflatten(1, (-1, 4)).permute(2, 4, 0, 1, 3, 5)
+    product = _square(_PRODUCT, gradient).t()
+    d_points = gradient.new_empty(36, count, outputs)
+    for start in range(0, outputs, CHANNEL_CHUNK):
+        chunk = slice(start, start + CHANNEL_CHUNK)
+        d_points[..., chunk] = (product @ cut[..., chunk].reshape(16, -1)).view(36, count, -1)
+    return d_points
