@@ -23,8 +23,8 @@ from torch.nn import functional as F
 from afdcd.losses.ops.late import LateGradient, Slot
 from afdcd.losses.precision import no_autocast
 
-# Output channels transformed at once (in the backward pass, input channels), and 6x6 tiles held at
-# once: bounds on the buffers.
+# Channels transformed at once (of weights in the backward pass: GRADIENT_CHUNK), and 6x6 tiles held
+# at once: bounds on the buffers.
 CHANNEL_CHUNK = 128
 GRADIENT_CHUNK = 32
 TILE_CHUNK = 512
@@ -100,8 +100,14 @@ def _data(x: torch.Tensor, padding: int) -> torch.Tensor:
     inside = padded[:, padding : padding + height, padding : padding + width]
     inside[:] = x.permute(0, 2, 3, 1)
     tiles = padded.unfold(1, 6, 4).unfold(2, 6, 4)  # [N, down, right, C, 6, 6]
-    tiles = tiles.permute(4, 5, 0, 1, 2, 3).reshape(36, -1)
-    return (_square(_DATA, x) @ tiles).view(36, n * down * right, channels)
+    tiles = tiles.permute(4, 5, 0, 1, 2, 3)
+    matrix = _square(_DATA, x)
+    points = x.new_empty(36, n * down * right, channels)
+    for start in range(0, channels, CHANNEL_CHUNK):
+        chunk = slice(start, start + CHANNEL_CHUNK)
+        some = tiles[..., chunk].reshape(36, -1)
+        points[..., chunk] = (matrix @ some).view(36, n * down * right, -1)
+    return points
 
 
 def _data_adjoint(tiles: torch.Tensor, shape: torch.Size, padding: int) -> torch.Tensor:
@@ -134,6 +140,12 @@ def _kernels_adjoint(points: torch.Tensor) -> torch.Tensor:
     return taps.view(3, 3, outputs, inputs).permute(2, 3, 0, 1)
 
 
+def _product(data: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Transformed tiles [36, T, C] times a weight [c, C, 3, 3]: 4x4 outputs each, [16, T, c]."""
+    points = torch.bmm(data, _kernels(weight).transpose(1, 2))
+    return (_square(_PRODUCT, data) @ points.flatten(1)).view(16, *points.shape[1:])
+
+
 class _Winograd(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -150,15 +162,15 @@ class _Winograd(torch.autograd.Function):
         rows, columns, down, right = _grid(height, width, padding)
         out = x.new_empty(n, 4 * down, 4 * right, outputs)
         with no_autocast(x):
-            product = _square(_PRODUCT, x)
             for images in _portions(x, padding):
                 data = _data(x[images], padding)
                 cut = out[images].view(-1, down, 4, right, 4, outputs)
                 for start in range(0, outputs, CHANNEL_CHUNK):
-                    kernels = _kernels(weight[start : start + CHANNEL_CHUNK])
-                    points = torch.bmm(data, kernels.transpose(1, 2))
-                    tiles = (product @ points.flatten(1)).view(4, 4, len(cut), down, right, -1)
-                    cut[..., start : start + CHANNEL_CHUNK] = tiles.permute(2, 3, 0, 4, 1, 5)
+                    chunk = slice(start, start + CHANNEL_CHUNK)
+                    tiles = _product(data, weight[chunk])
+                    cut[..., chunk] = tiles.view(4, 4, -1, down, right, tiles.shape[-1]).permute(
+                        2, 3, 0, 4, 1, 5
+                    )
             out += bias
         ctx.save_for_backward(x, weight)
         ctx.padding, ctx.slot = padding, slot
