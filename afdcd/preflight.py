@@ -13,6 +13,7 @@ from afdcd.checkpoints import Checkpoints
 from afdcd.config import ConfigError, differences, merge_file
 from afdcd.data import DataError, Dataset, TrainingAugmentation, read_labels
 from afdcd.data.images import read_image
+from afdcd.models.build import HEADS
 from afdcd.precision import DTYPES
 
 INSTALL_DETECTRON2 = (
@@ -114,31 +115,40 @@ def setting_problems(cfg: Any) -> list[str]:
     return problems
 
 
-def batch_problems(cfg: Any, processes: int = 1) -> list[str]:
-    """Whether ``SOLVER.ACCUMULATE`` and ``DATALOADER.ECHO`` can work with the batch."""
+def batch_problems(cfg: Any, processes: int = 1, *, synchronised: bool = False) -> list[str]:
+    """Whether the batch can be shared out and normalized, and ``DATALOADER.ECHO`` be used.
+
+    Args:
+        cfg: the config.
+        processes: that share the batch.
+        synchronised: whether BatchNorm takes the images of all processes together.
+    """
     problems = []
     images, parts = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.ACCUMULATE
     if cfg.DATALOADER.ECHO < 1:
         problems.append(f"DATALOADER.ECHO must be at least 1; got {cfg.DATALOADER.ECHO}")
     if parts < 1:
         return [*problems, f"SOLVER.ACCUMULATE must be at least 1; got {parts}"]
-    among = f"{parts} parts (SOLVER.ACCUMULATE)"
-    if processes > 1:
-        among += f" in {processes} processes"
-    if images % (processes * parts):
-        problems.append(f"SOLVER.IMS_PER_BATCH {images} can't be shared out evenly to {among}")
-    elif parts > 1 and images // (processes * parts) < 2 and _pools_images(cfg):
+    least = 2 * parts * (1 if synchronised else processes)
+    if images < least and _pools_images(cfg):
         problems.append(
-            f"SOLVER.IMS_PER_BATCH {images} leaves one image for each of {among}, but BatchNorm "
-            f"of image averages ({cfg.MODEL.SEM_SEG_HEAD.NAME}) needs two: take fewer parts"
+            f"SOLVER.IMS_PER_BATCH must be at least {least}, since {cfg.MODEL.SEM_SEG_HEAD.NAME} "
+            "normalizes image averages over a batch, which takes two images"
+            + ("" if least == 2 else " in each part (SOLVER.ACCUMULATE) of each process")
+            + f"; got {images}"
         )
+    elif images < 1 or images % (processes * parts):
+        among = f"{parts} parts (SOLVER.ACCUMULATE)"
+        if processes > 1:
+            among += f" in {processes} processes"
+        problems.append(f"SOLVER.IMS_PER_BATCH {images} can't be shared out evenly to {among}")
     return problems
 
 
 def _pools_images(cfg: Any) -> bool:
     """Whether a head normalizes averages of whole images by the statistics of a batch."""
     head = cfg.MODEL.SEM_SEG_HEAD
-    return head.NAME in ("ASPPHead", "PSPHead") and head.NORM == "BN"
+    return head.NAME in HEADS and head.NORM == "BN"
 
 
 def crop_problems(cfg: Any) -> list[str]:

@@ -162,8 +162,10 @@ def test_echo_goes_on_where_it_was(first: int):
     ("images", "parts", "echo", "norm", "processes", "message"),
     [
         (8, 3, 1, "BN", 1, "IMS_PER_BATCH 8 can't be shared out evenly to 3 parts"),
-        (8, 2, 1, "BN", 3, r"evenly to 2 parts \(SOLVER.ACCUMULATE\) in 3 processes"),
-        (8, 8, 1, "BN", 1, "leaves one image for each of 8 parts.*take fewer parts"),
+        (16, 2, 1, "BN", 3, r"evenly to 2 parts \(SOLVER.ACCUMULATE\) in 3 processes"),
+        (8, 8, 1, "BN", 1, "at least 16, since ASPPHead normalizes.*in each part.*; got 8"),
+        (2, 1, 1, "BN", 2, "at least 4, since ASPPHead"),
+        (1, 1, 1, "BN", 1, "at least 2, since ASPPHead.*takes two images; got 1"),
         (8, 0, 1, "BN", 1, "ACCUMULATE must be at least 1; got 0"),
         (8, 1, 0, "BN", 1, "ECHO must be at least 1; got 0"),
         (8, 8, 1, "FrozenBN", 1, ""),
@@ -180,3 +182,11 @@ def test_preflight(images, parts, echo, norm, processes, message):
     if message:
         with pytest.raises(AssertionError, match=message):
             raise AssertionError(problems[0])
+
+
+def test_synchronised_statistics_take_two_images_of_all_processes():
+    cfg = embedded_config()
+    cfg.SOLVER.IMS_PER_BATCH = 2
+    cfg.MODEL.SEM_SEG_HEAD.NAME, cfg.MODEL.SEM_SEG_HEAD.NORM = "PSPHead", "BN"
+    assert batch_problems(cfg, 2)
+    assert not batch_problems(cfg, 2, synchronised=True)

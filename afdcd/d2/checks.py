@@ -18,7 +18,6 @@ from afdcd.d2.evaluation import evaluator_problem
 from afdcd.d2.panoptic_data import PANOPTIC_TYPES, is_standard, separated_classes
 from afdcd.data import DataError, Dataset, LabelMap
 from afdcd.distill.objectives import check_distiller_settings
-from afdcd.models.build import HEADS
 from afdcd.preflight import (
     batch_problems,
     class_problems,
@@ -54,7 +53,8 @@ def check(cfg: Any, processes: int, num_gpus: int | None, *, eval_only: bool, re
     for key in ["TEST"] if eval_only else ["TRAIN", "TEST"]:
         names, title = cfg.DATASETS[key], f"DATASETS.{key}"
         if cfg.INPUT.MAPPER == "detectron2":
-            problems += _catalog_problems(cfg, names, title, scored=key == "TEST")
+            problems += catalog_problems(cfg, names, title, scored=key == "TEST")
+            problems += class_count_problems(cfg, names, title)
         else:
             sets = find_datasets(names, title, problems, find_dataset)
             problems += mixed_label_problems(sets) if key == "TRAIN" else []
@@ -132,7 +132,6 @@ def config_problems(cfg: Any) -> list[str]:
 def process_problems(cfg: Any, processes: int, num_gpus: int | None) -> list[str]:
     """What can't work with so many processes in all, of ``num_gpus`` on this machine."""
     problems = []
-    batch = cfg.SOLVER.IMS_PER_BATCH
     available = torch.cuda.device_count()
     if num_gpus and available and num_gpus > available:
         problems.append(f"--num-gpus {num_gpus}, but PyTorch sees {available}")
@@ -142,16 +141,8 @@ def process_problems(cfg: Any, processes: int, num_gpus: int | None) -> list[str
             "processes by NCCL, for GPUs only: use --num-gpus 1, or set CUDA_VISIBLE_DEVICES to "
             "nothing"
         )
-    problems += batch_problems(cfg, processes)
-    head = cfg.MODEL.SEM_SEG_HEAD
-    if batch % processes == 0 and head.NAME in HEADS and head.NORM == "BN":
-        synchronised = cfg.MODEL.SYNC_BN and available and cfg.MODEL.DEVICE != "cpu"
-        if (batch if synchronised else batch // processes) < 2:
-            problems.append(
-                f"SOLVER.IMS_PER_BATCH must be at least {2 if synchronised else 2 * processes}, "
-                "since the heads normalize image averages over the batch of a process; got "
-                f"{batch}"
-            )
+    synchronised = cfg.MODEL.SYNC_BN and available > 0 and cfg.MODEL.DEVICE != "cpu"
+    problems += batch_problems(cfg, processes, synchronised=synchronised)
     return problems
 
 
@@ -188,7 +179,7 @@ def _url_or_file(path: str, key: str, *, needed: bool) -> list[str]:
     return weights_problems(path, key, needed=needed)
 
 
-def _catalog_problems(cfg: Any, names: Sequence[str], title: str, *, scored: bool) -> list[str]:
+def catalog_problems(cfg: Any, names: Sequence[str], title: str, *, scored: bool) -> list[str]:
     """What is wrong with data sets that Detectron2's mapper reads."""
     if not names:
         return [f"{title} is empty: name a data set"]
@@ -218,7 +209,7 @@ def _dataset_problems(cfg: Any, name: str, title: str, *, scored: bool) -> list[
                 f"{title}: the label maps of {name} hold other values than classes, which "
                 "Detectron2's mapper doesn't translate: use INPUT.MAPPER scale_crop"
             ]
-        return class_problems(cfg, [find_dataset(name)])
+        return []
     problems = []
     kind = getattr(metadata, "evaluator_type", "")
     if kind == "cityscapes_instance":
@@ -245,22 +236,31 @@ def _dataset_problems(cfg: Any, name: str, title: str, *, scored: bool) -> list[
                 else ""
             )
         )
-    return problems + _number_problems(cfg, name, metadata, title)
+    return problems
 
 
-def _number_problems(cfg: Any, name: str, metadata: Any, title: str) -> list[str]:
-    """Whether the heads have as many classes as the data set."""
+def class_count_problems(cfg: Any, names: Sequence[str], title: str) -> list[str]:
+    """Whether the heads have as many classes as the data sets, where they exist."""
     model = cfg.MODEL
     student = model.DISTILLER.STUDENT if model.META_ARCHITECTURE == "Distiller" else ""
     architecture = student or model.META_ARCHITECTURE
-    expected = {}
-    if getattr(metadata, "evaluator_type", "") in PANOPTIC_TYPES and architecture == "PanopticFPN":
-        things, stuff = separated_classes(metadata)
-        expected = {"ROI_HEADS": len(things), "SEM_SEG_HEAD": len(stuff) + 1}
-    elif architecture == "GeneralizedRCNN" and hasattr(metadata, "thing_classes"):
-        expected = {"ROI_HEADS": len(metadata.thing_classes)}
-    return [
-        f"MODEL.{head}.NUM_CLASSES is {model[head].NUM_CLASSES}, but {title} {name} needs {count}"
-        for head, count in expected.items()
-        if count != model[head].NUM_CLASSES
-    ]
+    problems = []
+    for name in [name for name in names if name in DatasetCatalog.list()]:
+        if is_own(name):
+            problems += class_problems(cfg, [find_dataset(name)])
+            continue
+        metadata = MetadataCatalog.get(name)
+        panoptic = getattr(metadata, "evaluator_type", "") in PANOPTIC_TYPES
+        expected = {}
+        if panoptic and architecture == "PanopticFPN":
+            things, stuff = separated_classes(metadata)
+            expected = {"ROI_HEADS": len(things), "SEM_SEG_HEAD": len(stuff) + 1}
+        elif architecture == "GeneralizedRCNN" and hasattr(metadata, "thing_classes"):
+            expected = {"ROI_HEADS": len(metadata.thing_classes)}
+        problems += [
+            f"MODEL.{head}.NUM_CLASSES is {model[head].NUM_CLASSES}, but {title} {name} needs "
+            f"{count}"
+            for head, count in expected.items()
+            if count != model[head].NUM_CLASSES
+        ]
+    return problems

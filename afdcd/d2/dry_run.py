@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,13 +9,12 @@ from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from afdcd.d2.checks import catalog_problems, class_count_problems
 from afdcd.d2.loader import detectron2_training_loader
 from afdcd.data import DataError
 from afdcd.data.labels import image_size
 from afdcd.data.scan import spread
 
-# Meta-architectures with ROI heads, whose classes are the data set's things.
-WITH_THINGS = ("GeneralizedRCNN", "PanopticFPN")
 # Files of a record besides its image.
 LABEL_FILES = ("sem_seg_file_name", "pan_seg_file_name")
 SHOWN = 5
@@ -31,27 +29,12 @@ def task_problems(cfg: Any, limit: int | None) -> list[tuple[str, str]]:
     """
     found: list[tuple[str, str]] = []
     for key in ("TRAIN", "TEST"):
-        if not cfg.DATASETS[key]:
-            found.append(("dataset", f"DATASETS.{key} is empty: name a data set"))
-        for name in cfg.DATASETS[key]:
-            if name not in DatasetCatalog.list():
-                near = difflib.get_close_matches(name, DatasetCatalog.list(), n=3)
-                hint = f"; did you mean {', '.join(near)}?" if near else ""
-                found.append(("dataset", f"DATASETS.{key}: no data set is called {name!r}{hint}"))
-                continue
-            try:
-                records = DatasetCatalog.get(name)
-            except Exception as error:  # a loader of anyone's
-                text = f"{type(error).__name__}: {error}"[:500]
-                found.append(("dataset", f"DATASETS.{key}: {name} can't be loaded: {text}"))
-                continue
-            found += [("classes", text) for text in _class_problems(cfg, name)]
-            problems = [t for r in spread(records, limit) for t in _record_problems(r, name)]
-            found += [("file", text) for text in problems[:SHOWN]]
-            if len(problems) > SHOWN:
-                found.append(("file", f"{name}: {len(problems) - SHOWN} more records like these"))
-            if not records:
-                found.append(("dataset", f"{name} holds no images"))
+        names, title = cfg.DATASETS[key], f"DATASETS.{key}"
+        wrong = catalog_problems(cfg, names, title, scored=key == "TEST")
+        found += [("dataset", text) for text in wrong]
+        found += [("classes", text) for text in class_count_problems(cfg, names, title)]
+        if not wrong:
+            found += [problem for name in names for problem in _files_problems(name, title, limit)]
     return list(dict.fromkeys(found))
 
 
@@ -64,22 +47,19 @@ def task_batch(cfg: Any, count: int) -> list[dict[str, Any]]:
     return next(iter(loader))
 
 
-def _class_problems(cfg: Any, name: str) -> list[str]:
-    architecture = cfg.MODEL.META_ARCHITECTURE
-    if architecture == "Distiller":
-        architecture = cfg.MODEL.DISTILLER.STUDENT
-    metadata = MetadataCatalog.get(name)
-    problems = []
-    for key, wanted, classes in (
-        ("ROI_HEADS", architecture in WITH_THINGS, getattr(metadata, "thing_classes", None)),
-        ("SEM_SEG_HEAD", "Panoptic" in architecture, getattr(metadata, "stuff_classes", None)),
-    ):
-        got = cfg.MODEL[key].NUM_CLASSES
-        if wanted and classes is not None and len(classes) != got:
-            problems.append(
-                f"MODEL.{key}.NUM_CLASSES is {got}, but {name} has {len(classes)} such classes"
-            )
-    return problems
+def _files_problems(name: str, title: str, limit: int | None) -> list[tuple[str, str]]:
+    try:
+        records = DatasetCatalog.get(name)
+    except Exception as error:  # a loader of anyone's
+        text = f"{type(error).__name__}: {error}"[:500]
+        return [("dataset", f"{title}: {name} can't be loaded: {text}")]
+    if not records:
+        return [("dataset", f"{title}: {name} holds no images")]
+    problems = [text for r in spread(records, limit) for text in _record_problems(r, name)]
+    found = [("file", text) for text in problems[:SHOWN]]
+    if len(problems) > SHOWN:
+        found.append(("file", f"{name}: {len(problems) - SHOWN} more records like these"))
+    return found
 
 
 def _record_problems(record: dict[str, Any], name: str) -> list[str]:

@@ -51,11 +51,6 @@ def config_problems(cfg: Any) -> list[str]:
             "SOLVER.LR_SCHEDULER_NAME: the embedded runtime has WarmupPolyLR only; got "
             f"{solver.LR_SCHEDULER_NAME}"
         )
-    if solver.IMS_PER_BATCH < 2:
-        problems.append(
-            "SOLVER.IMS_PER_BATCH must be at least 2, since the heads normalize image averages "
-            f"over the batch; got {solver.IMS_PER_BATCH}"
-        )
     return problems + setting_problems(cfg) + crop_problems(cfg) + batch_problems(cfg)
 
 
