@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from fvcore.common.config import BASE_KEY, CfgNode
+
+from afdcd.strict_yaml import read_strict_yaml
 
 
 class ConfigError(ValueError):
@@ -126,9 +127,9 @@ def _load(path: Path, opened: tuple[Path, ...]) -> dict[str, Any]:
         by = f" (the {BASE_KEY} of {opened[-1]})" if opened else ""
         raise ConfigError(f"no config file at {path}{by}{hint}")
     try:
-        content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no valid YAML: {error}") from error
+        content = read_strict_yaml(path)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     if content is None:
         content = {}
     if not isinstance(content, dict):

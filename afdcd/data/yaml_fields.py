@@ -7,26 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from afdcd.data.labels import DataError
+from afdcd.strict_yaml import read_strict_yaml
 
 
 class DescriptionError(DataError):
     """A data set's description can't be used; the message names the file and the key."""
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """Refuses a mapping that has a key twice, of which YAML would silently keep the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if key != "<<" and keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {_short(key)} is there twice", node.start_mark
-                )
-        return super().construct_mapping(node, deep)
 
 
 def read_yaml(path: Path) -> Any:
@@ -38,9 +24,11 @@ def read_yaml(path: Path) -> Any:
     if not path.is_file():
         raise DescriptionError(f"no data set description at {path.absolute()}")
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
-    except (yaml.YAMLError, ValueError, TypeError, OSError, RecursionError) as error:
-        raise DescriptionError(f"{path} is no valid YAML: {error}") from error
+        return read_strict_yaml(path)
+    except ValueError as error:
+        raise DescriptionError(str(error)) from error
+    except OSError as error:
+        raise DescriptionError(f"{path} can't be read: {error}") from error
 
 
 class Fields:

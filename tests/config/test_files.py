@@ -90,6 +90,11 @@ def test_wrong_overrides(words: list[str], message: str):
     [
         ("SOLVER: {MAX_ITR: 1}", ConfigKeyError, r"a\.yaml.*MAX_ITR; did you mean SOLVER.MAX_ITER"),
         ("SOLVER: [", ConfigError, "no valid YAML"),
+        (
+            "SEED: 1\nSOLVER: {}\nSEED: 2",
+            ConfigError,
+            "no valid YAML: the key 'SEED' is there twice",
+        ),
         ("just words", ConfigError, "must hold KEY: value lines"),
         ("_BASE_: a.yaml", ConfigError, "leads back to itself"),
         ("_BASE_: b.yaml", ConfigError, r"no config file at .*b.yaml \(the _BASE_ of .*a.yaml\)"),
