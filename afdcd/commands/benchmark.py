@@ -4,6 +4,7 @@
   contrast  the contrast alone
   scaling   the step over crops, batches, channels or processes
   errors    what low precision costs on the weights of a config
+  sampling  the variance that sampling patches adds to the gradient, on the weights of a config
 
 Refuses to report where other processes take more than --max-load of the cores, unless --anyway
 marks the result as measured on a loaded machine. Exit code 0: measured; 2: can't measure.
@@ -24,7 +25,6 @@ import torch
 
 from afdcd.benchmark import report
 from afdcd.benchmark.contrast import contrast_calls, subtractions
-from afdcd.benchmark.errors import precision_errors
 from afdcd.benchmark.flops import DTYPES, at_rate, count_products
 from afdcd.benchmark.loading import draw_files, measure
 from afdcd.benchmark.machine import (
@@ -39,17 +39,11 @@ from afdcd.benchmark.plot import draw_bars
 from afdcd.benchmark.processes import images_per_second
 from afdcd.benchmark.settings import Setting, Variant, variants
 from afdcd.benchmark.timing import time_calls, time_steps
-from afdcd.commands.train_net import configure, report_errors
+from afdcd.commands.benchmark_trained import errors, sampling
+from afdcd.commands.train_net import report_errors
 from afdcd.config import ConfigError
-from afdcd.data import load_dataset
 from afdcd.data.cityscapes import ID_MAP
-from afdcd.data.from_config import training_mapper
-from afdcd.data.stream import SampleStream
-from afdcd.distill import Distiller
-from afdcd.embedded.build import build_for_training
 from afdcd.files import write_text
-from afdcd.models import load_weights
-from afdcd.models.weights import read_checkpoint
 from afdcd.preflight import SetupError
 
 SCALES: dict[str, tuple[Any, ...]] = {
@@ -68,7 +62,10 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument(
-        "what", nargs="?", default="step", choices=("step", "contrast", "scaling", "errors")
+        "what",
+        nargs="?",
+        default="step",
+        choices=("step", "contrast", "scaling", "errors", "sampling"),
     )
     p.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     p.add_argument("--threads", type=int, help="of PyTorch (its own choice)")
@@ -92,19 +89,24 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--over", choices=tuple(SCALES), default="crop", help="scaling: over what")
     p.add_argument("--values", nargs="+", help="scaling: e.g. 256x512 512x1024, or 2 4 8")
-    p.add_argument("--config-file", metavar="FILE", help="errors: a distillation config")
-    p.add_argument("--weights", metavar="FILE", help="errors: a checkpoint of its training")
+    p.add_argument("--config-file", metavar="FILE", help="errors, sampling: to distil by")
+    p.add_argument("--weights", metavar="FILE", help="errors, sampling: a checkpoint of its run")
+    p.add_argument(
+        "--shares", type=float, nargs="+", default=(0.5, 0.25), help="sampling: (0.5 0.25)"
+    )
+    p.add_argument("--batches", type=int, default=16, help="sampling: how many (16)")
     p.add_argument("--max-load", type=float, default=MOST_LOAD, help=f"({MOST_LOAD:g})")
     p.add_argument("--anyway", action="store_true", help="report on a loaded machine, marked so")
     p.add_argument("--json", metavar="FILE", help="write the result as JSON")
     p.add_argument("--plot", metavar="FILE", help="step: draw the times (PNG)")
-    p.add_argument("opts", nargs="*", metavar="KEY VALUE", help="errors: overrides, after --")
+    p.add_argument("opts", nargs="*", metavar="KEY VALUE", help="errors, sampling: overrides")
     return p
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Returns the exit code."""
-    args = parser().parse_args(argv)
+    # Intermixed, since positional words (what, overrides) stand before and behind options.
+    args = parser().parse_intermixed_args(argv)
     return report_errors(lambda: _main(args))
 
 
@@ -115,9 +117,9 @@ def _main(args: argparse.Namespace) -> None:
         raise SetupError(["--device cuda, but PyTorch sees no CUDA device: use --device cpu"])
     if args.threads:
         torch.set_num_threads(args.threads)
-    if args.what == "errors":
+    if args.what in ("errors", "sampling"):
         # Nothing is timed: the load doesn't matter.
-        result, text = _errors(args)
+        result, text = (errors if args.what == "errors" else sampling)(args)
         result |= {"machine": describe_machine(args.device), "load": 0.0, "loaded": False}
     else:
         _refuse(idle_load(), args)
@@ -270,31 +272,6 @@ def _value(over: str, text: str) -> Any:
         return float(text) if over == "channels" else int(text)
     except ValueError as error:
         raise ConfigError(f"--values {text}: not a value of {over}") from error
-
-
-def _errors(args: argparse.Namespace) -> tuple[dict[str, Any], Any]:
-    if not args.config_file:
-        raise ConfigError("errors needs --config-file: a distillation config with trained weights")
-    cfg = configure(args.config_file, [*args.opts, "MODEL.DEVICE", args.device])
-    if cfg.MODEL.META_ARCHITECTURE != "Distiller":
-        raise ConfigError(f"{args.config_file} distils nothing: errors needs a Distiller")
-    try:
-        dataset = load_dataset(cfg.DATASETS.TRAIN[0])
-    except KeyError as error:
-        raise ConfigError(error.args[0]) from error
-    model, _ = build_for_training(cfg, max(cfg.SEED, 0))
-    assert isinstance(model, Distiller)
-    if args.weights:
-        load_weights(model.student, args.weights, part="model")
-        content = read_checkpoint(Path(args.weights))
-        if "distiller" in content:
-            model.distiller.load_state_dict(content["distiller"])
-    stream = SampleStream(dataset.records, training_mapper(cfg, dataset.label_map), 0)
-    batch = [stream[number] for number in range(cfg.SOLVER.IMS_PER_BATCH)]
-    errors = precision_errors(cfg, model.to(args.device), batch)
-    rows = [{"deviation from float64": name, **row} for name, row in errors.items()]
-    result = {"config": args.config_file, "batch": len(batch), "rows": rows}
-    return result, lambda found: report.rows_text(found, "relative, of the L2 norm")
 
 
 if __name__ == "__main__":

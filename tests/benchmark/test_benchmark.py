@@ -116,6 +116,27 @@ def test_errors(configs, tmp_path):
         assert row["float32"] < row["float16"] < row["bfloat16"], (name, row)
 
 
+def test_sampling(configs, tmp_path):
+    out = tmp_path / "sampling.json"
+    words = ["sampling", "--config-file", str(configs / "distilled.yaml"), "--batches", "3"]
+    words += [
+        "--shares",
+        "0.5",
+        "0.25",
+        "--json",
+        str(out),
+        "--",
+        "INPUT.SCALE_CROP.SIZE",
+        "[64,64]",
+    ]
+    assert main(words) == 0
+    rows = json.loads(out.read_text())["rows"]
+    assert [row["gradient of"] for row in rows] == ["student", "align and projector"]
+    for row in rows:
+        assert row["norm"] > 0 and row["deviation"] > 0
+        assert 1 < row["variance, 0.5"] < row["variance, 0.25"], row
+
+
 def test_refuses_on_a_loaded_machine(monkeypatch, capsys):
     from afdcd.commands import benchmark
 
@@ -140,6 +161,8 @@ def test_a_loaded_machine_is_named_in_the_report(monkeypatch, capsys):
         (["--only", "fast"], "--only takes some of 'exact fp32'"),
         (["scaling", "--values", "big"], "--values big: not a value of crop"),
         (["errors"], "errors needs --config-file"),
+        (["sampling", "--batches", "1"], "--batches is at least 2"),
+        (["sampling", "--shares", "1.5"], "--shares are between 0 and 1"),
     ],
 )
 def test_refusals(words: list[str], message: str, capsys):
