@@ -70,7 +70,8 @@ def add_afdcd_config(cfg: CfgNode) -> None:
     # feature map. "mean": per element and per token, so that they don't.
     afdcd.REDUCTION = "published"
     # Share of the patches that both losses are evaluated on, drawn anew in every step; below 1 an
-    # estimate without bias, and cheaper. 1.0: all of them, as published.
+    # estimate without bias, cheaper, and noisier: `tools/benchmark.py sampling` says by how much.
+    # 1.0: all of them, as published.
     afdcd.SAMPLE = 1.0
     afdcd.RECONSTRUCTION = node()
     afdcd.RECONSTRUCTION.WEIGHT = 2.0e-6
