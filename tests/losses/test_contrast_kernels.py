@@ -49,7 +49,7 @@ def plain(student, teacher, compared, temperature):
 @pytest.mark.parametrize("kind", ["omni", "omni_all"])
 @pytest.mark.parametrize(
     ("patches", "positions", "groups", "width"),
-    [(2, 4, 4, 8), (1, 6, 3, 5), (1, 16, 2, 130), (3, 1, 2, 1)],
+    [(2, 4, 4, 8), (1, 6, 3, 5), (1, 16, 2, 130), (1, 16, 10, 3), (3, 1, 2, 1)],
 )
 def test_values_and_gradients(kernel, kind, patches, positions, groups, width):
     generator = torch.Generator().manual_seed(0)
@@ -69,6 +69,19 @@ def test_values_and_gradients(kernel, kind, patches, positions, groups, width):
         torch.testing.assert_close(alone, total, rtol=1e-12, atol=1e-12)
         assert nothing is None
         torch.testing.assert_close(gradient, slope, rtol=1e-9, atol=1e-9 * slope.abs().max().item())
+
+
+def test_triton_reads_either_layout(triton_kernel):
+    generator = torch.Generator().manual_seed(0)
+    maps = [torch.randn(1, 8, 4, 8, generator=generator).to(DEVICE) for _ in range(2)]
+    compared = compared_pairs("omni", groups=2, positions=16, device=DEVICE)
+    results = []
+    for last in (False, True):
+        tokens = [patch_tokens(x, groups=2, patch=(4, 4), tokens_last=last) for x in maps]
+        assert tokens[0].mT.is_contiguous() == last
+        results.append(triton_kernel(*tokens, compared, temperature=0.5, order=1.0, gradient=True))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
 def test_gradcheck_of_triton(triton_kernel, monkeypatch):
@@ -112,6 +125,8 @@ def test_backward_twice():
 def test_tokens_round_trip():
     features = torch.randn(2, 6, 5, 7)
     tokens = patch_tokens(features, groups=3, patch=(2, 3))
+    last = patch_tokens(features, groups=3, patch=(2, 3), tokens_last=True)
+    assert torch.equal(last, tokens)
     # Patch 1 of image 0 (rows 0-1, columns 3-5), position 4 (row 1, column 4), group 2.
     torch.testing.assert_close(tokens[1, 4 * 3 + 2], features[0, 4:6, 1, 4])
     back = torch.zeros_like(features)

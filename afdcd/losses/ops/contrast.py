@@ -30,9 +30,9 @@ COMPILE_LEAST = 1 << 30
 class Kernel(Protocol):
     """Computes the share of some patches.
 
-    From tokens [P, L, D] of student and teacher, ``compared`` [L, L], temperature, the norm's
-    order and whether a gradient is wanted: the sum over the tokens, and its gradient by the
-    student's tokens.
+    From tokens [P, L, D] of student and teacher, ``compared`` [L, L] (False between different
+    tokens of one kind, True elsewhere), temperature, the norm's order and whether a gradient is
+    wanted: the sum over the tokens, and its gradient by the student's tokens.
     """
 
     def __call__(
@@ -58,6 +58,7 @@ class _Settings(NamedTuple):
     temperature: float
     order: float
     kernel: Kernel
+    tokens_last: bool
 
 
 def map_contrast(
@@ -77,7 +78,8 @@ def map_contrast(
 
     Args:
         student, teacher: maps [N, C, H, W], already pooled; the teacher gets no gradient.
-        compared: bool [L, L], which teacher tokens stand in the denominator; True on the diagonal.
+        compared: bool [L, L], which teacher tokens stand in the denominator: all but those of a
+            token's own kind, itself aside.
         groups, patch: see `patch_tokens`.
         temperature: of the similarities, -distance / temperature.
         order: of the norm: 1 or 2.
@@ -92,7 +94,9 @@ def map_contrast(
         ValueError: an unknown kernel, or ``triton`` where it isn't installed.
     """
     chosen = choose_kernel(kernel, student, compared, order)
-    settings = _Settings(groups, patch, temperature, order, chosen)
+    # Triton's kernel has a thread for each token, and reads what lies side by side at once.
+    last = chosen not in (contrast_torch.contrast, contrast_compiled.contrast)
+    settings = _Settings(groups, patch, temperature, order, chosen, tokens_last=last)
     result: torch.Tensor = _MapContrast.apply(student, teacher, compared, settings)
     return result
 
@@ -157,13 +161,18 @@ class _MapContrast(torch.autograd.Function):
         settings: _Settings,
     ) -> torch.Tensor:
         cut: _Cut = {"groups": settings.groups, "patch": settings.patch}
+
+        def tokens(features: torch.Tensor) -> torch.Tensor:
+            found = patch_tokens(features, **cut, tokens_last=settings.tokens_last)
+            return at_least_float32(found if settings.tokens_last else found.contiguous())
+
         # Zero where no patch lies.
         gradient = torch.zeros_like(student) if student.requires_grad else None
         total = at_least_float32(student.new_zeros(()))
         for images, rows in _strips(student, len(compared), settings.patch):
             share, part = settings.kernel(
-                at_least_float32(patch_tokens(student[images, :, rows], **cut)).contiguous(),
-                at_least_float32(patch_tokens(teacher[images, :, rows], **cut)).contiguous(),
+                tokens(student[images, :, rows]),
+                tokens(teacher[images, :, rows]),
                 compared,
                 temperature=settings.temperature,
                 order=settings.order,

@@ -1,8 +1,10 @@
 """The L1 contrast of some patches in Triton: no distance is ever stored.
 
-A program has a block of a patch's student tokens and goes through the teacher's tokens, block by
-block. The first kernel keeps a running maximum and sum (the online logsumexp); the second computes
-the distances again and adds up the gradient.
+A program has a block of a patch's student tokens, one to a thread, and goes once through the
+teacher's tokens, block by block: it keeps a running maximum and sum (the online logsumexp) and,
+scaled by the same maximum, the running gradient. A thread has the distances of its token to the
+whole block in registers, so that nothing is exchanged between threads: a subtraction and an
+addition for each value of a pair, and one load for many of them.
 """
 
 from __future__ import annotations
@@ -11,111 +13,98 @@ import torch
 import triton
 import triton.language as tl
 
-# Student tokens, teacher tokens and values of a block, powers of 2. The three together must fit
-# the registers: there is no matrix product here, so nothing is gained from larger ones.
-STUDENT_BLOCK, TEACHER_BLOCK, VALUE_BLOCK = 16, 16, 32
-GRADIENT_TEACHER_BLOCK, GRADIENT_VALUE_BLOCK = 8, 128
+# Student tokens of a program at most (a warp at least), and teacher tokens of a block: powers of 2.
+MOST_TOKENS, WARP = 128, 32
+TEACHER_BLOCK = 32
 
 
 @triton.jit
-def _distances(
-    student, teacher, patch, i, j, L, D, B: tl.constexpr, J: tl.constexpr, V: tl.constexpr
-):
-    """L1 distances [B, J] of the student's tokens ``i`` and the teacher's ``j``."""
-    start = patch.to(tl.int64) * L * D
-    far = tl.zeros((B, J), dtype=student.dtype.element_ty)
-    for first in range(0, D, V):
-        v = first + tl.arange(0, V)
-        s = tl.load(
-            student + start + i[:, None] * D + v[None, :],
-            mask=(i[:, None] < L) & (v[None, :] < D),
-            other=0.0,
-        )
-        t = tl.load(
-            teacher + start + j[:, None] * D + v[None, :],
-            mask=(j[:, None] < L) & (v[None, :] < D),
-            other=0.0,
-        )
-        far += tl.sum(tl.abs(s[:, None, :] - t[None, :, :]), axis=2)
-    return far
+def _load(pointers, inside, EVEN: tl.constexpr):
+    """What lies there, 0 where not ``inside``; EVEN says that all are."""
+    return tl.load(pointers) if EVEN else tl.load(pointers, mask=inside, other=0.0)
 
 
 @triton.jit
-def _forward(
+def _side(difference):
+    """1 where positive, 0 where negative, 1/2 where 0: (sign + 1) / 2, in one instruction.
+
+    Rounds what is smaller than 1e-30, differences that no float32 near 1 can have.
+    """
+    return tl.clamp(difference * 1e30 + 0.5, 0.0, 1.0)
+
+
+@triton.jit
+def _contrast(
     student,
     teacher,
-    compared,
-    log_sums,
-    positives,
-    scale,
-    L,
-    D,
-    B: tl.constexpr,
-    J: tl.constexpr,
-    V: tl.constexpr,
-):
-    patch = tl.program_id(0)
-    i = tl.program_id(1) * B + tl.arange(0, B)
-    # Finite, so that a row whose first block holds nothing to compare gives no inf - inf.
-    highest = tl.full((B,), -1e30, dtype=student.dtype.element_ty)
-    total = tl.zeros((B,), dtype=student.dtype.element_ty)
-    positive = tl.zeros((B,), dtype=student.dtype.element_ty)
-    for first in range(0, L, J):
-        j = first + tl.arange(0, J)
-        far = _distances(student, teacher, patch, i, j, L, D, B, J, V)
-        there = (i[:, None] < L) & (j[None, :] < L)
-        use = tl.load(compared + i[:, None] * L + j[None, :], mask=there, other=0) != 0
-        logits = tl.where(use, -far * scale, -float("inf"))
-        higher = tl.maximum(highest, tl.max(logits, axis=1))
-        total = total * tl.exp(highest - higher)
-        total += tl.sum(tl.exp(logits - higher[:, None]), axis=1)
-        highest = higher
-        positive += tl.sum(tl.where(i[:, None] == j[None, :], far, 0.0), axis=1)
-    at = patch * L + i
-    tl.store(log_sums + at, highest + tl.log(total), mask=i < L)
-    tl.store(positives + at, positive, mask=i < L)
-
-
-@triton.jit
-def _gradient(
-    student,
-    teacher,
-    compared,
-    log_sums,
+    kinds,
+    losses,
     gradient,
     scale,
     L,
     D,
     B: tl.constexpr,
     J: tl.constexpr,
-    V: tl.constexpr,
-    G: tl.constexpr,
+    EVEN: tl.constexpr,
+    GRADIENT: tl.constexpr,
 ):
+    """Tokens are [P, D, L]; compared are those of different ``kinds`` [L], and a token with itself.
+
+    Loads are one-dimensional: a matrix of pairs, loaded, would impose its own layout on the rest.
+    """
     patch = tl.program_id(0)
     i = tl.program_id(1) * B + tl.arange(0, B)
-    v = tl.program_id(2) * G + tl.arange(0, G)
+    here = i < L
+    kind = tl.load(kinds + i, mask=here, other=-1)
     start = patch.to(tl.int64) * L * D
-    log_sum = tl.load(log_sums + patch * L + i, mask=i < L, other=0.0)
-    mine = (i[:, None] < L) & (v[None, :] < D)
-    s = tl.load(student + start + i[:, None] * D + v[None, :], mask=mine, other=0.0)
-    result = tl.zeros((B, G), dtype=student.dtype.element_ty)
+    mine = student + start + i
+    # Finite, so that a token whose first block holds nothing to compare gives no inf - inf.
+    highest = tl.full((B,), -1e30, dtype=student.dtype.element_ty)
+    total = tl.zeros((B,), dtype=student.dtype.element_ty)
+    positive = tl.zeros((B,), dtype=student.dtype.element_ty)
     for first in range(0, L, J):
         j = first + tl.arange(0, J)
-        far = _distances(student, teacher, patch, i, j, L, D, B, J, V)
-        there = (i[:, None] < L) & (j[None, :] < L)
-        use = tl.load(compared + i[:, None] * L + j[None, :], mask=there, other=0) != 0
-        softmax = tl.where(use, tl.exp(-far * scale - log_sum[:, None]), 0.0)
-        weights = (tl.where(i[:, None] == j[None, :], 1.0, 0.0) - softmax) * scale
-        t = tl.load(
-            teacher + start + j[:, None] * D + v[None, :],
-            mask=(j[:, None] < L) & (v[None, :] < D),
-            other=0.0,
-        )
-        difference = s[:, None, :] - t[None, :, :]
-        sign = tl.where(difference > 0, 1.0, tl.where(difference < 0, -1.0, 0.0))
-        part = tl.where(there, weights, 0.0)[:, :, None] * sign
-        result += tl.sum(part, axis=1).to(result.dtype)
-    tl.store(gradient + start + i[:, None] * D + v[None, :], result, mask=mine)
+        theirs = teacher + start + j
+        far = tl.zeros((J, B), dtype=student.dtype.element_ty)
+        for v in range(0, D):
+            s = _load(mine + v * L, here, EVEN)
+            t = _load(theirs + v * L, j < L, EVEN)
+            far += tl.abs(s[None, :] - t[:, None])
+        same = j[:, None] == i[None, :]
+        others = tl.load(kinds + j, mask=j < L, other=-1)
+        use = ((others[:, None] != kind[None, :]) | same) & (j[:, None] < L)
+        logits = tl.where(use, -far * scale, -float("inf"))
+        higher = tl.maximum(highest, tl.max(logits, axis=0))
+        shrink = tl.exp(highest - higher)
+        shares = tl.exp(logits - higher[None, :])
+        total = total * shrink + tl.sum(shares, axis=0)
+        highest = higher
+        positive += tl.sum(tl.where(same, far, 0.0), axis=0)
+        if GRADIENT:
+            # Sums of the shares by side, from which the signs' follow: 2 * side - 1.
+            for v in range(0, D):
+                s = _load(mine + v * L, here, EVEN)
+                t = _load(theirs + v * L, j < L, EVEN)
+                part = tl.sum(shares * _side(s[None, :] - t[:, None]), axis=0)
+                at = gradient + start + v * L + i
+                before = tl.load(at, mask=here & (first > 0), other=0.0)
+                tl.store(at, before * shrink + part, mask=here)
+            tl.debug_barrier()  # what a thread has written is read in the next round
+    tl.store(losses + patch * L + i, highest + tl.log(total) + positive * scale, mask=here)
+    if GRADIENT:
+        for v in range(0, D):
+            s = _load(mine + v * L, here, EVEN)
+            t = _load(teacher + start + v * L + i, here, EVEN)
+            at = gradient + start + v * L + i
+            expected = _load(at, here, EVEN) / total
+            value = 2 * (_side(s - t) - expected) * scale
+            tl.store(at, value.to(gradient.dtype.element_ty), mask=here)
+
+
+def _kinds(compared: torch.Tensor) -> torch.Tensor:
+    """A number of each token, int32 [L], equal for those that aren't compared: the first such."""
+    itself = torch.eye(len(compared), dtype=torch.bool, device=compared.device)
+    return (~compared | itself).int().argmax(1).int()
 
 
 def contrast(
@@ -127,44 +116,31 @@ def contrast(
     order: float,
     gradient: bool,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """See `afdcd.losses.ops.contrast.Kernel`. L1 only, contiguous tokens."""
+    """See `afdcd.losses.ops.contrast.Kernel`. L1 only; ``compared`` is False within classes only.
+
+    Without a copy where the tokens [P, L, D] lie in memory as [P, D, L]; so does the gradient.
+    """
     del order
-    patches, length, width = student.shape
-    log_sums = student.new_empty(patches, length)
-    positives = torch.empty_like(log_sums)
-    mask = compared.to(torch.int8)
-    blocks = triton.cdiv(length, STUDENT_BLOCK)
-    sizes = {"B": STUDENT_BLOCK, "V": VALUE_BLOCK}
-    scale = 1 / temperature
+    student, teacher = student.mT.contiguous(), teacher.mT.contiguous()
+    patches, width, length = student.shape
+    losses = student.new_empty(patches, length)
+    result = torch.empty_like(student) if gradient else losses
+    block = min(TEACHER_BLOCK, triton.next_power_of_2(length))
+    tokens = min(MOST_TOKENS, max(WARP, triton.next_power_of_2(length)))
     with torch.cuda.device_of(student):
-        _forward[(patches, blocks)](
+        _contrast[(patches, triton.cdiv(length, tokens))](
             student,
             teacher,
-            mask,
-            log_sums,
-            positives,
-            scale,
-            length,
-            width,
-            J=TEACHER_BLOCK,
-            **sizes,
-        )
-        total = log_sums.sum() + positives.sum() / temperature
-        if not gradient:
-            return total, None
-        result = torch.empty_like(student)
-        values = min(GRADIENT_VALUE_BLOCK, triton.next_power_of_2(width))
-        _gradient[(patches, blocks, triton.cdiv(width, values))](
-            student,
-            teacher,
-            mask,
-            log_sums,
+            _kinds(compared),
+            losses,
             result,
-            scale,
+            1 / temperature,
             length,
             width,
-            J=GRADIENT_TEACHER_BLOCK,
-            G=values,
-            **sizes,
+            B=tokens,
+            J=block,
+            EVEN=length % tokens == 0 and length % block == 0,
+            GRADIENT=gradient,
+            num_warps=tokens // WARP,
         )
-    return total, result
+    return losses.sum(), result.mT if gradient else None

@@ -5,14 +5,20 @@ from __future__ import annotations
 import torch
 
 
-def patch_tokens(features: torch.Tensor, *, groups: int, patch: tuple[int, int]) -> torch.Tensor:
+def patch_tokens(
+    features: torch.Tensor, *, groups: int, patch: tuple[int, int], tokens_last: bool = False
+) -> torch.Tensor:
     """Cut a map [N, C, H, W] into the tokens [P, L, D] of its patches.
 
     Token ``position * M + group`` of a patch is one position's contiguous group of channels. What
-    the patch grid can't cover is cropped at the bottom and right.
+    the patch grid can't cover is cropped at the bottom and right. With ``tokens_last`` they lie in
+    memory as [P, D, L].
     """
-    x = _split(features, groups, patch).permute(0, 3, 5, 4, 6, 1, 2)
-    return x.reshape(-1, patch[0] * patch[1] * groups, features.shape[1] // groups)
+    length, width = patch[0] * patch[1] * groups, features.shape[1] // groups
+    x = _split(features, groups, patch)
+    if tokens_last:
+        return x.permute(0, 3, 5, 2, 4, 6, 1).reshape(-1, width, length).mT
+    return x.permute(0, 3, 5, 4, 6, 1, 2).reshape(-1, length, width)
 
 
 def write_tokens(
