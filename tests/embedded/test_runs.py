@@ -199,7 +199,7 @@ def test_throughput_is_logged(configs, tmp_path, caplog):
 
 
 def test_impossible_parts_are_refused_before_training(configs, tmp_path):
-    with pytest.raises(SetupError, match="IMS_PER_BATCH 2 can't be shared out evenly to 4 parts"):
+    with pytest.raises(SetupError, match="IMS_PER_BATCH must be at least 8, since ASPPHead"):
         train(configs, "student", tmp_path / "run", "SOLVER.ACCUMULATE", "4")
 
 
