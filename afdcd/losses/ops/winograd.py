@@ -13,15 +13,12 @@ output), so it is no choice below float32.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
-from typing import Any
 
 import torch
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from afdcd.losses.ops.late import LateGradient, Slot
-from afdcd.losses.precision import no_autocast
+from afdcd.losses.ops.late import LateGradient
+from afdcd.losses.ops.late_conv import Ways, late_conv
 
 # Channels transformed at once (of weights in the backward pass: GRADIENT_CHUNK), and 6x6 tiles held
 # at once: bounds on the buffers.
@@ -75,9 +72,7 @@ def winograd_conv3x3(
     Returns:
         [N, C', H, W] (less 2 rows and columns without padding), in ``channels_last`` format.
     """
-    late = late or LateGradient(weight)
-    result: torch.Tensor = _Winograd.apply(x, late.weight, late.token, bias, padding, late.slot)
-    return result
+    return late_conv(_WAYS, x, weight, bias, padding=padding, late=late)
 
 
 def _square(rows: tuple[tuple[float, ...], ...], like: torch.Tensor) -> torch.Tensor:
@@ -146,48 +141,24 @@ def _product(data: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return (_square(_PRODUCT, data) @ points.flatten(1)).view(16, *points.shape[1:])
 
 
-class _Winograd(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: torch.Tensor,
-        weight: torch.Tensor,
-        token: torch.Tensor,
-        bias: torch.Tensor,
-        padding: int,
-        slot: Slot,
-    ) -> torch.Tensor:
-        n, _, height, width = x.shape
-        outputs = weight.shape[0]
-        rows, columns, down, right = _grid(height, width, padding)
-        out = x.new_empty(n, 4 * down, 4 * right, outputs)
-        with no_autocast(x):
-            for images in _portions(x, padding):
-                data = _data(x[images], padding)
-                cut = out[images].view(-1, down, 4, right, 4, outputs)
-                for start in range(0, outputs, CHANNEL_CHUNK):
-                    chunk = slice(start, start + CHANNEL_CHUNK)
-                    tiles = _product(data, weight[chunk])
-                    cut[..., chunk] = tiles.view(4, 4, -1, down, right, tiles.shape[-1]).permute(
-                        2, 3, 0, 4, 1, 5
-                    )
-            out += bias
-        ctx.save_for_backward(x, weight)
-        ctx.padding, ctx.slot = padding, slot
-        return out[:, :rows, :columns].permute(0, 3, 1, 2)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        gradient = upstream[0]
-        needs_x, _, needs_weight, needs_bias, *_ = ctx.needs_input_grad
-        if needs_weight:
-            ctx.slot.put(partial(_weight_gradient, x, weight, gradient, ctx.padding))
-        with no_autocast(x):
-            d_x = _map_gradient(x, weight, gradient, ctx.padding) if needs_x else None
-            d_bias = gradient.sum((0, 2, 3)) if needs_bias else None
-        return d_x, None, weight.new_zeros(()), d_bias, None, None
+def _output(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, padding: int
+) -> torch.Tensor:
+    n, _, height, width = x.shape
+    outputs = weight.shape[0]
+    rows, columns, down, right = _grid(height, width, padding)
+    out = x.new_empty(n, 4 * down, 4 * right, outputs)
+    for images in _portions(x, padding):
+        data = _data(x[images], padding)
+        cut = out[images].view(-1, down, 4, right, 4, outputs)
+        for start in range(0, outputs, CHANNEL_CHUNK):
+            chunk = slice(start, start + CHANNEL_CHUNK)
+            tiles = _product(data, weight[chunk])
+            cut[..., chunk] = tiles.view(4, 4, -1, down, right, tiles.shape[-1]).permute(
+                2, 3, 0, 4, 1, 5
+            )
+    out += bias
+    return out[:, :rows, :columns].permute(0, 3, 1, 2)
 
 
 def _map_gradient(
@@ -208,17 +179,16 @@ def _weight_gradient(
     x: torch.Tensor, weight: torch.Tensor, gradient: torch.Tensor, padding: int
 ) -> torch.Tensor:
     d_weight = torch.empty_like(weight, memory_format=torch.channels_last)
-    with no_autocast(x):
-        for images in _portions(x, padding):
-            d_points = _points(gradient[images]).transpose(1, 2)
-            for start in range(0, x.shape[1], GRADIENT_CHUNK):
-                chunk = slice(start, start + GRADIENT_CHUNK)
-                d_kernels = torch.bmm(d_points, _data(x[images, chunk], padding))
-                d_taps = _kernels_adjoint(d_kernels)
-                if images.start:
-                    d_weight[:, chunk] += d_taps
-                else:
-                    d_weight[:, chunk] = d_taps
+    for images in _portions(x, padding):
+        d_points = _points(gradient[images]).transpose(1, 2)
+        for start in range(0, x.shape[1], GRADIENT_CHUNK):
+            chunk = slice(start, start + GRADIENT_CHUNK)
+            d_kernels = torch.bmm(d_points, _data(x[images, chunk], padding))
+            d_taps = _kernels_adjoint(d_kernels)
+            if images.start:
+                d_weight[:, chunk] += d_taps
+            else:
+                d_weight[:, chunk] = d_taps
     return d_weight
 
 
@@ -246,3 +216,6 @@ def _points(gradient: torch.Tensor) -> torch.Tensor:
         chunk = slice(start, start + CHANNEL_CHUNK)
         d_points[..., chunk] = (product @ cut[..., chunk].reshape(16, -1)).view(36, count, -1)
     return d_points
+
+
+_WAYS = Ways(_output, _map_gradient, _weight_gradient)
