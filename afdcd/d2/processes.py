@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
 from detectron2.engine import launch
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
@@ -52,11 +53,24 @@ def _reporting(folder: str, function: Callable[..., Any], *args: Any) -> None:
 
     try:
         function(*args)
+        _leave_group()
     except REPORTED as error:
         content = error.problems if isinstance(error, SetupError) else str(error)
         path = Path(folder) / f"{comm.get_local_rank():05d}"
         path.write_bytes(pickle.dumps((type(error), content)))
         sys.exit(1)
+
+
+def _leave_group() -> None:
+    """End the communication before the interpreter does, whose exit may find its threads at work.
+
+    That would end a process that has done all its work with an abort.
+    """
+    from detectron2.utils import comm
+
+    if dist.is_available() and dist.is_initialized():
+        comm.synchronize()  # nobody leaves while others still wait for an answer
+        dist.destroy_process_group()
 
 
 def _read(path: Path) -> BaseException:
