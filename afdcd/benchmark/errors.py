@@ -41,6 +41,14 @@ def precision_errors(
     return rows
 
 
+def train_without_dropout(model: nn.Module) -> None:
+    """Training mode, so that two steps differ by nothing but what is compared."""
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.eval()
+
+
 def _quantities(
     cfg: Any, model: Distiller, batch: list[dict[str, Any]], precision: str
 ) -> dict[str, torch.Tensor]:
@@ -53,10 +61,7 @@ def _quantities(
     if precision == "float64":
         model = model.double()
         batch = [{**item, "image": item["image"].double()} for item in batch]
-    model.train()
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.eval()
+    train_without_dropout(model)
     device = next(model.parameters()).device
     objectives = model.distiller
     found: dict[str, torch.Tensor] = {}

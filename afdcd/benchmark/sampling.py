@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from afdcd.benchmark.errors import train_without_dropout
 from afdcd.distill import Distiller
 from afdcd.losses import AfDCDLoss
 from afdcd.precision import autocast
@@ -39,10 +40,8 @@ def sampling_noise(
     Raises:
         ValueError: fewer than two batches, or no Af-DCD loss.
     """
-    model = copy.deepcopy(model).train()
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.eval()
+    model = copy.deepcopy(model)
+    train_without_dropout(model)
     losses = [m for m in model.distiller.modules() if isinstance(m, AfDCDLoss)]
     if not losses:
         raise ValueError("no Af-DCD loss, whose patches could be sampled: see LOSSES")

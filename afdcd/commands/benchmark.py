@@ -52,6 +52,8 @@ SCALES: dict[str, tuple[Any, ...]] = {
     "channels": (0.25, 0.5, 1.0),
     "processes": (1, 2),
 }
+# The load of the machine doesn't matter to these.
+UNTIMED = {"errors": errors, "sampling": sampling}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -65,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
         "what",
         nargs="?",
         default="step",
-        choices=("step", "contrast", "scaling", "errors", "sampling"),
+        choices=("step", "contrast", "scaling", *UNTIMED),
     )
     p.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     p.add_argument("--threads", type=int, help="of PyTorch (its own choice)")
@@ -117,9 +119,8 @@ def _main(args: argparse.Namespace) -> None:
         raise SetupError(["--device cuda, but PyTorch sees no CUDA device: use --device cpu"])
     if args.threads:
         torch.set_num_threads(args.threads)
-    if args.what in ("errors", "sampling"):
-        # Nothing is timed: the load doesn't matter.
-        result, text = (errors if args.what == "errors" else sampling)(args)
+    if args.what in UNTIMED:
+        result, text = UNTIMED[args.what](args)
         result |= {"machine": describe_machine(args.device), "load": 0.0, "loaded": False}
     else:
         _refuse(idle_load(), args)

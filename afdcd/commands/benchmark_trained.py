@@ -28,8 +28,8 @@ def errors(args: argparse.Namespace) -> tuple[dict[str, Any], Text]:
     """What low precision costs: the result, and what makes a text of it."""
     cfg, model, batches = _trained(args)
     batch = next(batches)
-    errors = precision_errors(cfg, model, batch)
-    rows = [{"deviation from float64": name, **row} for name, row in errors.items()]
+    deviations = precision_errors(cfg, model, batch)
+    rows = [{"deviation from float64": name, **row} for name, row in deviations.items()]
     result = {"config": args.config_file, "batch": len(batch), "rows": rows}
     return result, lambda found: report.rows_text(found, "relative, of the L2 norm")
 

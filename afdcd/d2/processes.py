@@ -13,6 +13,7 @@ from typing import Any
 
 import torch.distributed as dist
 from detectron2.engine import launch
+from detectron2.utils import comm
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from afdcd.config import ConfigError
@@ -49,8 +50,6 @@ def launch_reporting(
 
 def _reporting(folder: str, function: Callable[..., Any], *args: Any) -> None:
     """What each process runs."""
-    from detectron2.utils import comm
-
     try:
         function(*args)
         _leave_group()
@@ -66,8 +65,6 @@ def _leave_group() -> None:
 
     That would end a process that has done all its work with an abort.
     """
-    from detectron2.utils import comm
-
     if dist.is_available() and dist.is_initialized():
         comm.synchronize()  # nobody leaves while others still wait for an answer
         dist.destroy_process_group()
