@@ -15,8 +15,8 @@ GAP = 4
 
 
 def colorize(labels: np.ndarray, colors: Sequence[tuple[int, int, int]]) -> np.ndarray:
-    """Labels [H, W] as a BGR picture; ``colors`` are (red, green, blue) by class."""
-    table = np.zeros((256, 3), dtype=np.uint8)
+    """Labels [H, W] as a BGR picture; ``colors`` are (red, green, blue) by class, black beyond."""
+    table = np.zeros((max(256, len(colors)), 3), dtype=np.uint8)
     table[:] = IGNORED_COLOR
     table[: len(colors)] = np.array(colors, dtype=np.uint8)[:, ::-1]
     return table[labels]

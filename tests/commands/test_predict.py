@@ -15,13 +15,12 @@ import torch
 import yaml
 from PIL import Image
 
-from afdcd.commands import predict as predict_module
-from afdcd.commands.predict import Style, main, overlay, stored_labels
+from afdcd.commands.predict import main
 from afdcd.commands.train_net import configure
 from afdcd.data import SegmentationMapper, load_dataset
-from afdcd.data.cityscapes import ID_MAP, IDS
-from afdcd.data.labels import LabelMap, rgb_code
+from afdcd.data.cityscapes import IDS
 from afdcd.models import build_segmentor_from_config
+from afdcd.prediction import Predictor
 
 import domains
 
@@ -103,27 +102,10 @@ def test_a_distilled_students_config_amp_scales_and_windows(predict, configs, tm
     assert code == 0, said
 
 
-def test_values_for_the_cityscapes_server():
-    labels = np.array([[*range(19)]])
-    stored = stored_labels(labels, ID_MAP)
-    assert stored.tolist() == [list(IDS)] and stored.dtype == np.uint8
-    np.testing.assert_array_equal(ID_MAP.apply(stored, "x"), labels)
-
-
-def test_colour_and_16_bit_values(predict, tmp_path):
-    colors = LabelMap(2, {rgb_code(1, 2, 3): 0, rgb_code(250, 0, 9): 1}, frozenset(), "rgb")
-    assert stored_labels(np.array([[0, 1]]), colors).tolist() == [[[3, 2, 1], [9, 0, 250]]]
-    wide = LabelMap(2, {40000: 1, 7: 0}, frozenset({0}))
-    assert stored_labels(np.array([[1, 0]]), wide).tolist() == [[40000, 7]]
+def test_official_values(predict, tmp_path):
     image = str(tmp_path / "data/camvid/val/00000.png")
     assert predict("--input", image, "--official-values")[0] == 0
     assert (tmp_path / "out/00000.png").is_file()
-
-
-def test_overlay_worked_by_hand():
-    style = Style(((100, 0, 200),), 0.25, True, True, None)
-    image = np.full((1, 1, 3), 40, np.uint8)
-    assert overlay(image, np.zeros((1, 1), int), style).tolist() == [[[80, 30, 55]]]
 
 
 @pytest.mark.parametrize(
@@ -219,9 +201,9 @@ def test_a_descriptions_window_holds_for_predictions(configs, tmp_path, monkeypa
     teacher["DATASETS"] = {"TRAIN": ["slices.yaml:train"], "TEST": ["slices.yaml:val"]}
     path.write_text(yaml.safe_dump(teacher))
     seen = []
-    original = predict_module.Predictor.__call__
+    original = Predictor.__call__
     monkeypatch.setattr(
-        predict_module.Predictor,
+        Predictor,
         "__call__",
         lambda self, images: (seen.extend(images), original(self, images))[1],
     )
