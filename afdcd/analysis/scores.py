@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from afdcd.files import write_text
+from afdcd.files import write_json
 
 EVALUATION = "evaluation.json"
 # Column -> prefix of its figures.
@@ -41,15 +40,8 @@ def write_evaluation(folder: Path, weights: str, figures: Mapping[str, Any]) -> 
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / EVALUATION
-    content = {"weights": weights, "figures": _plain(figures)}
-    write_text(path, json.dumps(content, indent=2, allow_nan=False))
+    write_json(path, {"weights": weights, "figures": figures})
     return path
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _plain(part) for name, part in value.items()}
-    return float(value) if math.isfinite(value) else None
 
 
 def _percent(value: float | None) -> str:

@@ -13,7 +13,6 @@ marks the result as measured on a loaded machine. Exit code 0: measured; 2: can'
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -43,7 +42,7 @@ from afdcd.commands.benchmark_trained import errors, sampling
 from afdcd.commands.train_net import report_errors
 from afdcd.config import ConfigError
 from afdcd.data.cityscapes import ID_MAP
-from afdcd.files import write_text
+from afdcd.files import write_json
 from afdcd.preflight import SetupError
 
 SCALES: dict[str, tuple[Any, ...]] = {
@@ -136,7 +135,7 @@ def _main(args: argparse.Namespace) -> None:
         }
     print(text(result))
     if args.json:
-        write_text(Path(args.json), json.dumps(result, indent=2))
+        write_json(Path(args.json), result)
 
 
 def _refuse(load: float, args: argparse.Namespace) -> None:

@@ -8,7 +8,6 @@ stopped.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 import time
@@ -28,7 +27,7 @@ from afdcd.embedded import run
 from afdcd.embedded.build import load_for_evaluation
 from afdcd.embedded.loader import evaluation_batches
 from afdcd.evaluation.predict import predict
-from afdcd.files import write_text
+from afdcd.files import write_json
 from afdcd.models import count_multiply_adds, count_parameters
 
 logger = logging.getLogger(__name__)
@@ -72,7 +71,7 @@ def _main(configs: Path, output: Path, overrides: Sequence[str]) -> None:
         settings[role] = cfg
         results[role] = _result(cfg, run(cfg, resume=True))
     output.mkdir(parents=True, exist_ok=True)
-    write_text(output / "results.json", json.dumps(results, indent=2))
+    write_json(output / "results.json", results)
     panels = _draw_panels(settings, output)
     print()
     print(comparison_table(results))

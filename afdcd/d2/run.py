@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,7 +21,6 @@ from afdcd.d2.modeling import build_student
 from afdcd.d2.processes import REPORTED, launch_reporting
 from afdcd.d2.trainer import DistillTrainer
 from afdcd.d2.weights import load_model_weights
-from afdcd.files import write_text
 from afdcd.preflight import (
     CONFIG_COPY,
     SetupError,
@@ -30,10 +28,10 @@ from afdcd.preflight import (
     raise_problems,
     resume_problems,
 )
+from afdcd.results import results_of, write_results
 
 logger = logging.getLogger(__name__)
 
-RESULTS = "results.json"
 # What Detectron2, and this package, raise for settings that don't fit each other or the weights.
 BUILD_ERRORS = (AssertionError, KeyError, ValueError, RuntimeError, TypeError)
 T = TypeVar("T")
@@ -117,18 +115,10 @@ def run(
     trainer = _setup(DistillTrainer, cfg)
     _setup(trainer.resume_or_load, state)
     figures = trainer.train()
-    results = {
-        "figures": figures,
-        "teacher": trainer.state.teacher_figures,
-        "best": trainer.state.best,
-        "iterations": trainer.state.iteration,
-        "seconds": trainer.state.seconds,
-        "seconds_per_step": trainer.state.seconds / max(trainer.state.iteration, 1),
-        "seed": trainer.state.seed,
-    }
+    results = results_of(trainer.state, figures)
     if comm.is_main_process():
-        write_text(folder / RESULTS, json.dumps(results, indent=2))
-        logger.info("Done: results in %s; weights alone in student_final.pth", folder / RESULTS)
+        path = write_results(folder, results)
+        logger.info("Done: results in %s; weights alone in student_final.pth", path)
     return results
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Sequence
@@ -36,10 +35,9 @@ from afdcd.preflight import (
     resume_problems,
     weights_problems,
 )
+from afdcd.results import results_of, write_results
 
 logger = logging.getLogger(__name__)
-
-RESULTS = "results.json"
 
 
 def run(
@@ -147,17 +145,9 @@ def _train(cfg: Any, num_gpus: int | None, problems: list[str], *, resume: bool)
 
 
 def _finish(cfg: Any, trainer: Trainer, figures: dict[str, float]) -> dict[str, Any]:
-    results = {
-        "figures": {trainer.test_sets[0].spec.name: figures},
-        "teacher": trainer.state.teacher_figures,
-        "best": trainer.state.best,
-        "iterations": trainer.state.iteration,
-        "seconds": trainer.state.seconds,
-        "seconds_per_step": trainer.state.seconds / max(trainer.state.iteration, 1),
-        "seed": trainer.state.seed,
-    }
+    results = results_of(trainer.state, {trainer.test_sets[0].spec.name: figures})
     folder = Path(cfg.OUTPUT_DIR)
-    write_text(folder / RESULTS, json.dumps(results, indent=2))
+    write_results(folder, results)
     logger.info(
         "Done: %s; %d iterations in %.0f s; weights alone in %s",
         describe(figures),
