@@ -40,9 +40,9 @@ def _contrast(
     kinds,
     losses,
     gradient,
-    scale,
     L,
     D,
+    SCALE: tl.constexpr,
     B: tl.constexpr,
     J: tl.constexpr,
     EVEN: tl.constexpr,
@@ -50,6 +50,7 @@ def _contrast(
 ):
     """Tokens are [P, D, L]; compared are those of different ``kinds`` [L], and a token with itself.
 
+    SCALE is 1 / temperature: a constant, since Triton rounds a number that it is given to float32.
     Loads are one-dimensional: a matrix of pairs, loaded, would impose its own layout on the rest.
     """
     patch = tl.program_id(0)
@@ -73,7 +74,7 @@ def _contrast(
         same = j[:, None] == i[None, :]
         others = tl.load(kinds + j, mask=j < L, other=-1)
         use = ((others[:, None] != kind[None, :]) | same) & (j[:, None] < L)
-        logits = tl.where(use, -far * scale, -float("inf"))
+        logits = tl.where(use, -far * SCALE, -float("inf"))
         higher = tl.maximum(highest, tl.max(logits, axis=0))
         shrink = tl.exp(highest - higher)
         shares = tl.exp(logits - higher[None, :])
@@ -90,14 +91,14 @@ def _contrast(
                 before = tl.load(at, mask=here & (first > 0), other=0.0)
                 tl.store(at, before * shrink + part, mask=here)
             tl.debug_barrier()  # what a thread has written is read in the next round
-    tl.store(losses + patch * L + i, highest + tl.log(total) + positive * scale, mask=here)
+    tl.store(losses + patch * L + i, highest + tl.log(total) + positive * SCALE, mask=here)
     if GRADIENT:
         for v in range(0, D):
             s = _load(mine + v * L, here, EVEN)
             t = _load(teacher + start + v * L + i, here, EVEN)
             at = gradient + start + v * L + i
             expected = _load(at, here, EVEN) / total
-            value = 2 * (_side(s - t) - expected) * scale
+            value = 2 * (_side(s - t) - expected) * SCALE
             tl.store(at, value.to(gradient.dtype.element_ty), mask=here)
 
 
@@ -134,9 +135,9 @@ def contrast(
             _kinds(compared),
             losses,
             result,
-            1 / temperature,
             length,
             width,
+            SCALE=1 / temperature,
             B=tokens,
             J=block,
             EVEN=length % tokens == 0 and length % block == 0,
