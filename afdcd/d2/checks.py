@@ -16,9 +16,11 @@ from afdcd.d2.config import teacher_config
 from afdcd.d2.datasets import find_dataset, is_own
 from afdcd.d2.evaluation import evaluator_problem
 from afdcd.d2.panoptic_data import PANOPTIC_TYPES, is_standard, separated_classes
+from afdcd.d2.record_files import SEMANTIC, record_problems, trained_architecture
 from afdcd.data import DataError, Dataset, LabelMap
 from afdcd.distill.objectives import check_distiller_settings
 from afdcd.preflight import (
+    FILES_CHECKED,
     batch_problems,
     class_problems,
     crop_problems,
@@ -73,8 +75,18 @@ def check(cfg: Any, processes: int, num_gpus: int | None, *, eval_only: bool, re
             [] if resume else occupied_problems(Checkpoints(folder)),
         ]
     raise_problems(problems, class_problems(cfg, found), *checks)
-    if not (eval_only or resume):
-        raise_problems(*[file_problems(dataset) for dataset in found])
+    if eval_only or resume:
+        return
+    raise_problems(*[file_problems(dataset) for dataset in found])
+    if cfg.INPUT.MAPPER == "detectron2":
+        raise_problems(
+            [
+                text
+                for key in ("TRAIN", "TEST")
+                for name in cfg.DATASETS[key]
+                for _, text in record_problems(cfg, name, f"DATASETS.{key}", FILES_CHECKED)
+            ]
+        )
 
 
 def config_problems(cfg: Any) -> list[str]:
@@ -93,7 +105,7 @@ def config_problems(cfg: Any) -> list[str]:
     problems += name_problems(
         "MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME, _names(BACKBONE_REGISTRY)
     )
-    semantic = architectures[-1][1] in ("SemanticSegmentor", "PanopticFPN")
+    semantic = architectures[-1][1] in SEMANTIC
     if semantic:
         head = cfg.MODEL.SEM_SEG_HEAD.NAME
         problems += name_problems("MODEL.SEM_SEG_HEAD.NAME", head, _names(SEM_SEG_HEADS_REGISTRY))
@@ -241,9 +253,7 @@ def _dataset_problems(cfg: Any, name: str, title: str, *, scored: bool) -> list[
 
 def class_count_problems(cfg: Any, names: Sequence[str], title: str) -> list[str]:
     """Whether the heads have as many classes as the data sets, where they exist."""
-    model = cfg.MODEL
-    student = model.DISTILLER.STUDENT if model.META_ARCHITECTURE == "Distiller" else ""
-    architecture = student or model.META_ARCHITECTURE
+    model, architecture = cfg.MODEL, trained_architecture(cfg)
     problems = []
     for name in [name for name in names if name in DatasetCatalog.list()]:
         if is_own(name):

@@ -75,7 +75,7 @@ def diagnose(
 def _other_task(
     cfg: Any, runtime: Runtime, device: torch.device, limit: int | None, report: Report
 ) -> None:
-    """The checks of a config with Detectron2's own mapper: all but those of label values."""
+    """The checks of a config with Detectron2's own mapper: all but the teacher's score."""
     problems = _guarded(report, "dataset", lambda: runtime.task_problems(cfg, limit)) or []
     for kind, text in problems:
         report.fix(kind, text)
@@ -91,9 +91,7 @@ def _other_task(
                 step.measure_step(cfg, model, batch, device, report)
 
     _guarded(report, "step", take_step)
-    report.note(
-        "teacher", "INPUT.MAPPER detectron2: label values and the teacher's score aren't looked at"
-    )
+    report.note("teacher", "INPUT.MAPPER detectron2: the teacher's score isn't looked at")
 
 
 def _models(cfg: Any, runtime: Runtime, report: Report) -> tuple[Any, Any]:

@@ -34,7 +34,7 @@ def find_all(cfg: Any, runtime: Runtime, report: Report) -> tuple[list[Dataset],
     report.fix("dataset", *mixed_label_problems(train))
     for one in train:
         for other in test:
-            check_same_classes(one, other, "train and test", report)
+            check_same_classes(one, other, report)
             shared = {r["file_name"] for r in one.records} & {r["file_name"] for r in other.records}
             if shared:
                 report.fix(
@@ -45,11 +45,10 @@ def find_all(cfg: Any, runtime: Runtime, report: Report) -> tuple[list[Dataset],
     return train, test
 
 
-def check_same_classes(one: Dataset, other: Dataset, what: str, report: Report) -> None:
+def check_same_classes(one: Dataset, other: Dataset, report: Report) -> None:
     """Whether two data sets name the same classes in the same order."""
     first, second = one.spec.classes, other.spec.classes
     report.fix("class-order", *class_order_problems(first, second, one.spec.name, other.spec.name))
-    del what
 
 
 def class_order_problems(

@@ -1,0 +1,128 @@
+"""The files that Detectron2's mapper would read: whether they are there and what they hold."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from PIL import Image
+
+from afdcd.d2.panoptic_data import is_standard
+from afdcd.data import DataError
+from afdcd.data.labels import image_size, read_stored_labels
+from afdcd.data.scan import spread
+
+# Files of a record besides its image.
+LABEL_FILES = ("sem_seg_file_name", "pan_seg_file_name")
+SHOWN = 5
+# Heads that learn from label maps.
+SEMANTIC = ("SemanticSegmentor", "PanopticFPN")
+EXIF_ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
+
+
+def record_problems(
+    cfg: Any, name: str, title: str, limit: int | None, workers: int = 4
+) -> list[tuple[str, str]]:
+    """(kind, sentence) of what is wrong with a data set's records and their files.
+
+    Args:
+        cfg: the config.
+        name: of the data set, in Detectron2's catalog.
+        title: of the key that names it.
+        limit: how many records to look at, evenly spread; None for all.
+        workers: threads that open files.
+    """
+    try:
+        records = DatasetCatalog.get(name)
+    except Exception as error:  # a loader of anyone's
+        text = f"{type(error).__name__}: {error}"[:500]
+        return [("dataset", f"{title}: {name} can't be loaded: {text}")]
+    if not records:
+        return [("dataset", f"{title}: {name} holds no images")]
+    with ThreadPoolExecutor(workers) as pool:
+        found = pool.map(lambda record: _problems(cfg, record, name), spread(records, limit))
+        problems = list(itertools.chain.from_iterable(found))
+    shown = [("file", text) for text in problems[:SHOWN]]
+    if len(problems) > SHOWN:
+        shown.append(("file", f"{name}: {len(problems) - SHOWN} more records like these"))
+    return shown
+
+
+def _problems(cfg: Any, record: dict[str, Any], name: str) -> list[str]:
+    path = record["file_name"]
+    if "://" in path:  # only Detectron2 knows how to fetch it
+        return []
+    metadata = MetadataCatalog.get(name)
+    try:
+        size = _size_as_read(path)
+    except DataError as error:
+        return [str(error)]
+    problems = []
+    stated = record.get("height", size[0]), record.get("width", size[1])
+    if stated != size:
+        problems.append(f"{path} is {size[0]}x{size[1]}, but {name} says {stated[0]}x{stated[1]}")
+    for key in LABEL_FILES:
+        if key in record and not Path(record[key]).is_file():
+            problems.append(f"{path} should have the label map {record[key]}")
+    # Of the standard panoptic form the mapper reads the segments only.
+    if trained_architecture(cfg) in SEMANTIC and not is_standard(metadata):
+        labels = record.get("sem_seg_file_name", "")
+        problems += _label_problems(cfg, labels, path, size) if Path(labels).is_file() else []
+    things = getattr(metadata, "thing_classes", None)
+    annotations: Sequence[dict[str, Any]] = record.get("annotations", ())
+    used = {a["category_id"] for a in itertools.islice(annotations, 1000) if "category_id" in a}
+    if things is not None and (wrong := sorted(k for k in used if not 0 <= k < len(things))):
+        problems.append(
+            f"{path} has annotations of the categories {wrong}, but {name} has {len(things)} "
+            "classes, 0 and up"
+        )
+    return problems
+
+
+def _label_problems(cfg: Any, path: str, image: str, size: tuple[int, int]) -> list[str]:
+    """Whether a label map can be read as Detectron2's mapper reads it, and what it holds."""
+    try:
+        stored = read_stored_labels(path)
+        with Image.open(path) as file:
+            mode = file.mode
+    except DataError as error:
+        return [str(error)]
+    if mode != "L":
+        return [
+            f"{path} has mode {mode}, which Detectron2's mapper would turn into grey values: use "
+            "INPUT.MAPPER scale_crop, or store labels as 8-bit grey values"
+        ]
+    if stored.shape != size:
+        return [
+            f"{image} is {size[0]}x{size[1]} but its label map {path} is "
+            f"{stored.shape[0]}x{stored.shape[1]}"
+        ]
+    head = cfg.MODEL.SEM_SEG_HEAD
+    values = np.unique(stored)
+    wrong = values[(values >= head.NUM_CLASSES) & (values != head.IGNORE_VALUE)]
+    if len(wrong):
+        return [
+            f"{path} holds the labels {', '.join(map(str, wrong[:8]))}, but "
+            f"MODEL.SEM_SEG_HEAD.NUM_CLASSES is {head.NUM_CLASSES} and IGNORE_VALUE "
+            f"{head.IGNORE_VALUE}"
+        ]
+    return []
+
+
+def trained_architecture(cfg: Any) -> str:
+    """The meta-architecture of what is trained: of a distiller, its student's."""
+    name = cfg.MODEL.META_ARCHITECTURE
+    return cfg.MODEL.DISTILLER.STUDENT if name == "Distiller" else name
+
+
+def _size_as_read(path: str) -> tuple[int, int]:
+    """Height and width of an image, turned as its EXIF data say: so Detectron2 reads it."""
+    height, width = image_size(path)
+    with Image.open(path) as image:
+        sideways = image.getexif().get(EXIF_ORIENTATION) in SIDEWAYS
+    return (width, height) if sideways else (height, width)

@@ -1,0 +1,129 @@
+"""Files that Detectron2's mapper would misread, or fail on in the midst of a training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("detectron2")
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import detection_utils as utils
+
+from afdcd.commands.train_net import main
+from afdcd.d2.config import get_cfg
+from afdcd.d2.record_files import record_problems
+
+NAME = "misread"
+
+
+class Labels:
+    """A data set of two images of 6x8 with labels 0 to 2, and 255."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.cfg = get_cfg()
+        self.cfg.MODEL.META_ARCHITECTURE = "SemanticSegmentor"
+        self.cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 3
+        self.records = []
+        for index in range(2):
+            image, label = folder / f"{index}.jpg", folder / f"{index}.png"
+            Image.new("RGB", (8, 6), (9, 9, 9)).save(image)
+            self.records.append({"file_name": str(image), "height": 6, "width": 8})
+            self.records[-1] |= {"image_id": index, "sem_seg_file_name": str(label)}
+            self.write(np.array([[0, 1, 2, 255]], np.uint8).repeat(6, 0).repeat(2, 1), index)
+
+    def write(self, labels: np.ndarray, index: int = 1) -> None:
+        Image.fromarray(labels).save(self.records[index]["sem_seg_file_name"])
+
+    def problems(self) -> list[str]:
+        found = record_problems(self.cfg, NAME, "DATASETS.TRAIN", None)
+        assert all(kind == "file" for kind, _ in found)
+        return [text for _, text in found]
+
+
+@pytest.fixture
+def labels(tmp_path):
+    made = Labels(tmp_path)
+    DatasetCatalog.register(NAME, lambda: made.records)
+    MetadataCatalog.get(NAME).set(stuff_classes=["a", "b", "c"], evaluator_type="sem_seg")
+    yield made
+    DatasetCatalog.remove(NAME)
+    MetadataCatalog.remove(NAME)
+
+
+def test_sound(labels):
+    assert labels.problems() == []
+
+
+def test_labels_beyond_the_classes(labels):
+    wrong = np.zeros((6, 8), np.uint8)
+    wrong[0, :3] = 3, 254, 3
+    labels.write(wrong)
+    (text,) = labels.problems()
+    assert "1.png holds the labels 3, 254, but MODEL.SEM_SEG_HEAD.NUM_CLASSES is 3" in text
+    labels.cfg.MODEL.META_ARCHITECTURE = "Distiller"
+    labels.cfg.MODEL.DISTILLER.STUDENT = "PanopticFPN"
+    assert labels.problems() == [text]
+    labels.cfg.MODEL.DISTILLER.STUDENT = "GeneralizedRCNN"  # reads no label map
+    assert labels.problems() == []
+
+
+def test_a_palette_is_misread(labels):
+    path = labels.records[1]["sem_seg_file_name"]
+    picture = Image.fromarray(np.ones((6, 8), np.uint8), mode="P")
+    picture.putpalette([0, 0, 0, 200, 10, 10])
+    picture.save(path)
+    assert (utils.read_image(path, "L") != 1).all()  # Detectron2 takes the colours' brightness
+    (text,) = labels.problems()
+    assert "has mode P, which Detectron2's mapper would turn into grey values" in text
+
+
+def test_a_colour_picture_and_another_size(labels):
+    labels.write(np.zeros((6, 8, 3), np.uint8), 0)
+    labels.write(np.zeros((5, 8), np.uint8), 1)
+    first, second = labels.problems()
+    assert "0.png has mode RGB" in first
+    assert "1.jpg is 6x8 but its label map" in second and "is 5x8" in second
+
+
+def test_missing_and_broken(labels):
+    Path(labels.records[0]["sem_seg_file_name"]).unlink()
+    Path(labels.records[1]["sem_seg_file_name"]).write_bytes(b"nothing")
+    first, second = labels.problems()
+    assert "should have the label map" in first and "can't be read as a label map" in second
+
+
+def test_an_image_that_is_turned_when_read(labels):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = labels.records[0]["file_name"]
+    Image.new("RGB", (6, 8), (9, 9, 9)).save(path, exif=exif)
+    assert utils.read_image(path, "BGR").shape == (6, 8, 3)
+    assert labels.problems() == []
+
+
+def test_files_that_must_be_fetched_are_left_alone(labels):
+    labels.records[0]["file_name"] = "store://images/0.jpg"
+    assert labels.problems() == []
+
+
+def test_many_are_summed_up(labels):
+    labels.records *= 4
+    labels.write(np.full((6, 8), 9, np.uint8), 0)
+    labels.write(np.full((6, 8), 9, np.uint8), 1)
+    found = labels.problems()
+    assert len(found) == 6 and found[-1] == f"{NAME}: 3 more records like these"
+
+
+def test_training_does_not_start(labels, configs, tmp_path, capsys):
+    labels.write(np.full((6, 8), 200, np.uint8))
+    command = ["--runtime", "detectron2", "--num-gpus", "0"]
+    command += ["--config-file", str(configs / "student.yaml")]
+    words = ["INPUT.MAPPER", "detectron2", "DATASETS.TRAIN", f"['{NAME}']"]
+    words += ["DATASETS.TEST", f"['{NAME}']", "OUTPUT_DIR", str(tmp_path / "run")]
+    assert main([*command, *words]) == 2
+    assert "holds the labels 200, but" in capsys.readouterr().err
