@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tabulate import tabulate
 
 LOADED = "MEASURED ON A LOADED MACHINE: not to be quoted"
+
+# Makes a text of a result.
+Text = Callable[[dict[str, Any]], str]
 
 
 def table(rows: list[list[Any]], headers: list[str]) -> str:

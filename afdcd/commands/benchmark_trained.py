@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from afdcd.benchmark import report
 from afdcd.benchmark.errors import precision_errors
+from afdcd.benchmark.report import Text
 from afdcd.benchmark.sampling import sampling_noise
 from afdcd.commands.train_net import configure
 from afdcd.config import ConfigError
@@ -20,8 +21,6 @@ from afdcd.distill import Distiller
 from afdcd.embedded.build import build_for_training
 from afdcd.models import load_weights
 from afdcd.models.weights import read_checkpoint
-
-Text = Callable[[dict[str, Any]], str]
 
 
 def errors(args: argparse.Namespace) -> tuple[dict[str, Any], Text]:
