@@ -12,7 +12,7 @@ from afdcd.data.labels import DataError
 
 
 def read_image(path: str | Path, window: Sequence[float] | None = None) -> np.ndarray:
-    """Read an image as uint8 [H, W, 3] in BGR.
+    """Read an image as uint8 [H, W, 3] in BGR, turned as its EXIF data say.
 
     Args:
         path: of the file.
