@@ -58,6 +58,8 @@ def add_afdcd_config(cfg: CfgNode) -> None:
     distiller.LOGIT_TAPS = ["sem_seg_head.predictor", "sem_seg_head.predictor"]
     # The gradients of align and projector are clipped to this L2 norm, alone; 0 for not at all.
     distiller.CLIP_GRADIENTS = 15.0
+    # Learning rate of align and projector, in times the student's.
+    distiller.LR_FACTOR = 1.0
 
     # KL divergence of the logits, averaged over pixels.
     model.LOGIT_KD = node()

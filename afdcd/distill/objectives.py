@@ -235,6 +235,8 @@ def check_distiller_settings(cfg: Any) -> None:
         raise ValueError(
             f"MODEL.DISTILLER.LOSSES takes some of {', '.join(LOSSES)}; got {list(settings.LOSSES)}"
         )
+    if not settings.LR_FACTOR > 0:
+        raise ValueError(f"MODEL.DISTILLER.LR_FACTOR must be above 0; got {settings.LR_FACTOR}")
     pairs = settings.FEATURE_TAPS
     for pair in [*pairs, settings.LOGIT_TAPS]:
         if len(pair) != 2 or not all(isinstance(path, str) and path for path in pair):

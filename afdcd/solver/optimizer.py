@@ -20,10 +20,11 @@ def build_optimizer(cfg: Any, model: nn.Module) -> torch.optim.SGD:
     """SGD over all trainable parameters, those of equal settings in one group.
 
     ``WEIGHT_DECAY_NORM`` goes to normalization layers, ``WEIGHT_DECAY_BIAS`` (if set) and
-    ``BIAS_LR_FACTOR`` to biases, as in Detectron2. Groups hold ``lr_factor``, which `set_lr`
-    multiplies the schedule by.
+    ``BIAS_LR_FACTOR`` to biases, as in Detectron2; ``MODEL.DISTILLER.LR_FACTOR`` to a distiller's
+    align and projector. Groups hold ``lr_factor``, which `set_lr` multiplies the schedule by.
     """
     solver = cfg.SOLVER
+    distiller = "distiller." if cfg.MODEL.META_ARCHITECTURE == "Distiller" else None
     groups: dict[tuple[float, float], list[tuple[str, nn.Parameter]]] = {}
     for name, parameter, module in _trainable(model):
         decay, factor = solver.WEIGHT_DECAY, 1.0
@@ -32,6 +33,8 @@ def build_optimizer(cfg: Any, model: nn.Module) -> torch.optim.SGD:
         elif name.endswith("bias"):
             factor = solver.BIAS_LR_FACTOR
             decay = decay if solver.WEIGHT_DECAY_BIAS is None else solver.WEIGHT_DECAY_BIAS
+        if distiller and name.startswith(distiller):
+            factor *= cfg.MODEL.DISTILLER.LR_FACTOR
         groups.setdefault((decay, factor), []).append((name, parameter))
     settings = [
         {

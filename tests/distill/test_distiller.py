@@ -217,6 +217,8 @@ def test_channels_are_flipped_for_an_rgb_teacher():
         ({"FEATURE_TAPS": [["backbone.res5"]]}, ValueError, "a pair of taps is"),
         ({"FEATURE_TAPS": []}, ValueError, "FEATURE_TAPS is empty"),
         ({"FEATURE_TAP_WEIGHTS": [1.0, 2.0]}, ValueError, "2 factors for 1 pairs"),
+        ({"LR_FACTOR": 0.0}, ValueError, "LR_FACTOR must be above 0; got 0.0"),
+        ({"LR_FACTOR": float("nan")}, ValueError, "LR_FACTOR must be above 0; got nan"),
         (
             {"FEATURE_TAPS": [["backbone.res5", "backbone.res6"]]},
             TapError,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from torch import nn
 
 from afdcd.config import embedded_config
 from afdcd.models import build_segmentor
@@ -54,3 +55,21 @@ def test_groups_follow_detectron2s_keys():
     assert settings["backbone.stem.conv.norm.weight"] == (0.2, 0.5)
     assert settings["backbone.stem.conv.norm.bias"] == (0.2, 0.5)
     assert settings["sem_seg_head.predictor.bias"] == (0.3, 1.0)
+
+
+def test_align_and_projector_have_a_factor_of_their_own():
+    cfg = embedded_config()
+    cfg.SOLVER.BASE_LR, cfg.SOLVER.BIAS_LR_FACTOR = 1.0, 3.0
+    cfg.MODEL.DISTILLER.LR_FACTOR = 2.0
+    model = nn.ModuleDict({"student": nn.Linear(2, 2), "distiller": nn.Linear(2, 2)})
+    for architecture, factor in (("Distiller", 2.0), ("SemanticSegmentor", 1.0)):
+        cfg.MODEL.META_ARCHITECTURE = architecture
+        optimizer = build_optimizer(cfg, model)
+        set_lr(optimizer, 0.5)
+        rates = {n: g["lr"] for g in optimizer.param_groups for n in g["param_names"]}
+        assert rates == {
+            "student.weight": 0.5,
+            "student.bias": 1.5,
+            "distiller.weight": 0.5 * factor,
+            "distiller.bias": 1.5 * factor,
+        }
