@@ -13,6 +13,7 @@ from afdcd.checkpoints import Checkpoints
 from afdcd.config import ConfigError, differences, merge_file
 from afdcd.data import DataError, Dataset, TrainingAugmentation, read_labels
 from afdcd.data.images import read_image
+from afdcd.distill.objectives import check_distiller_settings
 from afdcd.models.build import HEADS
 from afdcd.precision import DTYPES
 
@@ -99,6 +100,11 @@ def setting_problems(cfg: Any) -> list[str]:
         problems.append(
             f"SOLVER.AMP.DTYPE must be one of {', '.join(DTYPES)}; got {cfg.SOLVER.AMP.DTYPE}"
         )
+    if cfg.MODEL.META_ARCHITECTURE == "Distiller":
+        try:
+            check_distiller_settings(cfg)
+        except ValueError as error:
+            problems.append(str(error))
     if cfg.INPUT.FORMAT not in ("BGR", "RGB") and cfg.INPUT.MAPPER == "scale_crop":
         problems.append(f"INPUT.FORMAT must be BGR or RGB; got {cfg.INPUT.FORMAT}")
     if cfg.INPUT.MAPPER != "scale_crop":

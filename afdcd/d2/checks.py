@@ -18,7 +18,6 @@ from afdcd.d2.evaluation import evaluator_problem
 from afdcd.d2.panoptic_data import PANOPTIC_TYPES, is_standard, separated_classes
 from afdcd.d2.record_files import SEMANTIC, record_problems, trained_architecture
 from afdcd.data import DataError, Dataset, LabelMap
-from afdcd.distill.objectives import check_distiller_settings
 from afdcd.preflight import (
     FILES_CHECKED,
     batch_problems,
@@ -97,11 +96,6 @@ def config_problems(cfg: Any) -> list[str]:
     problems = []
     for key, name in architectures:
         problems += name_problems(key, name, _names(META_ARCH_REGISTRY))
-    if len(architectures) == 2:
-        try:
-            check_distiller_settings(cfg)
-        except ValueError as error:
-            problems.append(str(error))
     problems += name_problems(
         "MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME, _names(BACKBONE_REGISTRY)
     )

@@ -36,8 +36,9 @@ class Report:
     facts: dict[str, Any] = field(default_factory=dict)
 
     def fix(self, kind: str, *texts: str) -> None:
-        """Note what stands in the way."""
-        self.findings += [Finding(kind, text, True) for text in texts]
+        """Note what stands in the way, once where several checks come upon it."""
+        known = {finding.text for finding in self.findings}
+        self.findings += [Finding(kind, text, True) for text in texts if text not in known]
 
     def note(self, kind: str, *texts: str) -> None:
         """Note a remark."""

@@ -217,8 +217,13 @@ FAULTS: dict[str, tuple[Callable[[Case], Any], str, str]] = {
         "tap",
         "takes one feature map",
     ),
-    "one tap": (lambda c: c.override(f"{D}FEATURE_TAPS", "[['backbone.res5']]"), "tap", "pair"),
-    "unknown loss": (lambda c: c.override(f"{D}LOSSES", "['afdcdd']"), "tap", "afdcdd"),
+    "one tap": (lambda c: c.override(f"{D}FEATURE_TAPS", "[['backbone.res5']]"), "config", "pair"),
+    "unknown loss": (lambda c: c.override(f"{D}LOSSES", "['afdcdd']"), "config", "afdcdd"),
+    "projector's learning rate": (
+        lambda c: c.override(f"{D}LR_FACTOR", "-1.0"),
+        "config",
+        "LR_FACTOR must be above 0",
+    ),
     "patch larger than the map": (
         lambda c: c.override("MODEL.AFDCD.CONTRAST.PATCH", "[8,8]"),
         "tap",
@@ -275,3 +280,5 @@ def test_planted_fault(case, capsys, fault: str):
     found = report["notes" if fault in REMARKS else "fix"]
     assert any(f["kind"] == kind and words in f["text"] for f in found), found
     assert report["ok"] == (fault in REMARKS)
+    texts = [f["text"] for f in report["fix"]]
+    assert len(texts) == len(set(texts))
