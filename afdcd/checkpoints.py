@@ -27,6 +27,12 @@ def student_of(model: nn.Module) -> nn.Module:
     return model.student if isinstance(model, Distiller) else model
 
 
+def own_weights(cfg: Any) -> str:
+    """``MODEL.WEIGHTS``, or the run's own final or best model; empty where there is none."""
+    own = [p for p in (Path(cfg.OUTPUT_DIR) / n for n in (FINAL, BEST)) if p.is_file()]
+    return cfg.MODEL.WEIGHTS or (str(own[0]) if own else "")
+
+
 class Checkpoints:
     """The checkpoint files in a run's folder.
 

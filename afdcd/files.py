@@ -47,13 +47,18 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """`write_atomically` of JSON. Numbers that aren't finite, which JSON doesn't have, are null."""
-    write_text(path, json.dumps(_finite(content), indent=2, allow_nan=False))
+    """`write_atomically` of `json_text`."""
+    write_text(path, json_text(content))
+
+
+def json_text(content: Mapping[str, Any]) -> str:
+    """JSON for people and programs. Numbers that aren't finite, which it doesn't have, are null."""
+    return json.dumps(_finite(content), indent=2, allow_nan=False)
 
 
 def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {name: _finite(part) for name, part in value.items()}
+        return {str(name): _finite(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):
         return [_finite(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

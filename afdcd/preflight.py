@@ -24,6 +24,8 @@ INSTALL_DETECTRON2 = (
 CONFIG_COPY = "config.yaml"
 # Files beyond so many are not all opened before training.
 FILES_CHECKED = 1000
+# Problems of one data set that are named.
+SHOWN = 5
 
 
 class SetupError(Exception):
@@ -227,10 +229,15 @@ def file_problems(dataset: Dataset, workers: int = 4) -> list[str]:
     step = max(1, -(-len(records) // FILES_CHECKED))
     with ThreadPoolExecutor(workers) as pool:
         found = list(pool.map(lambda record: _pair_problem(record, dataset), records[::step]))
-    problems = [text for text in found if text]
-    if len(problems) > 5:
-        problems[5:] = [f"{dataset.spec.name}: {len(problems) - 5} more files like these"]
-    return problems
+    return first_few([text for text in found if text], of=dataset.spec.name)
+
+
+def first_few(problems: Sequence[str], *, of: str = "", what: str = "files") -> list[str]:
+    """The first `SHOWN` problems, and how many more there are, of the data set named."""
+    if len(problems) <= SHOWN:
+        return list(problems)
+    more = f"{len(problems) - SHOWN} more {what} like these"
+    return [*problems[:SHOWN], f"{of}: {more}" if of else more]
 
 
 def _pair_problem(record: dict[str, Any], dataset: Dataset) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from afdcd.config import flat_values
 from afdcd.files import write_json
 from afdcd.preflight import CONFIG_COPY
 from afdcd.strict_yaml import read_strict_yaml
@@ -74,19 +75,9 @@ def read_run(folder: Path) -> FinishedRun:
         return FinishedRun(
             folder,
             int(content["seed"]),
-            {name: _flat(figures) for name, figures in content["figures"].items()},
+            {name: flat_values(figures) for name, figures in content["figures"].items()},
             float(content["seconds"]),
-            _flat(read_strict_yaml(folder / CONFIG_COPY)),
+            flat_values(read_strict_yaml(folder / CONFIG_COPY)),
         )
     except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"{folder} doesn't hold a run's results: {error!r:.200}") from error
-
-
-def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

@@ -21,6 +21,7 @@ from tabulate import tabulate
 
 from afdcd.analysis import paired_difference
 from afdcd.commands.train_net import report_errors
+from afdcd.config import differing
 from afdcd.preflight import SetupError
 from afdcd.results import FinishedRun, read_run
 
@@ -170,16 +171,15 @@ def between(
             )
         seconds = [statistics.median(run.seconds for run in ways[way]) for way in (name, base)]
         text += f"\n  training took {seconds[0]:.0f} s, not {seconds[1]:.0f} s (medians)"
-        for key, (was, now) in sorted(_changes(ways[base][0], ways[name][0]).items()):
+        for key, (was, now) in _changes(ways[base][0], ways[name][0]).items():
             text += f"\n  {key}: {was} -> {now}"
         lines.append(text)
     return lines
 
 
 def _changes(one: FinishedRun, two: FinishedRun) -> dict[str, tuple[Any, Any]]:
-    keys = (one.settings.keys() | two.settings.keys()) - set(OWN_KEYS)
-    pairs = {k: (one.settings.get(k, "(none)"), two.settings.get(k, "(none)")) for k in keys}
-    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
+    found = differing(one.settings, two.settings)
+    return {key: pair for key, pair in found.items() if key not in OWN_KEYS}
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from afdcd.checkpoints import BEST, FINAL
+from afdcd.checkpoints import own_weights
 from afdcd.commands.train_net import report_errors
 from afdcd.data import DataError, DatasetSpec, get_spec
 from afdcd.data.palette import bit_palette
@@ -78,8 +78,7 @@ def _main(args: argparse.Namespace) -> None:
     if args.amp:
         overrides += ["SOLVER.AMP.ENABLED", "True"]
     cfg = runtime.configure(args.config_file, overrides)
-    own = [path for n in (FINAL, BEST) if (path := Path(cfg.OUTPUT_DIR) / n).is_file()]
-    weights = args.weights or cfg.MODEL.WEIGHTS or (str(own[0]) if own else "")
+    weights = args.weights or own_weights(cfg)
     problems = []
     if args.batch_size < 1:
         problems.append(f"--batch-size must be at least 1; got {args.batch_size}")

@@ -25,7 +25,7 @@ from afdcd.data.labels import DataError, read_stored_labels
 from afdcd.data.listing import Listing, read_listing
 from afdcd.data.scan import Scan, scan_files
 from afdcd.files import write_text
-from afdcd.preflight import SetupError
+from afdcd.preflight import SetupError, first_few
 
 EPILOG = """\
 examples:
@@ -231,7 +231,7 @@ def _check(path: Path, *, full: bool) -> None:
             progress=sys.stderr.isatty(),
         )
         scans[f"{split} ({scan.files} of {len(records)} files)"] = scan
-        problems += _some(scan.problems)
+        problems += first_few(scan.problems)
         if scan.unlabelled:
             problems.append(
                 f"{split}: {len(scan.unlabelled)} label maps show no class, e.g. "
@@ -250,12 +250,6 @@ def _check(path: Path, *, full: bool) -> None:
     if problems:
         raise SetupError(problems)
     print("OK. In a config: DATASETS: {TRAIN: [" + f'"{path}:{next(iter(description.splits))}"]}}')
-
-
-def _some(problems: list[str]) -> list[str]:
-    if len(problems) <= 5:
-        return problems
-    return [*problems[:5], f"{len(problems) - 5} more files like these"]
 
 
 def _table(description: Description, scans: dict[str, Scan]) -> str:

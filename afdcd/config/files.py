@@ -89,16 +89,28 @@ def flat_keys(cfg: CfgNode, prefix: str = "") -> Iterator[str]:
 
 def differences(first: CfgNode, second: CfgNode) -> list[str]:
     """Keys whose values differ, as ``KEY: first -> second``, sorted."""
-    values = []
-    for cfg in (first, second):
-        nodes = {key: _lookup(cfg, key) for key in flat_keys(cfg)}
-        values.append({k: v for k, v in nodes.items() if not isinstance(v, CfgNode)})
-    one, two = values
-    return [
-        f"{key}: {one.get(key, '(none)')} -> {two.get(key, '(none)')}"
+    found = differing(flat_values(first), flat_values(second))
+    return [f"{key}: {was} -> {now}" for key, (was, now) in found.items()]
+
+
+def flat_values(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values of nested mappings by dotted name."""
+    flat: dict[str, Any] = {}
+    for name, value in content.items():
+        if isinstance(value, dict):
+            flat |= flat_values(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def differing(one: Mapping[str, Any], two: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The names, sorted, that stand for different values, with both; ``(none)`` for no value."""
+    return {
+        key: (one.get(key, "(none)"), two.get(key, "(none)"))
         for key in sorted(one.keys() | two.keys())
         if _plain(one.get(key)) != _plain(two.get(key))
-    ]
+    }
 
 
 def _plain(value: Any) -> Any:

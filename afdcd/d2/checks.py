@@ -11,12 +11,12 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
 
 from afdcd import preflight
-from afdcd.checkpoints import BEST, FINAL, Checkpoints
-from afdcd.d2.config import teacher_config
+from afdcd.checkpoints import Checkpoints, own_weights
+from afdcd.d2.config import teacher_config, trained_architecture
 from afdcd.d2.datasets import find_dataset, is_own
 from afdcd.d2.evaluation import evaluator_problem
 from afdcd.d2.panoptic_data import PANOPTIC_TYPES, is_standard, separated_classes
-from afdcd.d2.record_files import SEMANTIC, record_problems, trained_architecture
+from afdcd.d2.record_files import SEMANTIC, record_problems
 from afdcd.data import DataError, Dataset, LabelMap
 from afdcd.preflight import (
     FILES_CHECKED,
@@ -99,8 +99,8 @@ def config_problems(cfg: Any) -> list[str]:
     problems += name_problems(
         "MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME, _names(BACKBONE_REGISTRY)
     )
-    semantic = architectures[-1][1] in SEMANTIC
-    if semantic:
+    trained = trained_architecture(cfg)
+    if trained in SEMANTIC:
         head = cfg.MODEL.SEM_SEG_HEAD.NAME
         problems += name_problems("MODEL.SEM_SEG_HEAD.NAME", head, _names(SEM_SEG_HEADS_REGISTRY))
     problems += setting_problems(cfg)
@@ -114,10 +114,8 @@ def config_problems(cfg: Any) -> list[str]:
                 "INPUT.SCALE_CROP.SIZE and leave INPUT.CROP.ENABLED off (DeepLab's head would fix "
                 "its pooling to the crop's size and refuse whole images)"
             )
-        if architectures[-1][1] in DETECTORS:
-            problems.append(
-                f"{architectures[-1][1]} takes more than label maps: set INPUT.MAPPER detectron2"
-            )
+        if trained in DETECTORS:
+            problems.append(f"{trained} takes more than label maps: set INPUT.MAPPER detectron2")
     problems += [
         f"{key} is not supported by this trainer: leave it off"
         for key, on in (
@@ -163,12 +161,6 @@ def _teacher_names(teacher_cfg: Any) -> list[str]:
     return problems + name_problems(
         "MODEL.BACKBONE.NAME", model.BACKBONE.NAME, _names(BACKBONE_REGISTRY)
     )
-
-
-def own_weights(cfg: Any) -> str:
-    """``MODEL.WEIGHTS``, or the run's own final or best model; empty where there is none."""
-    own = [p for p in (Path(cfg.OUTPUT_DIR) / n for n in (FINAL, BEST)) if p.is_file()]
-    return cfg.MODEL.WEIGHTS or (str(own[0]) if own else "")
 
 
 def _names(registry: Any) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
 from detectron2.projects.deeplab import add_deeplab_config
@@ -41,3 +43,9 @@ def teacher_config(cfg: CfgNode) -> CfgNode:
     # One device for both.
     teacher_cfg.MODEL.DEVICE = cfg.MODEL.DEVICE
     return teacher_cfg
+
+
+def trained_architecture(cfg: Any) -> str:
+    """The meta-architecture of what is trained: of a distiller, its student's."""
+    name = cfg.MODEL.META_ARCHITECTURE
+    return cfg.MODEL.DISTILLER.STUDENT if name == "Distiller" else name

@@ -21,6 +21,7 @@ from detectron2.utils import comm
 from torch import nn
 
 from afdcd.analysis import write_confusion
+from afdcd.d2.config import trained_architecture
 from afdcd.d2.datasets import find_dataset
 from afdcd.d2.loader import evaluation_loader
 from afdcd.d2.panoptic import PanopticEvaluator
@@ -99,12 +100,9 @@ def evaluator_problem(name: str) -> str:
 def _panoptic(cfg: Any, name: str) -> list[DatasetEvaluator]:
     """Panoptic quality; for data sets in the separated form also mIoU of stuff and AP."""
     metadata = MetadataCatalog.get(name)
-    architecture = cfg.MODEL.META_ARCHITECTURE
-    if architecture == "Distiller":
-        architecture = cfg.MODEL.DISTILLER.STUDENT
     # Detectron2's own panoptic evaluator needs panopticapi, which is not on PyPI.
     found: list[DatasetEvaluator] = [
-        PanopticEvaluator(name, separated=architecture == "PanopticFPN")
+        PanopticEvaluator(name, separated=trained_architecture(cfg) == "PanopticFPN")
     ]
     if is_standard(metadata):
         return found  # Detectron2's other evaluators want things and stuff numbered on their own

@@ -17,7 +17,7 @@ from detectron2.modeling import (
 from detectron2.utils import comm
 from torch import nn
 
-from afdcd.d2.config import teacher_config
+from afdcd.d2.config import teacher_config, trained_architecture
 from afdcd.d2.weights import load_model_weights
 from afdcd.distill import Distiller, build_distiller
 from afdcd.models.aspp_head import ASPPHead
@@ -67,10 +67,7 @@ def build_student(cfg: Any) -> nn.Module:
 
     On ``MODEL.DEVICE``, without its weights.
     """
-    name = cfg.MODEL.META_ARCHITECTURE
-    if name == "Distiller":
-        name = cfg.MODEL.DISTILLER.STUDENT
-    return META_ARCH_REGISTRY.get(name)(cfg).to(cfg.MODEL.DEVICE)
+    return META_ARCH_REGISTRY.get(trained_architecture(cfg))(cfg).to(cfg.MODEL.DEVICE)
 
 
 def build_teacher(cfg: Any) -> tuple[Any, nn.Module]:

@@ -12,14 +12,15 @@ import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
+from afdcd.d2.config import trained_architecture
 from afdcd.d2.panoptic_data import is_standard
 from afdcd.data import DataError
 from afdcd.data.labels import image_size, read_stored_labels
 from afdcd.data.scan import spread
+from afdcd.preflight import first_few
 
 # Files of a record besides its image.
 LABEL_FILES = ("sem_seg_file_name", "pan_seg_file_name")
-SHOWN = 5
 # Heads that learn from label maps.
 SEMANTIC = ("SemanticSegmentor", "PanopticFPN")
 EXIF_ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
@@ -47,10 +48,7 @@ def record_problems(
     with ThreadPoolExecutor(workers) as pool:
         found = pool.map(lambda record: _problems(cfg, record, name), spread(records, limit))
         problems = list(itertools.chain.from_iterable(found))
-    shown = [("file", text) for text in problems[:SHOWN]]
-    if len(problems) > SHOWN:
-        shown.append(("file", f"{name}: {len(problems) - SHOWN} more records like these"))
-    return shown
+    return [("file", text) for text in first_few(problems, of=name, what="records")]
 
 
 def _problems(cfg: Any, record: dict[str, Any], name: str) -> list[str]:
@@ -112,12 +110,6 @@ def _label_problems(cfg: Any, path: str, image: str, size: tuple[int, int]) -> l
             f"{head.IGNORE_VALUE}"
         ]
     return []
-
-
-def trained_architecture(cfg: Any) -> str:
-    """The meta-architecture of what is trained: of a distiller, its student's."""
-    name = cfg.MODEL.META_ARCHITECTURE
-    return cfg.MODEL.DISTILLER.STUDENT if name == "Distiller" else name
 
 
 def _size_as_read(path: str) -> tuple[int, int]:

@@ -13,8 +13,8 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from afdcd.analysis import class_table, write_evaluation
-from afdcd.checkpoints import Checkpoints
-from afdcd.d2.checks import check, own_weights
+from afdcd.checkpoints import Checkpoints, own_weights
+from afdcd.d2.checks import check
 from afdcd.d2.config import configure, get_cfg
 from afdcd.d2.evaluation import evaluate
 from afdcd.d2.modeling import build_student

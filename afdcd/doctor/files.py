@@ -10,7 +10,7 @@ import numpy as np
 from afdcd.data import Dataset
 from afdcd.data.scan import Scan, scan_files
 from afdcd.doctor.report import Report
-from afdcd.preflight import class_problems, find_datasets, mixed_label_problems
+from afdcd.preflight import class_problems, find_datasets, first_few, mixed_label_problems
 from afdcd.runtimes import Runtime
 
 # A class with fewer of the labelled pixels than this share is rare.
@@ -88,9 +88,7 @@ def _judge(cfg: Any, dataset: Dataset, scan: Scan, *, training: bool, report: Re
         "ignored pixels": _share(scan.ignored, scan.ignored + int(scan.pixels.sum())),
         "class shares": dict(zip(dataset.spec.classes, shares.tolist(), strict=True)),
     }
-    report.fix("file", *scan.problems[:SHOWN])
-    if len(scan.problems) > SHOWN:
-        report.fix("file", f"{name}: {len(scan.problems) - SHOWN} more files like these")
+    report.fix("file", *first_few(scan.problems, of=name))
     usable = scan.files - len(scan.problems)
     if not usable:
         return

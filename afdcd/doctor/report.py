@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
+
+from afdcd.files import json_text
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,9 @@ class Report:
             "ok": self.ok,
             "fix": _entries(self.to_fix),
             "notes": _entries(finding for finding in self.findings if not finding.fix),
-            "facts": _plain(self.facts),
+            "facts": self.facts,
         }
-        return json.dumps(content, indent=2, allow_nan=False)
+        return json_text(content)
 
     def text(self) -> str:
         """For a person: facts, remarks, and at the end OK or what to fix."""
@@ -90,13 +91,3 @@ def _in_words(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return str(value)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(name): _plain(part) for name, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in value]
-    if isinstance(value, float):
-        return value if abs(value) < float("inf") else None
-    return value

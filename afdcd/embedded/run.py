@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from afdcd.analysis import class_table, write_evaluation
-from afdcd.checkpoints import BEST, FINAL, Checkpoints
+from afdcd.checkpoints import Checkpoints, own_weights
 from afdcd.config import embedded_config
 from afdcd.data import Dataset, load_dataset
 from afdcd.distill import TapError
@@ -74,8 +74,7 @@ def run(
 def _evaluate_only(cfg: Any, num_gpus: int | None, problems: list[str]) -> dict[str, Any]:
     test = find_datasets(cfg.DATASETS.TEST, "DATASETS.TEST", problems, load_dataset)
     folder = Path(cfg.OUTPUT_DIR)
-    own = [folder / name for name in (FINAL, BEST) if (folder / name).is_file()]
-    weights = cfg.MODEL.WEIGHTS or (str(own[0]) if own else "")
+    weights = own_weights(cfg)
     raise_problems(
         problems,
         weights_problems(weights, "MODEL.WEIGHTS", needed=True),

@@ -24,7 +24,7 @@ def build_optimizer(cfg: Any, model: nn.Module) -> torch.optim.SGD:
     align and projector. Groups hold ``lr_factor``, which `set_lr` multiplies the schedule by.
     """
     solver = cfg.SOLVER
-    distiller = "distiller." if cfg.MODEL.META_ARCHITECTURE == "Distiller" else None
+    distilled = cfg.MODEL.META_ARCHITECTURE == "Distiller"
     groups: dict[tuple[float, float], list[tuple[str, nn.Parameter]]] = {}
     for name, parameter, module in _trainable(model):
         decay, factor = solver.WEIGHT_DECAY, 1.0
@@ -33,7 +33,7 @@ def build_optimizer(cfg: Any, model: nn.Module) -> torch.optim.SGD:
         elif name.endswith("bias"):
             factor = solver.BIAS_LR_FACTOR
             decay = decay if solver.WEIGHT_DECAY_BIAS is None else solver.WEIGHT_DECAY_BIAS
-        if distiller and name.startswith(distiller):
+        if distilled and name.startswith("distiller."):
             factor *= cfg.MODEL.DISTILLER.LR_FACTOR
         groups.setdefault((decay, factor), []).append((name, parameter))
     settings = [

@@ -69,10 +69,6 @@ def both_splits(case: Case) -> None:
     case.change("data", splits={"train": {"share": None}, "val": {"share": None}})
 
 
-def without(path: Path) -> None:
-    path.unlink()
-
-
 D = "MODEL.DISTILLER."
 # Fault -> (how it is planted, kind of the finding, words in it).
 FAULTS: dict[str, tuple[Callable[[Case], Any], str, str]] = {
