@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from afdcd import embedded
-from afdcd.commands.train_net import configure
 from afdcd.d2 import run as detectron2_run
+from afdcd.embedded.runtime import configure
 
 
 def train_embedded(config: Path, output: Path, *overrides: str, resume: bool = False) -> dict:

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 import yaml
 
-from afdcd.commands.doctor import main
-from afdcd.commands.train_net import main as train
+from afdcd.cli.doctor import main
+from afdcd.cli.train_net import main as train
 
 import domains
 from tiny_runs import DISTILLED, STUDENT, TEACHER

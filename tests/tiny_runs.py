@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 import yaml
 
-from afdcd.commands.train_net import configure
+from afdcd.embedded.runtime import configure
 from afdcd.models import build_segmentor_from_config
 
 from camvid_files import write_camvid

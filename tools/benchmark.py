@@ -1,12 +1,12 @@
 #!/usr/bin/env python
-"""Measure time and memory of a training step. See --help, and afdcd/commands/benchmark.py."""
+"""Measure time and memory of a training step. See --help, and afdcd/cli/benchmark.py."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from afdcd.commands.benchmark import main
+from afdcd.cli.benchmark import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,12 +1,12 @@
 #!/usr/bin/env python
-"""Measure the loading of training samples. See --help, and afdcd/commands/benchmark_loading.py."""
+"""Measure the loading of training samples. See --help, and afdcd/cli/benchmark_loading.py."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from afdcd.commands.benchmark_loading import main
+from afdcd.cli.benchmark_loading import main
 
 if __name__ == "__main__":
     sys.exit(main())

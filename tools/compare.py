@@ -1,12 +1,12 @@
 #!/usr/bin/env python
-"""Compare ways of training over several seeds. See --help, and afdcd/commands/compare.py."""
+"""Compare ways of training over several seeds. See --help, and afdcd/cli/compare.py."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from afdcd.commands.compare import main
+from afdcd.cli.compare import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,12 +1,12 @@
 #!/usr/bin/env python
-"""Find what is wrong with a set-up before training. See --help, and afdcd/commands/doctor.py."""
+"""Find what is wrong with a set-up before training. See --help, and afdcd/cli/doctor.py."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from afdcd.commands.doctor import main
+from afdcd.cli.doctor import main
 
 if __name__ == "__main__":
     sys.exit(main())

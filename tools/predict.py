@@ -1,12 +1,12 @@
 #!/usr/bin/env python
-"""Predict images, folders or videos. See --help, and afdcd/commands/predict.py."""
+"""Predict images, folders or videos. See --help, and afdcd/cli/predict.py."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from afdcd.commands.predict import main
+from afdcd.cli.predict import main
 
 if __name__ == "__main__":
     sys.exit(main())

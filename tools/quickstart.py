@@ -1,12 +1,12 @@
 #!/usr/bin/env python
-"""A first look in minutes on a CPU. See --help, and afdcd/commands/quickstart.py."""
+"""A first look in minutes on a CPU. See --help, and afdcd/cli/quickstart.py."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from afdcd.commands.quickstart import main
+from afdcd.cli.quickstart import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,12 +1,12 @@
 #!/usr/bin/env python
-"""Describe and check an own data set. See --help, and afdcd/commands/register_dataset.py."""
+"""Describe and check an own data set. See --help, and afdcd/cli/register_dataset.py."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from afdcd.commands.register_dataset import main
+from afdcd.cli.register_dataset import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,12 +1,12 @@
 #!/usr/bin/env python
-"""Train, resume or evaluate a config. See --help, and afdcd/commands/train_net.py."""
+"""Train, resume or evaluate a config. See --help, and afdcd/cli/train_net.py."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from afdcd.commands.train_net import main
+from afdcd.cli.train_net import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from afdcd.distill import Distiller, FeatureTaps
-from afdcd.precision import autocast
+from afdcd.engine.precision import autocast
 
 # As SOLVER.AMP.DTYPE; "float32" for no autocast.
 PRECISIONS = ("float32", "bfloat16", "float16")

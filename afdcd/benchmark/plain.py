@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from afdcd.losses.ops.tokens import patch_tokens
+from afdcd.losses.afdcd.kernels.tokens import patch_tokens
 from afdcd.models import SemanticSegmentor
 
 

@@ -11,8 +11,8 @@ from torch import nn
 
 from afdcd.benchmark.errors import train_without_dropout
 from afdcd.distill import Distiller
+from afdcd.engine.precision import autocast
 from afdcd.losses import AfDCDLoss
-from afdcd.precision import autocast
 
 Batch = list[dict[str, Any]]
 

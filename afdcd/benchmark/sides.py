@@ -13,10 +13,10 @@ from torch import nn
 from afdcd.benchmark.plain import PlainAfDCDLoss, plain_logit_kd, plain_teacher
 from afdcd.benchmark.settings import Setting, Variant
 from afdcd.distill import Distiller, FeatureTaps, build_distiller
+from afdcd.engine.optimizer import build_optimizer
+from afdcd.engine.precision import autocast
 from afdcd.losses import AfDCDLoss
 from afdcd.models import SemanticSegmentor, build_segmentor_from_config
-from afdcd.precision import autocast
-from afdcd.solver import build_optimizer
 
 RES5, LOGITS = "backbone.res5", "sem_seg_head.predictor"
 Batch = list[dict[str, Any]]

@@ -12,7 +12,7 @@ from typing import Any
 
 from fvcore.common.config import BASE_KEY, CfgNode
 
-from afdcd.strict_yaml import read_strict_yaml
+from afdcd.utils.strict_yaml import read_strict_yaml
 
 
 class ConfigError(ValueError):

@@ -10,15 +10,8 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
 
-from afdcd import preflight
-from afdcd.checkpoints import Checkpoints, own_weights
-from afdcd.d2.config import teacher_config, trained_architecture
-from afdcd.d2.datasets import find_dataset, is_own
-from afdcd.d2.evaluation import evaluator_problem
-from afdcd.d2.panoptic_data import PANOPTIC_TYPES, is_standard, separated_classes
-from afdcd.d2.record_files import SEMANTIC, record_problems
-from afdcd.data import DataError, Dataset, LabelMap
-from afdcd.preflight import (
+from afdcd.checks import preflight
+from afdcd.checks.preflight import (
     FILES_CHECKED,
     batch_problems,
     class_problems,
@@ -26,13 +19,19 @@ from afdcd.preflight import (
     file_problems,
     find_datasets,
     mixed_label_problems,
-    name_problems,
     occupied_problems,
     output_problems,
-    raise_problems,
     setting_problems,
     weights_problems,
 )
+from afdcd.d2.config import teacher_config, trained_architecture
+from afdcd.d2.datasets import find_dataset, is_own
+from afdcd.d2.evaluation import evaluator_problem
+from afdcd.d2.panoptic_data import PANOPTIC_TYPES, is_standard, separated_classes
+from afdcd.d2.record_files import SEMANTIC, record_problems
+from afdcd.data import DataError, Dataset, LabelMap
+from afdcd.engine.checkpoints import Checkpoints, own_weights
+from afdcd.utils.problems import name_problems, raise_problems
 
 MAPPERS = ("scale_crop", "detectron2")
 SCHEDULES = (

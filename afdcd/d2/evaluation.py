@@ -20,15 +20,15 @@ from detectron2.evaluation import (
 from detectron2.utils import comm
 from torch import nn
 
-from afdcd.analysis import write_confusion
 from afdcd.d2.config import trained_architecture
 from afdcd.d2.datasets import find_dataset
 from afdcd.d2.loader import evaluation_loader
 from afdcd.d2.panoptic import PanopticEvaluator
 from afdcd.d2.panoptic_data import PANOPTIC_TYPES, is_standard
 from afdcd.data import read_labels
+from afdcd.engine.precision import autocast
 from afdcd.evaluation import BoundaryIoU, predict
-from afdcd.precision import autocast
+from afdcd.evaluation.confusion_plot import write_confusion
 
 
 def evaluate(cfg: Any, model: nn.Module) -> dict[str, dict[str, dict[str, float]]]:

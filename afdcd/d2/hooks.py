@@ -8,8 +8,9 @@ from detectron2.engine import HookBase
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
 
-from afdcd.interrupt import Interrupted, InterruptFlag
-from afdcd.solver import learning_rate, set_lr
+from afdcd.engine.interrupt import Interrupted, InterruptFlag
+from afdcd.engine.optimizer import set_lr
+from afdcd.engine.schedule import learning_rate
 
 # Processes ask each other every so often whether one of them was told to stop.
 STOP_PERIOD = 10

@@ -20,11 +20,11 @@ from torch import nn
 from afdcd.d2.config import teacher_config, trained_architecture
 from afdcd.d2.weights import load_model_weights
 from afdcd.distill import Distiller, build_distiller
-from afdcd.models.aspp_head import ASPPHead
+from afdcd.models.backbones.mobilenetv2 import MobileNetV2
+from afdcd.models.backbones.resnet import ResNet
 from afdcd.models.build import check_freeze_at
-from afdcd.models.mobilenetv2 import MobileNetV2
-from afdcd.models.psp_head import PSPHead
-from afdcd.models.resnet import ResNet
+from afdcd.models.heads.aspp_head import ASPPHead
+from afdcd.models.heads.psp_head import PSPHead
 
 logger = logging.getLogger(__name__)
 

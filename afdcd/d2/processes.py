@@ -18,9 +18,9 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from afdcd.config import ConfigError
 from afdcd.data import DataError
-from afdcd.failures import NonFiniteLoss
-from afdcd.interrupt import Interrupted
-from afdcd.preflight import SetupError
+from afdcd.engine.failures import NonFiniteLoss
+from afdcd.engine.interrupt import Interrupted
+from afdcd.utils.problems import SetupError
 
 # What the command reports in a line, without a traceback. (OSError: a full disk, say.)
 REPORTED = (ConfigError, SetupError, DataError, NonFiniteLoss, Interrupted, OSError)

@@ -12,8 +12,7 @@ from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
-from afdcd.analysis import class_table, write_evaluation
-from afdcd.checkpoints import Checkpoints, own_weights
+from afdcd.checks.preflight import changed_settings, resume_problems
 from afdcd.d2.checks import check
 from afdcd.d2.config import configure, get_cfg
 from afdcd.d2.evaluation import evaluate
@@ -21,14 +20,10 @@ from afdcd.d2.modeling import build_student
 from afdcd.d2.processes import REPORTED, launch_reporting
 from afdcd.d2.trainer import DistillTrainer
 from afdcd.d2.weights import load_model_weights
-from afdcd.preflight import (
-    CONFIG_COPY,
-    SetupError,
-    changed_settings,
-    raise_problems,
-    resume_problems,
-)
-from afdcd.results import results_of, write_results
+from afdcd.engine.checkpoints import Checkpoints, own_weights
+from afdcd.engine.results import CONFIG_COPY, results_of, write_results
+from afdcd.evaluation.scores import class_table, write_evaluation
+from afdcd.utils.problems import SetupError, raise_problems
 
 logger = logging.getLogger(__name__)
 

@@ -21,22 +21,22 @@ from detectron2.utils.events import (
 )
 from torch import nn
 
-from afdcd.checkpoints import BEST, EXPORT, Checkpoints, student_of
 from afdcd.d2.datasets import find_dataset
 from afdcd.d2.evaluation import evaluate
 from afdcd.d2.hooks import EvaluateAndSave, PolynomialLR
 from afdcd.d2.loader import detectron2_training_loader, training_loader
 from afdcd.data import Dataset
 from afdcd.distill import Distiller
-from afdcd.files import drop_later_lines
-from afdcd.loss_log import LossLog
+from afdcd.engine.checkpoints import BEST, EXPORT, Checkpoints, student_of
+from afdcd.engine.loss_log import LossLog
+from afdcd.engine.optimizer import build_optimizer
+from afdcd.engine.precision import autocast, gradient_scaler
+from afdcd.engine.state import TrainingState
+from afdcd.engine.step import accumulate
+from afdcd.engine.throughput import Throughput
 from afdcd.models.weights import CheckpointError
-from afdcd.precision import autocast, gradient_scaler
-from afdcd.seeds import DROPOUT, stream_seed
-from afdcd.solver import build_optimizer
-from afdcd.throughput import Throughput
-from afdcd.training_state import TrainingState
-from afdcd.training_step import accumulate
+from afdcd.utils.files import drop_later_lines
+from afdcd.utils.seeds import DROPOUT, stream_seed
 
 logger = logging.getLogger(__name__)
 

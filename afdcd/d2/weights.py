@@ -10,7 +10,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
 from afdcd.models import load_weights
-from afdcd.models.segmentation_head import SegmentationHead
+from afdcd.models.heads.segmentation_head import SegmentationHead
 from afdcd.models.weights import CheckpointError
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ import numpy as np
 
 from afdcd.data.datasets import Record
 from afdcd.data.labels import DataError
-from afdcd.files import write_atomically
+from afdcd.utils.files import write_atomically
 
 Pair = tuple[np.ndarray, np.ndarray]
 # Raised whenever what is stored changes its meaning.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from afdcd.data.labels import DataError
-from afdcd.strict_yaml import read_strict_yaml
+from afdcd.utils.strict_yaml import read_strict_yaml
 
 
 class DescriptionError(DataError):

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from afdcd.losses import AfDCDLoss, LogitKDLoss, ProjectionPaths
-from afdcd.losses.masks import make_mask
-from afdcd.seeds import MASKS, stream_seed
+from afdcd.losses.afdcd.masks import make_mask
+from afdcd.utils.seeds import MASKS, stream_seed
 
 LOSSES = ("logit_kd", "afdcd")
 

@@ -1,6 +1,5 @@
 """The embedded runtime: train, evaluate, resume and export on one device, without Detectron2."""
 
 from afdcd.embedded.run import run
-from afdcd.failures import NonFiniteLoss
 
-__all__ = ["NonFiniteLoss", "run"]
+__all__ = ["run"]

@@ -13,7 +13,7 @@ from pathlib import Path
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from afdcd.files import drop_later_lines
+from afdcd.utils.files import drop_later_lines
 
 logger = logging.getLogger(__name__)
 

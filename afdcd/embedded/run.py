@@ -10,20 +10,7 @@ from typing import Any
 
 import torch
 
-from afdcd.analysis import class_table, write_evaluation
-from afdcd.checkpoints import Checkpoints, own_weights
-from afdcd.config import embedded_config
-from afdcd.data import Dataset, load_dataset
-from afdcd.distill import TapError
-from afdcd.embedded import preflight
-from afdcd.embedded.build import Teacher, build_for_training, load_for_evaluation
-from afdcd.embedded.evaluate import describe, evaluate
-from afdcd.embedded.trainer import Trainer
-from afdcd.files import write_text
-from afdcd.models.weights import CheckpointError
-from afdcd.preflight import (
-    CONFIG_COPY,
-    SetupError,
+from afdcd.checks.preflight import (
     changed_settings,
     class_problems,
     file_problems,
@@ -31,11 +18,22 @@ from afdcd.preflight import (
     mixed_label_problems,
     occupied_problems,
     output_problems,
-    raise_problems,
     resume_problems,
     weights_problems,
 )
-from afdcd.results import results_of, write_results
+from afdcd.config import embedded_config
+from afdcd.data import Dataset, load_dataset
+from afdcd.distill import TapError
+from afdcd.embedded import checks
+from afdcd.embedded.build import Teacher, build_for_training, load_for_evaluation
+from afdcd.embedded.evaluation import describe, evaluate
+from afdcd.embedded.trainer import Trainer
+from afdcd.engine.checkpoints import Checkpoints, own_weights
+from afdcd.engine.results import CONFIG_COPY, results_of, write_results
+from afdcd.evaluation.scores import class_table, write_evaluation
+from afdcd.models.weights import CheckpointError
+from afdcd.utils.files import write_text
+from afdcd.utils.problems import SetupError, raise_problems
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +63,7 @@ def run(
         NonFiniteLoss, Interrupted, DataError: see `Trainer.train`.
     """
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
-    found = [*problems, *preflight.config_problems(cfg), *preflight.device_problems(num_gpus)]
+    found = [*problems, *checks.config_problems(cfg), *checks.device_problems(num_gpus)]
     if eval_only:
         return _evaluate_only(cfg, num_gpus, found)
     return _train(cfg, num_gpus, found, resume=resume)
@@ -81,7 +79,7 @@ def _evaluate_only(cfg: Any, num_gpus: int | None, problems: list[str]) -> dict[
         class_problems(cfg, test),
         output_problems(folder),
     )
-    device = preflight.choose_device(cfg, num_gpus)
+    device = checks.choose_device(cfg, num_gpus)
     model = _setup(load_for_evaluation, cfg, Path(weights)).to(device)
     results = {}
     for dataset in test:
@@ -100,7 +98,7 @@ def _train(cfg: Any, num_gpus: int | None, problems: list[str], *, resume: bool)
     raise_problems(
         problems,
         class_problems(cfg, [*train, *test]),
-        preflight.teacher_problems(cfg),
+        checks.teacher_problems(cfg),
         weights_problems(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS", needed=False),
         output_problems(folder),
     )
@@ -121,7 +119,7 @@ def _train(cfg: Any, num_gpus: int | None, problems: list[str], *, resume: bool)
     if state is not None:
         seed = state["seed"]
     model, teacher = _setup(build_for_training, cfg, seed)
-    model.to(preflight.choose_device(cfg, num_gpus))
+    model.to(checks.choose_device(cfg, num_gpus))
     trainer = Trainer(cfg, model, train_set, test, seed=seed)
     if state is not None:
         try:

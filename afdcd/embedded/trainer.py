@@ -11,21 +11,22 @@ from typing import Any
 import torch
 from torch import nn
 
-from afdcd.checkpoints import BEST, EXPORT, Checkpoints, student_of
 from afdcd.data import Dataset
 from afdcd.data.from_config import training_mapper
 from afdcd.distill import Distiller
-from afdcd.embedded.evaluate import describe, evaluate
+from afdcd.embedded.evaluation import describe, evaluate
 from afdcd.embedded.loader import training_batches
 from afdcd.embedded.metrics import RunMetrics
-from afdcd.interrupt import Interrupted, InterruptFlag
-from afdcd.loss_log import LossLog, mean_losses
-from afdcd.precision import autocast, gradient_scaler
-from afdcd.seeds import DROPOUT, stream_seed
-from afdcd.solver import build_optimizer, learning_rate, set_lr
-from afdcd.throughput import Throughput
-from afdcd.training_state import TrainingState
-from afdcd.training_step import accumulate
+from afdcd.engine.checkpoints import BEST, EXPORT, Checkpoints, student_of
+from afdcd.engine.interrupt import Interrupted, InterruptFlag
+from afdcd.engine.loss_log import LossLog, mean_losses
+from afdcd.engine.optimizer import build_optimizer, set_lr
+from afdcd.engine.precision import autocast, gradient_scaler
+from afdcd.engine.schedule import learning_rate
+from afdcd.engine.state import TrainingState
+from afdcd.engine.step import accumulate
+from afdcd.engine.throughput import Throughput
+from afdcd.utils.seeds import DROPOUT, stream_seed
 
 logger = logging.getLogger(__name__)
 

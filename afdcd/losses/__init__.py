@@ -1,12 +1,12 @@
 """The losses of Af-DCD: tensors in, scalars out. Imports torch only."""
 
-from afdcd.losses.afdcd import AfDCDLoss
-from afdcd.losses.contrast import patch_contrast
+from afdcd.losses.afdcd.contrast import patch_contrast
+from afdcd.losses.afdcd.loss import AfDCDLoss
+from afdcd.losses.afdcd.masks import centre_mask, random_mask
+from afdcd.losses.afdcd.projection import ProjectionPaths
+from afdcd.losses.afdcd.projector import EnhancedProjector, PlainProjector
+from afdcd.losses.afdcd.reconstruction import masked_reconstruction
 from afdcd.losses.logit_kd import LogitKDLoss, logit_kd
-from afdcd.losses.masks import centre_mask, random_mask
-from afdcd.losses.projection import ProjectionPaths
-from afdcd.losses.projector import EnhancedProjector, PlainProjector
-from afdcd.losses.reconstruction import masked_reconstruction
 
 __all__ = [
     "AfDCDLoss",

@@ -1,11 +1,11 @@
 """The paper's networks as plain modules with Detectron2's attribute names and protocol."""
 
-from afdcd.models.aspp_head import ASPPHead
+from afdcd.models.backbones.mobilenetv2 import MobileNetV2
+from afdcd.models.backbones.resnet import ResNet
 from afdcd.models.build import build_segmentor, build_segmentor_from_config
 from afdcd.models.complexity import count_multiply_adds, count_parameters
-from afdcd.models.mobilenetv2 import MobileNetV2
-from afdcd.models.psp_head import PSPHead
-from afdcd.models.resnet import ResNet
+from afdcd.models.heads.aspp_head import ASPPHead
+from afdcd.models.heads.psp_head import PSPHead
 from afdcd.models.segmentor import SemanticSegmentor
 from afdcd.models.weights import load_weights
 

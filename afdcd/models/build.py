@@ -6,13 +6,13 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from afdcd.models.aspp_head import ASPPHead
-from afdcd.models.backbone import StagedBackbone
+from afdcd.models.backbones.backbone import StagedBackbone
+from afdcd.models.backbones.mobilenetv2 import MobileNetV2
+from afdcd.models.backbones.resnet import ResNet
+from afdcd.models.heads.aspp_head import ASPPHead
+from afdcd.models.heads.psp_head import PSPHead
+from afdcd.models.heads.segmentation_head import SegmentationHead
 from afdcd.models.layers import Norm
-from afdcd.models.mobilenetv2 import MobileNetV2
-from afdcd.models.psp_head import PSPHead
-from afdcd.models.resnet import ResNet
-from afdcd.models.segmentation_head import SegmentationHead
 from afdcd.models.segmentor import PIXEL_MEAN, PIXEL_STD, SemanticSegmentor
 
 # Names in MODEL.BACKBONE.NAME and MODEL.SEM_SEG_HEAD.NAME; registered with Detectron2 under these.

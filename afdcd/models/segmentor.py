@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from afdcd.models.backbone import StagedBackbone
-from afdcd.models.segmentation_head import SegmentationHead
+from afdcd.models.backbones.backbone import StagedBackbone
+from afdcd.models.heads.segmentation_head import SegmentationHead
 
 # Blue, green, red mean of the published networks' inputs, in 0..255.
 PIXEL_MEAN = (104.00698793, 116.66876762, 122.67891434)

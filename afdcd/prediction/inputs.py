@@ -11,7 +11,7 @@ import numpy as np
 from afdcd.data import DataError
 from afdcd.data.images import read_image
 from afdcd.data.listing import IMAGE_SUFFIXES
-from afdcd.preflight import raise_problems
+from afdcd.utils.problems import raise_problems
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 

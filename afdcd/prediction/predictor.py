@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from afdcd.data.mapper import resize_short_side
+from afdcd.engine.precision import autocast
 from afdcd.evaluation import predict
-from afdcd.precision import autocast
 
 
 class Predictor:

@@ -8,11 +8,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from afdcd.analysis.panels import colorize
 from afdcd.data.labels import LabelMap
 from afdcd.data.palette import Color
-from afdcd.files import write_atomically
-from afdcd.preflight import SetupError
+from afdcd.report.panels import colorize
+from afdcd.utils.files import write_atomically
+from afdcd.utils.problems import SetupError
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from afdcd.benchmark.plain import PlainAfDCDLoss, plain_contrast
 from afdcd.benchmark.settings import Setting, variants
 from afdcd.benchmark.sides import build_side, make_batch, run_step
 from afdcd.benchmark.timing import Times
-from afdcd.commands.benchmark import main
+from afdcd.cli.benchmark import main
 from afdcd.losses import AfDCDLoss, patch_contrast
 
 TINY = Setting(crop=(64, 64), batch=2, teacher_depth=18, width=0.125, pool=0)
@@ -138,7 +138,7 @@ def test_sampling(configs, tmp_path):
 
 
 def test_refuses_on_a_loaded_machine(monkeypatch, capsys):
-    from afdcd.commands import benchmark
+    from afdcd.cli import benchmark
 
     monkeypatch.setattr(benchmark, "idle_load", lambda: 0.5)
     assert main(["contrast", "--shape", "1", "32", "8", "8"]) == 2

@@ -10,11 +10,11 @@ import pytest
 import torch
 import yaml
 
-from afdcd.commands.train_net import configure
 from afdcd.data import get_spec
 from afdcd.distill.distiller import tap_shapes
 from afdcd.distill.objectives import objectives_from_config
 from afdcd.embedded.build import teacher_config
+from afdcd.embedded.runtime import configure
 from afdcd.models import build_segmentor_from_config
 
 RUNTIMES = ["embedded"]

@@ -130,7 +130,7 @@ def test_keys_of_detectron2s_deeplab_project_are_left_alone():
 @pytest.mark.parametrize("path", RUNNABLE, ids=lambda p: str(p.relative_to(CONFIGS)))
 def test_configs_of_the_project(path: Path):
     from afdcd.embedded.build import teacher_config
-    from afdcd.embedded.preflight import config_problems
+    from afdcd.embedded.checks import config_problems
     from afdcd.models import build_segmentor_from_config
 
     cfg = embedded_config()

@@ -9,9 +9,9 @@ import yaml
 
 pytest.importorskip("detectron2")
 
-from afdcd.commands.doctor import main as doctor
-from afdcd.commands.predict import main as predict
-from afdcd.commands.train_net import main
+from afdcd.cli.doctor import main as doctor
+from afdcd.cli.predict import main as predict
+from afdcd.cli.train_net import main
 
 import domains
 from benchmark_files import BENCHMARKS

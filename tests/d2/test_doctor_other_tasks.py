@@ -15,7 +15,7 @@ pytest.importorskip("detectron2")
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from afdcd.commands.doctor import main
+from afdcd.cli.doctor import main
 from afdcd.d2.config import configure
 from afdcd.d2.modeling import build_student
 

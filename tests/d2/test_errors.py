@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from afdcd.commands.train_net import main
+from afdcd.cli.train_net import main
 from afdcd.d2 import trainer as trainer_module
-from afdcd.failures import NonFiniteLoss
-from afdcd.interrupt import Interrupted
+from afdcd.engine.failures import NonFiniteLoss
+from afdcd.engine.interrupt import Interrupted
 
 from d2_runs import assert_same_tensors, checkpoint, train_detectron2
 from shapes_runs import tiny

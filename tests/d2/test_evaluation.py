@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("detectron2")
 
-from afdcd.commands.train_net import main
+from afdcd.cli.train_net import main
 
 
 def test_evaluations_agree(configs, tmp_path, caplog):

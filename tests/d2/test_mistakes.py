@@ -10,7 +10,7 @@ from PIL import Image
 
 pytest.importorskip("detectron2")
 
-from afdcd.commands.train_net import main
+from afdcd.cli.train_net import main
 
 D = "MODEL.DISTILLER."
 

@@ -13,7 +13,7 @@ pytest.importorskip("detectron2")
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data import detection_utils as utils
 
-from afdcd.commands.train_net import main
+from afdcd.cli.train_net import main
 from afdcd.d2.config import get_cfg
 from afdcd.d2.record_files import record_problems
 

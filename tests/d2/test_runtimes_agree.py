@@ -7,8 +7,8 @@ import json
 import pytest
 import torch
 
-from afdcd.failures import NonFiniteLoss
-from afdcd.loss_log import LossLog
+from afdcd.engine.failures import NonFiniteLoss
+from afdcd.engine.loss_log import LossLog
 
 from d2_runs import (
     RUNTIMES,

@@ -13,7 +13,7 @@ import torch
 
 pytest.importorskip("detectron2")
 
-from afdcd.commands.train_net import main
+from afdcd.cli.train_net import main
 from afdcd.d2.trainer import StepTrainer
 
 from d2_runs import assert_same_tensors, checkpoint, train_detectron2
@@ -54,7 +54,7 @@ def test_interrupted_and_resumed(configs, tmp_path, monkeypatch, capsys, whole):
 def test_killed_while_writing_and_resumed(configs, tmp_path, whole):
     script = (
         "import os, signal, sys, torch\n"
-        "from afdcd.commands.train_net import main\n"
+        "from afdcd.cli.train_net import main\n"
         "save, calls = torch.save, []\n"
         "def killed(content, file):\n"
         "    calls.append(0)\n"

@@ -8,8 +8,8 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.modeling import build_model
 
-from afdcd.commands.train_net import configure as configure_embedded
 from afdcd.d2 import get_cfg
+from afdcd.embedded.runtime import configure as configure_embedded
 from afdcd.models import build_segmentor_from_config, load_weights
 
 from d2_runs import train_detectron2

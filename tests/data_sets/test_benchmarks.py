@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from afdcd.commands.train_net import main
+from afdcd.cli.train_net import main
 from afdcd.data import DataError, get_spec, load_dataset, read_labels
 from afdcd.data.coco_stuff import CLASSES, STORED_NAMES, UNUSED
 

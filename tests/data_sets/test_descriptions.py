@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from afdcd.commands.register_dataset import main as register
-from afdcd.commands.train_net import configure
+from afdcd.cli.register_dataset import main as register
 from afdcd.data import DataError, SegmentationMapper, get_spec, load_dataset, read_labels
 from afdcd.data.description import DescriptionError, read_description
 from afdcd.data.labels import rgb_code
+from afdcd.embedded.runtime import configure
 
 import domains
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from afdcd.benchmark.loading import MEAN, draw_files, plain_sample
-from afdcd.commands.benchmark_loading import main
+from afdcd.cli.benchmark_loading import main
 from afdcd.data import DataError, SegmentationMapper, TrainingAugmentation
 from afdcd.data.cityscapes import ID_MAP, TRAIN_ID_MAP
 from afdcd.models.segmentor import PIXEL_MEAN

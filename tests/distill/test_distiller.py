@@ -9,7 +9,7 @@ import torch
 
 from afdcd.config import embedded_config
 from afdcd.distill import Distiller, TapError, build_distiller
-from afdcd.losses.masks import make_mask
+from afdcd.losses.afdcd.masks import make_mask
 from afdcd.models import build_segmentor
 
 CLASSES = 4

@@ -12,10 +12,11 @@ from torch import nn
 
 import afdcd.distill.objectives
 from afdcd.distill import Distiller, FrozenTeacher, Objective, Objectives
+from afdcd.engine.optimizer import build_optimizer, set_lr
+from afdcd.engine.schedule import learning_rate
 from afdcd.losses import AfDCDLoss, LogitKDLoss
 from afdcd.models import build_segmentor, load_weights
 from afdcd.models.weights.names import recognise, translate
-from afdcd.solver import build_optimizer, learning_rate, set_lr
 
 import reference
 from .settings import solver_settings

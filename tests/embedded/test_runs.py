@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from afdcd.commands.train_net import configure, main
-from afdcd.embedded import NonFiniteLoss, run
 from afdcd.embedded import trainer as trainer_module
-from afdcd.interrupt import Interrupted
+from afdcd.embedded.run import run
+from afdcd.embedded.runtime import configure, main
+from afdcd.engine.failures import NonFiniteLoss
+from afdcd.engine.interrupt import Interrupted
 from afdcd.models import build_segmentor_from_config, load_weights
-from afdcd.preflight import SetupError
+from afdcd.utils.problems import SetupError
 
 
 def train(configs: Path, name: str, output: Path, *overrides: str, resume: bool = False) -> dict:
@@ -134,7 +135,7 @@ def test_killed_and_resumed_is_as_if_uninterrupted(configs, tmp_path):
     """SIGKILL at random moments, until a resumed run gets through."""
     train(configs, "distilled", tmp_path / "whole", "SOLVER.MAX_ITER", "40")
     output = tmp_path / "killed"
-    command = [sys.executable, "-m", "afdcd.commands.train_net", "--resume"]
+    command = [sys.executable, "-m", "afdcd.cli.train_net", "--resume"]
     command += ["--config-file", str(configs / "distilled.yaml"), "OUTPUT_DIR", str(output)]
     command += ["SOLVER.MAX_ITER", "40"]
     rng = random.Random(0)

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from afdcd.losses import patch_contrast
-from afdcd.losses.contrast import compared_pairs
-from afdcd.losses.ops import contrast as ops
-from afdcd.losses.ops import contrast_compiled, contrast_torch
-from afdcd.losses.ops.contrast import map_contrast
-from afdcd.losses.ops.tokens import patch_tokens, write_tokens
+from afdcd.losses.afdcd.contrast import compared_pairs
+from afdcd.losses.afdcd.kernels import contrast as ops
+from afdcd.losses.afdcd.kernels import contrast_compiled, contrast_torch
+from afdcd.losses.afdcd.kernels.contrast import map_contrast
+from afdcd.losses.afdcd.kernels.tokens import patch_tokens, write_tokens
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -23,7 +23,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 @pytest.fixture
 def triton_kernel():
     pytest.importorskip("triton")
-    from afdcd.losses.ops import contrast_triton
+    from afdcd.losses.afdcd.kernels import contrast_triton
 
     return contrast_triton.contrast
 

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from afdcd.losses.ops import winograd
-from afdcd.losses.ops.direct_conv import direct_conv3x3
-from afdcd.losses.ops.masked_conv import masked_conv3x3
-from afdcd.losses.ops.winograd import winograd_conv3x3
+from afdcd.losses.afdcd.kernels import winograd
+from afdcd.losses.afdcd.kernels.direct_conv import direct_conv3x3
+from afdcd.losses.afdcd.kernels.masked_conv import masked_conv3x3
+from afdcd.losses.afdcd.kernels.winograd import winograd_conv3x3
 
 
 def naive_conv(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ import torch
 
 from afdcd.benchmark.memory import allocated_peak
 from afdcd.losses import AfDCDLoss, ProjectionPaths
-from afdcd.losses.ops.late import LateGradient
+from afdcd.losses.afdcd.kernels.late import LateGradient
 
 CHANNELS = 16
 

@@ -7,8 +7,8 @@ import torch
 
 from afdcd.losses import AfDCDLoss
 from afdcd.losses import projection as projection_module
-from afdcd.losses.projection import ProjectionPaths
-from afdcd.losses.reconstruction import masked_projection
+from afdcd.losses.afdcd.projection import ProjectionPaths
+from afdcd.losses.afdcd.reconstruction import masked_projection
 
 
 @pytest.fixture

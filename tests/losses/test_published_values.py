@@ -12,9 +12,9 @@ import torch
 from torch.nn import functional as F
 
 from afdcd.losses import AfDCDLoss, logit_kd, patch_contrast
-from afdcd.losses.masks import make_mask
-from afdcd.losses.ops import contrast_compiled
-from afdcd.losses.projection import ProjectionPaths
+from afdcd.losses.afdcd.kernels import contrast_compiled
+from afdcd.losses.afdcd.masks import make_mask
+from afdcd.losses.afdcd.projection import ProjectionPaths
 
 import reference
 

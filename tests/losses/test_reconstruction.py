@@ -7,7 +7,12 @@ import torch
 from torch import nn
 
 from afdcd.losses import centre_mask, masked_reconstruction, random_mask
-from afdcd.losses.projector import EnhancedProjector, PlainProjector, build_align, build_projector
+from afdcd.losses.afdcd.projector import (
+    EnhancedProjector,
+    PlainProjector,
+    build_align,
+    build_projector,
+)
 
 
 def test_worked_by_hand():

@@ -7,9 +7,9 @@ import itertools
 import pytest
 import torch
 
-import afdcd.losses.afdcd as afdcd_module
+import afdcd.losses.afdcd.loss as afdcd_module
 from afdcd.losses import AfDCDLoss, ProjectionPaths
-from afdcd.losses.blocks import Blocks, cut, draw_blocks, positions
+from afdcd.losses.afdcd.patches import Blocks, cut, draw_blocks, positions
 
 
 def build(**options) -> AfDCDLoss:

@@ -21,7 +21,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from afdcd.losses.ops import contrast_triton as ops
+from afdcd.losses.afdcd.kernels import contrast_triton as ops
 
 target, dtype, gradient, even = sys.argv[1:]
 types = dict.fromkeys(("student", "teacher", "losses", "gradient"), "*" + dtype)

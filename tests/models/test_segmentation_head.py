@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from afdcd.models import ASPPHead, PSPHead, ResNet, build_segmentor
+from afdcd.models.heads.segmentation_head import segmentation_cross_entropy
 from afdcd.models.layers import ShapeSpec
-from afdcd.models.segmentation_head import segmentation_cross_entropy
 
 import reference
 

@@ -10,7 +10,7 @@ from afdcd.data.cityscapes import ID_MAP, IDS
 from afdcd.data.labels import LabelMap, rgb_code
 from afdcd.data.palette import bit_palette
 from afdcd.prediction.writing import Style, overlay, stored_labels, write_prediction
-from afdcd.preflight import SetupError
+from afdcd.utils.problems import SetupError
 
 
 def style(classes: int, official: LabelMap | None = None) -> Style:

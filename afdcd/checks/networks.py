@@ -1,0 +1,198 @@
+"""Student and teacher: built, weights loaded and sound, taps and patch grid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from afdcd.checks.files import class_order_problems
+from afdcd.checks.findings import Report
+from afdcd.checks.preflight import teacher_weights_problems, weights_problems
+from afdcd.distill import Distiller, build_distiller, tap_shapes, training_size
+from afdcd.engine.runtime import Runtime
+from afdcd.models import count_parameters
+
+# An uncovered part of the feature map beyond this share is worth a remark.
+UNCOVERED = 0.1
+
+
+def build_student(cfg: Any, runtime: Runtime, report: Report) -> nn.Module | None:
+    """The student with its weights, or None where it can't be built."""
+    student = _build(cfg, runtime, "the student", report)
+    path = cfg.MODEL.WEIGHTS
+    if student is None or not path:
+        return student
+    problems = weights_problems(path, "MODEL.WEIGHTS", needed=False)
+    report.fix("weights", *problems)
+    if not problems:
+        _load(student, path, False, "student", runtime, report)
+    return student
+
+
+def build_teacher(cfg: Any, runtime: Runtime, report: Report) -> tuple[Any, nn.Module | None]:
+    """The teacher's config and the teacher, or None where there is none to be had."""
+    if not cfg.MODEL.DISTILLER.TEACHER.CONFIG_FILE:
+        key = "MODEL.DISTILLER.TEACHER.CONFIG_FILE"
+        report.fix("teacher", f"{key} is empty: name the teacher's YAML file")
+        return None, None
+    try:
+        teacher_cfg = runtime.teacher_config(cfg)
+    except ValueError as error:
+        report.fix("teacher", f"MODEL.DISTILLER.TEACHER: {error}")
+        return None, None
+    report.fix("teacher", *(f"its config: {t}" for t in runtime.config_problems(teacher_cfg)))
+    model = _build(teacher_cfg, runtime, "the teacher", report)
+    path = teacher_cfg.MODEL.WEIGHTS
+    problems = teacher_weights_problems(cfg, path)
+    report.fix("weights", *problems)
+    if model is None or problems or not _load(model, path, True, "teacher", runtime, report):
+        return teacher_cfg, None
+    return teacher_cfg, model
+
+
+def _build(cfg: Any, runtime: Runtime, whose: str, report: Report) -> nn.Module | None:
+    try:
+        torch.manual_seed(max(cfg.SEED, 0))
+        model = runtime.build(cfg)
+    except (ValueError, KeyError, AssertionError, RuntimeError, TypeError) as error:
+        report.fix("model", f"{whose} can't be built: {error}")
+        return None
+    report.facts[f"parameters of {whose}, M"] = count_parameters(model) / 1e6
+    return model
+
+
+def _load(
+    model: nn.Module, path: str, complete: bool, whose: str, runtime: Runtime, report: Report
+) -> bool:
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    try:
+        report.facts[f"weights of the {whose}"] = runtime.load(model, path, complete)
+    except ValueError as error:
+        report.fix("weights", f"{whose}: {error}")
+        return False
+    after = model.state_dict()
+    broken = [n for n, v in after.items() if v.is_floating_point() and not v.isfinite().all()]
+    if broken:
+        report.fix(
+            "weights",
+            f"{whose}: {Path(path)} holds values that are not finite, in {len(broken)} entries "
+            f"such as {broken[0]}: its training had failed",
+        )
+        return False
+    unlike = [n for n, v in after.items() if v.dim() > 1 and not torch.equal(v, before[n])]
+    if not unlike:
+        report.note("weights", f"{whose}: {Path(path)} changes no weight of its initialization")
+    constant = [n for n, v in after.items() if v.dim() == 4 and v.numel() > 64 and v.std() == 0]
+    if constant:
+        report.fix(
+            "weights",
+            f"{whose}: {Path(path)} holds constant convolutions, {len(constant)} such as "
+            f"{constant[0]}: they were never trained",
+        )
+    return True
+
+
+def check_class_order(cfg: Any, teacher_cfg: Any, runtime: Runtime, report: Report) -> None:
+    """Whether the teacher was trained on the student's classes, by the names of its data sets."""
+    from afdcd.data import get_spec
+
+    del runtime
+    try:
+        own, theirs = cfg.DATASETS.TRAIN[0], teacher_cfg.DATASETS.TRAIN[0]
+        specs = get_spec(own), get_spec(theirs)
+    except (KeyError, IndexError, ValueError):
+        return  # said elsewhere, or data sets of Detectron2
+    report.fix(
+        "class-order",
+        *class_order_problems(
+            specs[0].classes, specs[1].classes, f"the student's {own}", f"the teacher's {theirs}"
+        ),
+    )
+    if teacher_cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES != cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES:
+        report.fix(
+            "classes",
+            f"the teacher has {teacher_cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES} classes, the student "
+            f"{cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES}",
+        )
+
+
+def check_format(cfg: Any, teacher_cfg: Any, report: Report) -> None:
+    """Whether both models normalize their inputs alike."""
+    for key in ("PIXEL_MEAN", "PIXEL_STD"):
+        one, other = list(cfg.MODEL[key]), list(teacher_cfg.MODEL[key])
+        if cfg.INPUT.FORMAT != teacher_cfg.INPUT.FORMAT:
+            other.reverse()
+        if max(abs(a - b) / max(abs(a), 1) for a, b in zip(one, other, strict=True)) > 0.05:
+            report.note(
+                "normalization", f"MODEL.{key} is {one} for the student, {other} for the teacher"
+            )
+
+
+def build_pair(
+    cfg: Any, student: nn.Module, teacher_cfg: Any, teacher: nn.Module, report: Report
+) -> Distiller | None:
+    """The distiller, its taps and patch grid described, or None where they don't fit."""
+    try:
+        distiller = build_distiller(
+            cfg, student, teacher, teacher_format=teacher_cfg.INPUT.FORMAT, seed=max(cfg.SEED, 0)
+        )
+    except (ValueError, RuntimeError, KeyError) as error:
+        report.fix("tap", f"{error}")
+        return None
+    _describe_taps(cfg, distiller, report)
+    return distiller
+
+
+def _describe_taps(cfg: Any, distiller: Distiller, report: Report) -> None:
+    size = training_size(cfg)
+    sides = {
+        "student": (distiller.student, distiller.distiller.student_taps),
+        "teacher": (distiller.teacher, distiller.distiller.teacher_taps),
+    }
+    shapes = {}
+    for whose, (model, paths) in sides.items():
+        for path, (channels, height, width) in tap_shapes(model, paths, size=size).items():
+            shapes[whose, path] = (channels, height, width)
+            report.facts[f"tap of the {whose}: {path}"] = {
+                "channels": channels,
+                "size": [height, width],
+                "stride": size[0] / height,
+            }
+    node = cfg.MODEL.AFDCD.CONTRAST
+    for objective in distiller.distiller.objectives:
+        one, other = (
+            shapes["student", objective.student_tap],
+            shapes["teacher", objective.teacher_tap],
+        )
+        if one[1:] != other[1:]:
+            report.note(
+                "stride",
+                f"{objective.student_tap} is {one[1]}x{one[2]} and {objective.teacher_tap} "
+                f"{other[1]}x{other[2]}: the student's map is resized",
+            )
+        if objective.name.startswith("afdcd"):
+            _describe_grid(other, node, report)
+
+
+def _describe_grid(shape: tuple[int, int, int], node: Any, report: Report) -> None:
+    channels, height, width = shape
+    patch = (1, 1) if node.KIND == "channel" else tuple(node.PATCH)
+    pool = node.POOL or 1
+    cover = [n // pool // p * p * pool for n, p in zip((height, width), patch, strict=True)]
+    share = cover[0] * cover[1] / (height * width)
+    report.facts["patch grid"] = {
+        "map": [height, width],
+        "pool": pool,
+        "patch": list(patch),
+        "covers": cover,
+        "channels of a group": channels // max(1, 1 if node.KIND == "spatial" else node.GROUPS),
+    }
+    if share < 1 - UNCOVERED:
+        report.note(
+            "patch-grid",
+            f"patches of {patch[0]}x{patch[1]} after pooling by {pool} cover {100 * share:.0f} % "
+            f"of the {height}x{width} map: another crop, POOL or PATCH would cover more",
+        )

@@ -1,0 +1,129 @@
+"""Time and memory of a training step and its parts, beside the plain published formulation.
+
+  step      the whole step by parts, in several precisions, with peak memory and arithmetic
+  contrast  the contrast alone
+  scaling   the step over crops, batches, channels or processes
+  errors    what low precision costs on the weights of a config
+  sampling  the variance that sampling patches adds to the gradient, on the weights of a config
+
+Refuses to report where other processes take more than --max-load of the cores, unless --anyway
+marks the result as measured on a loaded machine. Exit code 0: measured; 2: can't measure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from afdcd.benchmark.machine import MOST_LOAD, LoadMeter, describe_machine, idle_load
+from afdcd.cli.benchmark_timed import SCALES, contrast, scaling, step
+from afdcd.cli.benchmark_trained import errors, sampling
+from afdcd.cli.common import report_errors
+from afdcd.config import ConfigError
+from afdcd.utils.files import write_json
+from afdcd.utils.problems import SetupError
+
+TIMED = {"step": step, "contrast": contrast, "scaling": scaling}
+# The load of the machine doesn't matter to these.
+UNTIMED = {"errors": errors, "sampling": sampling}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(
+        prog="benchmark.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument(
+        "what",
+        nargs="?",
+        default="step",
+        choices=(*TIMED, *UNTIMED),
+    )
+    p.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    p.add_argument("--threads", type=int, help="of PyTorch (its own choice)")
+    p.add_argument("--crop", type=int, nargs=2, default=(256, 512), metavar=("H", "W"))
+    p.add_argument("--batch", type=int, default=2, help="images a step (2)")
+    p.add_argument("--teacher", type=int, default=101, help="depth of its ResNet (101)")
+    p.add_argument("--student", type=int, default=18, help="depth of its ResNet (18)")
+    p.add_argument("--width", type=float, default=1.0, help="factor of all channels (1)")
+    p.add_argument("--pool", type=int, default=4, help="of the contrast (4)")
+    p.add_argument("--repeats", type=int, default=5, help="rounds that count (5)")
+    p.add_argument("--only", nargs="+", metavar="NAME", help="variants beside the plain step")
+    p.add_argument("--no-memory", action="store_true", help="times only")
+    p.add_argument("--no-loader", action="store_true", help="leave out the loading of samples")
+    p.add_argument(
+        "--shape",
+        type=int,
+        nargs=4,
+        default=(2, 2048, 64, 128),
+        metavar=("N", "C", "H", "W"),
+        help="contrast: of the maps (2 2048 64 128)",
+    )
+    p.add_argument("--over", choices=tuple(SCALES), default="crop", help="scaling: over what")
+    p.add_argument("--values", nargs="+", help="scaling: e.g. 256x512 512x1024, or 2 4 8")
+    p.add_argument("--config-file", metavar="FILE", help="errors, sampling: to distil by")
+    p.add_argument("--weights", metavar="FILE", help="errors, sampling: a checkpoint of its run")
+    p.add_argument(
+        "--shares", type=float, nargs="+", default=(0.5, 0.25), help="sampling: (0.5 0.25)"
+    )
+    p.add_argument("--batches", type=int, default=16, help="sampling: how many (16)")
+    p.add_argument("--max-load", type=float, default=MOST_LOAD, help=f"({MOST_LOAD:g})")
+    p.add_argument("--anyway", action="store_true", help="report on a loaded machine, marked so")
+    p.add_argument("--json", metavar="FILE", help="write the result as JSON")
+    p.add_argument("--plot", metavar="FILE", help="step: draw the times (PNG)")
+    p.add_argument("opts", nargs="*", metavar="KEY VALUE", help="errors, sampling: overrides")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point. Returns the exit code."""
+    # Intermixed, since positional words (what, overrides) stand before and behind options.
+    args = parser().parse_intermixed_args(argv)
+    return report_errors(lambda: _main(args))
+
+
+def _main(args: argparse.Namespace) -> None:
+    if min(*args.crop, args.batch - 1, args.repeats, *args.shape) < 1:
+        raise ConfigError("sizes and repeats are at least 1, --batch at least 2 (BatchNorm)")
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise SetupError(["--device cuda, but PyTorch sees no CUDA device: use --device cpu"])
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    if args.what in UNTIMED:
+        result, text = UNTIMED[args.what](args)
+        result |= {"machine": describe_machine(args.device), "load": 0.0, "loaded": False}
+    else:
+        _refuse(idle_load(), args)
+        meter = LoadMeter()
+        result, text = TIMED[args.what](args)
+        load = meter.others()
+        _refuse(load, args)
+        result |= {
+            "machine": describe_machine(args.device),
+            "load": load,
+            "loaded": load > args.max_load,
+        }
+    print(text(result))
+    if args.json:
+        write_json(Path(args.json), result)
+
+
+def _refuse(load: float, args: argparse.Namespace) -> None:
+    if load > args.max_load and not args.anyway:
+        raise SetupError(
+            [
+                f"other processes take {load:.0%} of the cores, more than --max-load "
+                f"{args.max_load:.0%}: times would mean nothing. Stop them, or add --anyway to "
+                "get a report that is marked as such"
+            ]
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""Training samples a second on one core: decode, scale, crop, normalise.
+
+Compares the plain way (decode all, resize all, crop) with the mapper, and with the mapper on files
+that are kept decoded (DATALOADER.CACHE_DIR). Draws street-like images unless --data-set is given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from tabulate import tabulate
+
+from afdcd.benchmark.loading import draw_files, measure
+from afdcd.checks.scan import spread
+from afdcd.cli.common import report_errors
+from afdcd.config import ConfigError
+from afdcd.data import load_dataset
+from afdcd.data.cityscapes import ID_MAP
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(prog="benchmark_loading.py", description=__doc__)
+    p.add_argument("--data-set", help="measure its files instead of drawn ones")
+    p.add_argument("--size", type=int, nargs=2, default=(1024, 2048), metavar=("H", "W"))
+    p.add_argument("--crop", type=int, nargs=2, default=(512, 1024), metavar=("H", "W"))
+    p.add_argument("--files", type=int, default=8, help="distinct files (8)")
+    p.add_argument("--samples", type=int, default=64, help="samples to time in each way (64)")
+    p.add_argument("--format", choices=("png", "jpg"), default="png", help="of drawn images")
+    p.add_argument("--json", action="store_true", help="print JSON")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    args = parser().parse_args(argv)
+    return report_errors(lambda: _main(args))
+
+
+def _main(args: argparse.Namespace) -> None:
+    if min(*args.size, *args.crop, args.files, args.samples) < 1:
+        raise ConfigError("sizes and counts are above 0")
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        if args.data_set:
+            try:
+                dataset = load_dataset(args.data_set)
+            except KeyError as error:
+                raise ConfigError(error.args[0]) from error
+            records, label_map = spread(dataset.records, args.files), dataset.label_map
+        else:
+            records = draw_files(Path(folder), args.files, tuple(args.size), args.format)
+            label_map = ID_MAP
+        results = measure(records, label_map, tuple(args.crop), args.samples, Path(folder))
+    if args.json:
+        print(json.dumps(results, indent=2))
+        return
+    plain = results["plain"]
+    rows = [(way, f"{rate:.1f}", f"{rate / plain:.2f}") for way, rate in results.items()]
+    print(
+        tabulate(rows, headers=["way", "images/s per core", "times plain"], disable_numparse=True)
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

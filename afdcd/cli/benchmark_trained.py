@@ -1,0 +1,81 @@
+"""Benchmarks of a distillation config on the weights of its training."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from afdcd.benchmark import report
+from afdcd.benchmark.errors import precision_errors
+from afdcd.benchmark.report import Text
+from afdcd.benchmark.sampling import sampling_noise
+from afdcd.config import ConfigError
+from afdcd.data import load_dataset
+from afdcd.data.from_config import training_mapper
+from afdcd.data.stream import SampleStream
+from afdcd.distill import Distiller
+from afdcd.embedded.build import build_for_training
+from afdcd.embedded.runtime import configure
+from afdcd.models import load_weights
+from afdcd.models.weights import read_checkpoint
+
+
+def errors(args: argparse.Namespace) -> tuple[dict[str, Any], Text]:
+    """What low precision costs: the result, and what makes a text of it."""
+    cfg, model, batches = _trained(args)
+    batch = next(batches)
+    deviations = precision_errors(cfg, model, batch)
+    rows = [{"deviation from float64": name, **row} for name, row in deviations.items()]
+    result = {"config": args.config_file, "batch": len(batch), "rows": rows}
+    return result, lambda found: report.rows_text(found, "relative, of the L2 norm")
+
+
+def sampling(args: argparse.Namespace) -> tuple[dict[str, Any], Text]:
+    """What sampling patches costs: the result, and what makes a text of it."""
+    if args.batches < 2 or not all(0 < share < 1 for share in args.shares):
+        raise ConfigError("--batches is at least 2, --shares are between 0 and 1")
+    cfg, model, batches = _trained(args)
+    if "afdcd" not in cfg.MODEL.DISTILLER.LOSSES:
+        raise ConfigError(f"{args.config_file} has no Af-DCD loss, whose patches could be sampled")
+    some = itertools.islice(batches, args.batches)
+    rows = sampling_noise(cfg, model, some, args.shares)
+    result = {
+        "config": args.config_file,
+        "batch": cfg.SOLVER.IMS_PER_BATCH,
+        "batches": args.batches,
+        "rows": rows,
+    }
+    return result, lambda found: report.rows_text(
+        found, "deviation between batches; variance by share, times that of all patches"
+    )
+
+
+def _trained(
+    args: argparse.Namespace,
+) -> tuple[Any, Distiller, Iterator[list[dict[str, Any]]]]:
+    """The config, the model with its weights, on its device, and training batches."""
+    if not args.config_file:
+        raise ConfigError(
+            f"{args.what} needs --config-file: a distillation config with trained weights"
+        )
+    cfg = configure(args.config_file, [*args.opts, "MODEL.DEVICE", args.device])
+    if cfg.MODEL.META_ARCHITECTURE != "Distiller":
+        raise ConfigError(f"{args.config_file} distils nothing: {args.what} needs a Distiller")
+    try:
+        dataset = load_dataset(cfg.DATASETS.TRAIN[0])
+    except KeyError as error:
+        raise ConfigError(error.args[0]) from error
+    model, _ = build_for_training(cfg, max(cfg.SEED, 0))
+    assert isinstance(model, Distiller)
+    if args.weights:
+        load_weights(model.student, args.weights, part="model")
+        content = read_checkpoint(Path(args.weights))
+        if "distiller" in content:
+            model.distiller.load_state_dict(content["distiller"])
+    stream = SampleStream(dataset.records, training_mapper(cfg, dataset.label_map), 0)
+    size = cfg.SOLVER.IMS_PER_BATCH
+    batches = ([stream[first + n] for n in range(size)] for first in itertools.count(0, size))
+    return cfg, model.to(args.device), batches

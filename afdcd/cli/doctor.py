@@ -1,0 +1,65 @@
+"""A dry run of a config: find what is wrong with data, weights, taps, losses, memory; say the fix.
+
+Exit code 0: OK; 1: there is something to fix.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+import torch
+
+from afdcd.checks.diagnose import diagnose
+from afdcd.checks.findings import Report
+from afdcd.cli.common import (
+    add_config_flag,
+    add_overrides,
+    add_runtime_flag,
+    choose_runtime,
+    overrides_of,
+)
+from afdcd.utils.problems import SetupError
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(prog="doctor.py", description=__doc__)
+    add_config_flag(p)
+    p.add_argument("--full", action="store_true", help="open every file, not a sample")
+    p.add_argument("--json", action="store_true", help="print JSON instead of text")
+    add_runtime_flag(p)
+    p.add_argument("--device", help="to measure on (MODEL.DEVICE)")
+    add_overrides(p)
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point. Returns the exit code."""
+    args = parser().parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    overrides = overrides_of(args)
+    try:
+        report = _diagnose(args, overrides)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    print(report.json() if args.json else report.text())
+    return 0 if report.ok else 1
+
+
+def _diagnose(args: argparse.Namespace, overrides: list[str]) -> Report:
+    try:
+        device = torch.device(args.device) if args.device else None
+        runtime = choose_runtime(args.runtime)
+    except (RuntimeError, SetupError) as error:
+        failed = Report()
+        failed.fix("config", str(error))
+        return failed
+    return diagnose(args.config_file, overrides, runtime, full=args.full, device=device)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

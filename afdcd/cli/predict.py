@@ -1,0 +1,164 @@
+"""Predict images, folders of images, or videos: colour overlays and label maps.
+
+Takes the config of a teacher, a student, or a distilled student (whose student is used).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from afdcd.checks.preflight import output_problems, weights_problems
+from afdcd.cli.common import (
+    add_config_flag,
+    add_overrides,
+    add_runtime_flag,
+    choose_runtime,
+    overrides_of,
+    report_errors,
+)
+from afdcd.data import DataError, DatasetSpec, get_spec
+from afdcd.data.palette import bit_palette
+from afdcd.embedded.checks import choose_device
+from afdcd.engine.checkpoints import own_weights
+from afdcd.prediction import (
+    Predictor,
+    Style,
+    batches_of,
+    find_inputs,
+    predict_video,
+    write_prediction,
+)
+from afdcd.utils.problems import SetupError, raise_problems
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(prog="predict.py", description=__doc__)
+    add_config_flag(p)
+    p.add_argument(
+        "--input",
+        nargs="+",
+        required=True,
+        type=Path,
+        help="images, folders (with all below), videos",
+    )
+    p.add_argument("--output", required=True, type=Path, help="folder to write to")
+    p.add_argument("--weights", help="checkpoint (MODEL.WEIGHTS, or the run's in OUTPUT_DIR)")
+    p.add_argument("--batch-size", type=int, default=1, help="images of one size at once (1)")
+    p.add_argument("--amp", action="store_true", help="mixed precision, of SOLVER.AMP.DTYPE")
+    p.add_argument("--alpha", type=float, default=0.5, help="opacity of the colours (0.5)")
+    p.add_argument("--no-overlay", action="store_true", help="label maps only")
+    p.add_argument("--no-labels", action="store_true", help="overlays only")
+    p.add_argument(
+        "--official-values",
+        action="store_true",
+        help="write label maps with the data set owners' values, as test servers expect "
+        "(Cityscapes: label ids), named as the image",
+    )
+    p.add_argument("--data-set", help="whose colours and values to use (DATASETS.TEST's first)")
+    p.add_argument("--num-gpus", type=int, default=None, help="0 for the CPU")
+    add_runtime_flag(p)
+    add_overrides(p)
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; exit codes as train_net's."""
+    args = parser().parse_args(argv)
+    return report_errors(lambda: _main(args))
+
+
+def _main(args: argparse.Namespace) -> None:
+    runtime = choose_runtime(args.runtime)
+    overrides = overrides_of(args)
+    if args.amp:
+        overrides += ["SOLVER.AMP.ENABLED", "True"]
+    cfg = runtime.configure(args.config_file, overrides)
+    weights = args.weights or own_weights(cfg)
+    problems = []
+    if args.batch_size < 1:
+        problems.append(f"--batch-size must be at least 1; got {args.batch_size}")
+    if not 0 <= args.alpha <= 1:
+        problems.append(f"--alpha must be from 0 to 1; got {args.alpha}")
+    if args.no_overlay and args.no_labels:
+        problems.append("--no-overlay and --no-labels leave nothing to write")
+    raise_problems(
+        problems,
+        weights_problems(weights, "--weights", needed=True),
+        output_problems(args.output, "--output"),
+    )
+    spec = _spec(cfg, args.data_set)
+    images, videos = find_inputs(args.input, args.output)
+    try:
+        model = runtime.build(cfg)
+        runtime.load(model, weights, True)
+    except ValueError as error:
+        raise SetupError([str(error)]) from error
+    model.to(choose_device(cfg, args.num_gpus)).eval()
+    classes = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
+    style = _style(args, spec, classes)
+    predictor = Predictor(cfg, model)
+    unusable: list[str] = []
+    window = spec.window if spec is not None else None
+    batches = batches_of(images, args.batch_size, window, unusable)
+    for batch in tqdm(batches, disable=not sys.stderr.isatty()):
+        for (_, name, image), labels in zip(
+            batch, predictor([image for _, _, image in batch]), strict=True
+        ):
+            write_prediction(args.output, name, image, labels, style)
+    broken = len(unusable)
+    for path in videos:
+        try:
+            predict_video(path, args.output, predictor, style, batch_size=args.batch_size)
+        except DataError as error:
+            unusable.append(str(error))
+    done = len(images) - broken, len(videos) - (len(unusable) - broken)
+    print(f"Predicted {done[0]} images and {done[1]} videos into {args.output}")
+    if unusable:
+        whole = len(images) + len(videos)
+        lines = "\n  ".join(unusable)
+        raise DataError(f"{len(unusable)} of {whole} inputs can't be used:\n  {lines}")
+
+
+def _spec(cfg: Any, name: str | None) -> DatasetSpec | None:
+    """The data set whose colours and values are used; None where the config names none."""
+    names = [name] if name else [*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN]
+    for candidate in names[:1]:
+        try:
+            return get_spec(candidate)
+        except KeyError as error:  # of the config, it may be one of Detectron2's
+            if name:
+                raise SetupError([f"--data-set: {error.args[0]}"]) from error
+        except DataError as error:  # its images may need a window: nothing is guessed
+            raise SetupError(
+                [f"{error}. Put it there, or name another data set: --data-set NAME"]
+            ) from error
+    return None
+
+
+def _style(args: argparse.Namespace, spec: DatasetSpec | None, classes: int) -> Style:
+    fits = spec is not None and len(spec.classes) == classes
+    official = None
+    if args.official_values:
+        if spec is None or not fits or spec.official is None:
+            raise SetupError(
+                ["--official-values needs a data set with such values and the model's classes"]
+            )
+        official = spec.official
+    return Style(
+        colors=spec.colors if spec is not None and fits else bit_palette(classes, first=1),
+        alpha=args.alpha,
+        overlay=not args.no_overlay,
+        labels=not args.no_labels,
+        official=official,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,265 @@
+"""Describe a data set of your own in a YAML file that configs can name, and check its files.
+
+With options, the description is written (paths are relative to its folder, or to --root) and then
+checked; alone, an existing one is checked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from tabulate import tabulate
+
+from afdcd.checks.scan import Scan, scan_files
+from afdcd.cli.common import report_errors
+from afdcd.config import ConfigError
+from afdcd.data.datasets import Dataset
+from afdcd.data.description import ENCODINGS, Description, read_description
+from afdcd.data.labels import DataError, read_stored_labels
+from afdcd.data.listing import Listing, read_listing
+from afdcd.utils.files import write_text
+from afdcd.utils.problems import SetupError, first_few
+
+EPILOG = """\
+examples:
+  register_dataset.py tiles.yaml --images tiles --labels masks --label-suffix _mask.png \\
+      --encoding rgb --class field=#00c800 --class water=#0000c8 --ignore '#000000' \\
+      --split train=0.8 --split val=0.2
+  register_dataset.py slices.yaml --csv slices.csv --class background --class organ \\
+      --map 0=background --map 1000=organ --ignore 65535 --split train --split val
+  register_dataset.py tiles.yaml            # check it again
+
+In a config: DATASETS: {TRAIN: ["tiles.yaml:train"], TEST: ["tiles.yaml:val"]}, relative to the
+config's folder. A description in $DETECTRON2_DATASETS/descriptions has names, e.g. tiles_train.
+"""
+# Label maps that are looked into for values where no classes are given.
+LOOKED_INTO = 50
+SAMPLE = 200
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(
+        prog="register_dataset.py",
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("file", type=Path, help="YAML file to write or check")
+    p.add_argument("--root", help="folder of the files, relative to the YAML file's")
+    p.add_argument("--images", help="folder of the images")
+    p.add_argument("--labels", help="folder of the label maps")
+    p.add_argument("--image-suffix", help="end of the images' names, e.g. _leftImg8bit.png")
+    p.add_argument("--label-suffix", help="what stands instead in the label maps' (.png)")
+    p.add_argument("--csv", help="CSV file with the columns image, label and optionally split")
+    p.add_argument("--panoptic", help="COCO panoptic JSON file")
+    p.add_argument("--encoding", choices=ENCODINGS, help="of the label maps (index)")
+    p.add_argument(
+        "--class",
+        dest="classes",
+        action="append",
+        default=[],
+        metavar="NAME[=#RRGGBB]",
+        help="a class, in label order; without any, the values of the label maps become classes",
+    )
+    p.add_argument("--map", action="append", default=[], metavar="STORED=CLASS", help="a value")
+    p.add_argument("--ignore", action="append", default=[], metavar="STORED", help="a value")
+    p.add_argument("--window", nargs=2, type=float, metavar=("LOW", "HIGH"), help="of the images")
+    p.add_argument(
+        "--split",
+        action="append",
+        default=[],
+        metavar="NAME[=SHARE|LIST]",
+        help="a split: all files (or a CSV file's rows), a share of them, or those of a text file",
+    )
+    p.add_argument("--force", action="store_true", help="overwrite the YAML file")
+    p.add_argument("--full", action="store_true", help=f"open all files, not {SAMPLE} a split")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point. Returns 0, or 2 where something is wrong."""
+    args = parser().parse_args(argv)
+    return report_errors(lambda: _main(args))
+
+
+def _main(args: argparse.Namespace) -> None:
+    if _describes(args):
+        _write(args)
+        print(f"Wrote {args.file}")
+    _check(args.file, full=args.full)
+
+
+def _describes(args: argparse.Namespace) -> bool:
+    others = ("file", "force", "full")
+    return any(value for name, value in vars(args).items() if name not in others)
+
+
+def _write(args: argparse.Namespace) -> None:
+    if args.file.exists() and not args.force:
+        raise ConfigError(f"{args.file} exists: add --force to overwrite it")
+    if args.file.suffix not in (".yaml", ".yml"):
+        raise ConfigError(f"a description's name ends in .yaml; got {args.file}")
+    content = _content(args)
+    if not args.file.parent.is_dir():
+        raise ConfigError(f"no folder {args.file.parent.absolute()}")
+    text = (
+        "# A data set's description: see docs/datasets.md. Checked by tools/register_dataset.py.\n"
+        + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None)
+    )
+    # Nothing is written that couldn't be read again.
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Path(folder) / args.file.name
+        trial.write_text(text)
+        try:
+            read_description(trial)
+        except DataError as error:
+            raise ConfigError(str(error).replace(str(trial), str(args.file))) from error
+    write_text(args.file, text)
+
+
+def _content(args: argparse.Namespace) -> dict[str, Any]:
+    if not args.split:
+        raise ConfigError("name a --split, e.g. --split train=0.8 --split val=0.2")
+    encoding = args.encoding or ("panoptic" if args.panoptic else "index")
+    files = {
+        key: getattr(args, key)
+        for key in ("images", "labels", "image_suffix", "label_suffix", "csv", "panoptic")
+        if getattr(args, key)
+    }
+    listing = Listing.parse(files, "the options")
+    root = args.file.parent / (args.root or ".")
+    classes: list[Any] = [_class(word) for word in args.classes]
+    mapping = _once([_assignment(word, "--map", encoding) for word in args.map], "--map")
+    ignore = [_stored(word, encoding) for word in args.ignore]
+    if not classes:
+        classes, mapping = _found_classes(listing, root, encoding, ignore)
+    labels: dict[str, Any] = {"encoding": encoding}
+    if mapping:
+        labels["mapping"] = mapping
+    if ignore:
+        labels["ignore"] = ignore
+    content: dict[str, Any] = {"root": args.root} if args.root else {}
+    content |= {"classes": classes, "labels": labels}
+    if args.window:
+        content["images"] = {"window": list(args.window)}
+    content["files"] = files
+    content["splits"] = _once([_split(word) for word in args.split], "--split")
+    return content
+
+
+def _class(word: str) -> Any:
+    name, has_color, color = word.rpartition("=")
+    return {"name": name, "color": color} if has_color else word
+
+
+def _assignment(word: str, option: str, encoding: str) -> tuple[Any, str]:
+    stored, equals, name = word.partition("=")
+    if not equals:
+        raise ConfigError(f"{option} takes STORED=CLASS; got {word!r}")
+    return _stored(stored, encoding), name
+
+
+def _once(pairs: list[tuple[Any, Any]], option: str) -> dict[Any, Any]:
+    keys = [key for key, _ in pairs]
+    if twice := [key for key in keys if keys.count(key) > 1]:
+        raise ConfigError(f"{option} {twice[0]} is there twice")
+    return dict(pairs)
+
+
+def _stored(word: str, encoding: str) -> Any:
+    if encoding == "rgb":
+        return word
+    try:
+        return int(word)
+    except ValueError as error:
+        raise ConfigError(f"a stored value is a whole number; got {word!r}") from error
+
+
+def _split(word: str) -> tuple[str, dict[str, Any]]:
+    name, equals, value = word.partition("=")
+    if not equals:
+        return name, {}
+    try:
+        return name, {"share": float(value)}
+    except ValueError:
+        return name, {"list": value}
+
+
+def _found_classes(
+    listing: Listing, root: Path, encoding: str, ignore: list[Any]
+) -> tuple[list[str], dict[Any, str]]:
+    """Classes called after the values that label maps hold."""
+    if encoding != "index":
+        raise ConfigError(f"encoding {encoding} needs the classes: --class NAME=#RRGGBB ...")
+    pairs = read_listing(listing, root, "the options")
+    step = max(1, len(pairs) // LOOKED_INTO)
+    values: set[int] = set()
+    for pair in pairs[::step]:
+        values |= set(np.unique(read_stored_labels(pair.label)).tolist())
+    kept = sorted(values - set(ignore) - ({255} if not ignore else set()))
+    mapping: dict[Any, str] = {value: f"value_{value}" for value in kept}
+    print(
+        f"The label maps hold the values {', '.join(map(str, sorted(values)))}; each but the "
+        "ignored ones became a class: rename them in the file"
+    )
+    return list(mapping.values()), mapping
+
+
+def _check(path: Path, *, full: bool) -> None:
+    description = read_description(path)
+    problems: list[str] = []
+    scans: dict[str, Scan] = {}
+    owners: dict[str, str] = {}
+    for split in description.splits:
+        try:
+            records, label_map = description.load(split=split)
+        except DataError as error:
+            problems.append(str(error))
+            continue
+        spec = description.spec(split, f"{path}:{split}")
+        scan = scan_files(
+            Dataset(spec, records, label_map),
+            limit=None if full else SAMPLE,
+            progress=sys.stderr.isatty(),
+        )
+        scans[f"{split} ({scan.files} of {len(records)} files)"] = scan
+        problems += first_few(scan.problems)
+        if scan.unlabelled:
+            problems.append(
+                f"{split}: {len(scan.unlabelled)} label maps show no class, e.g. "
+                f"{scan.unlabelled[0]}"
+            )
+        if scan.flat:
+            problems.append(
+                f"{split}: {len(scan.flat)} images show one colour, e.g. {scan.flat[0]}: are "
+                "they of 16 bits? Then set images: {window: [lowest, highest]}"
+            )
+        shared = [owners[r["file_name"]] for r in records if r["file_name"] in owners]
+        if shared:
+            problems.append(f"{split} and {shared[0]} share {len(shared)} images")
+        owners |= {record["file_name"]: split for record in records}
+    print(_table(description, scans))
+    if problems:
+        raise SetupError(problems)
+    print("OK. In a config: DATASETS: {TRAIN: [" + f'"{path}:{next(iter(description.splits))}"]}}')
+
+
+def _table(description: Description, scans: dict[str, Scan]) -> str:
+    """Each class's share of the labelled pixels, by split."""
+    rows = [
+        [name, *(f"{100 * scan.shares()[k]:.2f} %" for scan in scans.values())]
+        for k, name in enumerate(description.classes)
+    ]
+    return tabulate(rows, headers=["class", *scans], disable_numparse=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What both runtimes share: steps, state, checkpoints, optimizer, schedule, logs, results."""

@@ -1,0 +1,106 @@
+"""The checkpoints of a run: which there are, which is the last, and what they hold.
+
+File names and keys are Detectron2's: ``model_0000399.pth``, ``model_final.pth``, and the text file
+``last_checkpoint`` that names the newest. ``model`` is exactly the student (or the plain model).
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from afdcd.distill import Distiller
+from afdcd.models.weights import CheckpointError, read_checkpoint
+from afdcd.utils.files import remove_unfinished, save_tensors, write_text
+
+FINAL = "model_final.pth"
+BEST = "model_best.pth"
+EXPORT = "student_final.pth"
+_POINTER = "last_checkpoint"
+
+
+def student_of(model: nn.Module) -> nn.Module:
+    """The network that is trained for use: a distiller's student, or the model itself."""
+    return model.student if isinstance(model, Distiller) else model
+
+
+def own_weights(cfg: Any) -> str:
+    """``MODEL.WEIGHTS``, or the run's own final or best model; empty where there is none."""
+    own = [p for p in (Path(cfg.OUTPUT_DIR) / n for n in (FINAL, BEST)) if p.is_file()]
+    return cfg.MODEL.WEIGHTS or (str(own[0]) if own else "")
+
+
+class Checkpoints:
+    """The checkpoint files in a run's folder.
+
+    Args:
+        folder: ``OUTPUT_DIR``; must exist.
+        kept: how many numbered checkpoints to keep.
+    """
+
+    def __init__(self, folder: Path, *, kept: int = 2) -> None:
+        self.folder = folder
+        self.kept = max(kept, 1)
+
+    def last(self) -> Path | None:
+        """The newest checkpoint, or None where there is none."""
+        pointer = self.folder / _POINTER
+        if not pointer.is_file():
+            return None
+        return self.folder / pointer.read_text().strip()
+
+    def read_last(self) -> dict[str, Any]:
+        """The content of the newest checkpoint.
+
+        Raises:
+            CheckpointError: there is none, or it can't be read; the message names older ones.
+        """
+        path = self.last()
+        if path is None:
+            raise CheckpointError(f"{self.folder} holds no checkpoint to resume from")
+        try:
+            content = read_checkpoint(path)
+        except CheckpointError as error:
+            older = [p.name for p in self._numbered() if p != path]
+            raise CheckpointError(
+                f"{error}. "
+                + (
+                    f"An older checkpoint is there: write {older[-1]} into "
+                    f"{self.folder / _POINTER} to resume from it"
+                    if older
+                    else "There is no older one in its folder"
+                )
+            ) from error
+        wanted = ("model", "optimizer", "iteration", "seed", "progress")
+        if missing := [key for key in wanted if key not in content]:
+            raise CheckpointError(
+                f"{path} can't be resumed from: it has no {', '.join(missing)}. Weights alone are "
+                "taken by MODEL.WEIGHTS, without --resume"
+            )
+        return content
+
+    def save(self, content: dict[str, Any], *, final: bool = False) -> Path:
+        """Write a checkpoint, point to it, then delete numbered ones beyond ``kept``."""
+        name = FINAL if final else f"model_{content['iteration']:07d}.pth"
+        path = self.folder / name
+        save_tensors(path, content)
+        write_text(self.folder / _POINTER, name)
+        remove_unfinished(self.folder)
+        numbered = self._numbered()
+        for old in numbered[: -self.kept]:
+            old.unlink(missing_ok=True)
+        return path
+
+    def save_weights(self, name: str, model: nn.Module) -> Path:
+        """Write the student alone, as ``{"model": ...}``."""
+        path = self.folder / name
+        save_tensors(path, {"model": student_of(model).state_dict()})
+        return path
+
+    def _numbered(self) -> list[Path]:
+        return sorted(
+            p for p in self.folder.glob("model_*.pth") if re.fullmatch(r"model_\d+\.pth", p.name)
+        )

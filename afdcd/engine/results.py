@@ -1,0 +1,84 @@
+"""``results.json``: what a finished run reached, and reading it again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from afdcd.config import flat_values
+from afdcd.engine.state import TrainingState
+from afdcd.utils.files import write_json
+from afdcd.utils.strict_yaml import read_strict_yaml
+
+RESULTS = "results.json"
+# The whole config, as a run starts with it.
+CONFIG_COPY = "config.yaml"
+
+
+def results_of(state: TrainingState, figures: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of ``results.json``.
+
+    Args:
+        state: at the end of a run.
+        figures: by data set, then by task (with Detectron2) and by name.
+    """
+    return {
+        "figures": dict(figures),
+        "teacher": state.teacher_figures,
+        "best": state.best,
+        "iterations": state.iteration,
+        "seconds": state.seconds,
+        "seconds_per_step": state.seconds / max(state.iteration, 1),
+        "seed": state.seed,
+    }
+
+
+def write_results(folder: Path, results: Mapping[str, Any]) -> Path:
+    """Write ``results.json``; figures that don't exist, of classes that never occur, are null."""
+    path = folder / RESULTS
+    write_json(path, results)
+    return path
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What a finished run left in its folder.
+
+    Attributes:
+        folder: its.
+        seed: of the run.
+        figures: by data set, values by name: ``mIoU``, or with the task, ``sem_seg.mIoU``.
+        seconds: of training.
+        settings: values by dotted key.
+    """
+
+    folder: Path
+    seed: int
+    figures: Mapping[str, Mapping[str, Any]]
+    seconds: float
+    settings: Mapping[str, Any]
+
+
+def read_run(folder: Path) -> FinishedRun:
+    """What a run left in its folder.
+
+    Raises:
+        ValueError: it has no results, or not those of a run.
+    """
+    path = folder / RESULTS
+    if not path.is_file():
+        raise ValueError(f"{folder} holds no {RESULTS}: not a run's folder, or it isn't finished")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return FinishedRun(
+            folder,
+            int(content["seed"]),
+            {name: flat_values(figures) for name, figures in content["figures"].items()},
+            float(content["seconds"]),
+            flat_values(read_strict_yaml(folder / CONFIG_COPY)),
+        )
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{folder} doesn't hold a run's results: {error!r:.200}") from error

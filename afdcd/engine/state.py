@@ -1,0 +1,81 @@
+"""Everything that the next iteration of a run depends on, the same in both runtimes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from afdcd.distill import Distiller
+from afdcd.engine.checkpoints import student_of
+
+
+@dataclass
+class TrainingState:
+    """What a checkpoint holds, and how far a run is.
+
+    No random state is among it: each step's random numbers are a function of seed and iteration.
+
+    Attributes:
+        model: the plain model, or a distiller.
+        optimizer: over its parameters, with their names (``param_names``).
+        scaler: of the losses, for float16.
+        max_iter: iterations in all.
+        seed: of the run.
+        iteration: the next one to do.
+        seconds: of training so far, evaluations and checkpoints aside.
+        best: ``miou`` (percent) and ``iteration`` of the best evaluation so far.
+        teacher_figures: the teacher's scores.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    max_iter: int
+    seed: int
+    iteration: int = 0
+    seconds: float = 0.0
+    best: dict[str, float] = field(default_factory=lambda: {"miou": -1.0, "iteration": -1})
+    teacher_figures: dict[str, float] = field(default_factory=dict)
+
+    def content(self) -> dict[str, Any]:
+        """A checkpoint's content. ``iteration`` is the last one done, ``model`` the student."""
+        content: dict[str, Any] = {
+            "model": student_of(self.model).state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "iteration": self.iteration - 1,
+            "max_iter": self.max_iter,
+            "seed": self.seed,
+            "progress": {
+                "seconds": self.seconds,
+                "best": dict(self.best),
+                "teacher": dict(self.teacher_figures),
+            },
+        }
+        if isinstance(self.model, Distiller):
+            content["distiller"] = self.model.distiller.state_dict()
+        return content
+
+    def load(self, content: dict[str, Any]) -> None:
+        """Go on from a checkpoint's content.
+
+        Raises:
+            RuntimeError, KeyError, ValueError: it is of another model or optimizer.
+        """
+        names = [group.get("param_names") for group in self.optimizer.param_groups]
+        saved = [group.get("param_names") for group in content["optimizer"]["param_groups"]]
+        if names != saved:
+            raise ValueError("the optimizer's parameters differ from the checkpoint's")
+        student_of(self.model).load_state_dict(content["model"])
+        if isinstance(self.model, Distiller):
+            self.model.distiller.load_state_dict(content["distiller"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.scaler.load_state_dict(content["scaler"])
+        self.iteration = content["iteration"] + 1
+        self.seed = content["seed"]
+        progress = content["progress"]
+        self.seconds, self.best = progress["seconds"], dict(progress["best"])
+        self.teacher_figures = dict(progress["teacher"])

@@ -1,0 +1,1 @@
+"""Augmentation-free dense contrastive distillation: the loss and its parts."""

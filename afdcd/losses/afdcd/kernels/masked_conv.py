@@ -1,0 +1,148 @@
+"""conv3x3 of a map most of whose positions are zero, computed at the others only.
+
+A zero position gives nothing to any output, so the products of the kept rows with the nine taps,
+each added where it belongs, are the whole convolution: K rows instead of N * H * W.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from afdcd.losses.afdcd.kernels.late import LateGradient, Slot
+from afdcd.losses.precision import autocast_dtype, no_autocast
+
+TAPS = tuple((row, column) for row in range(3) for column in range(3))
+
+
+def masked_conv3x3(
+    rows: torch.Tensor,
+    places: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    *,
+    size: tuple[int, int, int],
+    padding: int = 1,
+    late: LateGradient | None = None,
+) -> torch.Tensor:
+    """conv3x3 of the map that holds ``rows`` at ``places`` and zeros elsewhere.
+
+    Products are summed over the taps in float32 at least. In autocast's precision where autocast
+    is on. Can be differentiated once. Fastest with a weight in ``channels_last`` format.
+
+    Args:
+        rows: [K, C], the kept positions' values.
+        places: int64 [K], each row's flat position ``(n * H + y) * W + x``; no two equal.
+        weight: [C', C, 3, 3].
+        bias: [C'].
+        size: N, H and W.
+        padding: 1, or 0 for the positions whose neighbours are all on the map.
+        late: of ``weight``, where its gradient is to come late.
+
+    Returns:
+        [N, C', H, W] (less 2 rows and columns without padding), in ``channels_last`` format.
+    """
+    if (dtype := autocast_dtype(rows)) is not None:
+        rows, bias = rows.to(dtype), bias.to(dtype)
+    late = late or LateGradient(weight)
+    n, height, width = size[0], size[1] + 2 * padding - 2, size[2] + 2 * padding - 2
+    with no_autocast(rows):
+        there = destinations(places, size, padding)
+        flat: torch.Tensor = _MaskedConv.apply(
+            rows, late.weight, late.token, bias, there, n * height * width, late.slot
+        )
+    return flat.view(n, height, width, -1).permute(0, 3, 1, 2)
+
+
+def destinations(
+    places: torch.Tensor, size: tuple[int, int, int], padding: int = 1
+) -> torch.Tensor:
+    """Where each tap sends each row.
+
+    Returns:
+        flat positions of the output, int64 [9, K]; its number of positions for off the map.
+    """
+    n, height, width = size
+    image = places // (height * width)
+    y, x = places // width % height, places % width
+    height, width = height + 2 * padding - 2, width + 2 * padding - 2
+    result = places.new_empty(len(TAPS), len(places))
+    for tap, (row, column) in enumerate(TAPS):
+        # An output at (y, x) sees the input at (y + row - padding, x + column - padding).
+        down, right = y + padding - row, x + padding - column
+        on_map = (down >= 0) & (down < height) & (right >= 0) & (right < width)
+        there = (image * height + down) * width + right
+        result[tap] = torch.where(on_map, there, n * height * width)
+    return result
+
+
+def _tap(weight: torch.Tensor, row: int, column: int, dtype: torch.dtype) -> torch.Tensor:
+    """[C', C] of one tap, rows contiguous: a view of a weight of ``dtype`` in channels_last."""
+    tap = weight[:, :, row, column].to(dtype)
+    return tap if tap.stride(1) == 1 else tap.contiguous()
+
+
+class _MaskedConv(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        rows: torch.Tensor,
+        weight: torch.Tensor,
+        token: torch.Tensor,
+        bias: torch.Tensor,
+        there: torch.Tensor,
+        positions: int,
+        slot: Slot,
+    ) -> torch.Tensor:
+        wide = torch.promote_types(rows.dtype, torch.float32)
+        # The last row takes what falls off the map.
+        out = bias.to(wide).expand(positions + 1, -1).contiguous()
+        for tap, (row, column) in enumerate(TAPS):
+            product = rows @ _tap(weight, row, column, rows.dtype).t()
+            out.index_add_(0, there[tap], product.to(wide))
+        ctx.save_for_backward(rows, weight, there)
+        ctx.slot = slot
+        return out[:-1].to(rows.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        rows, weight, there = ctx.saved_tensors
+        gradient = upstream[0]
+        needs_rows, _, needs_weight, needs_bias, *_ = ctx.needs_input_grad
+        if needs_weight:
+            ctx.slot.put(partial(_weight_gradient, rows, weight, there, gradient))
+        with no_autocast(rows):
+            d_rows = _rows_gradient(rows, weight, there, gradient) if needs_rows else None
+            d_bias = gradient.sum(0) if needs_bias else None
+        return d_rows, None, weight.new_zeros(()), d_bias, None, None, None
+
+
+def _gather(gradient: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
+    """The gradient [K, C'] where a tap sends each row, zero off the map."""
+    off_map = there == len(gradient)
+    here = gradient.index_select(0, there.clamp(max=len(gradient) - 1))
+    return here.masked_fill_(off_map[:, None], 0)
+
+
+def _rows_gradient(
+    rows: torch.Tensor, weight: torch.Tensor, there: torch.Tensor, gradient: torch.Tensor
+) -> torch.Tensor:
+    wide = torch.promote_types(rows.dtype, torch.float32)
+    d_rows = torch.zeros_like(rows, dtype=wide)
+    for tap, (row, column) in enumerate(TAPS):
+        d_rows += _gather(gradient, there[tap]) @ _tap(weight, row, column, rows.dtype)
+    return d_rows.to(rows.dtype)
+
+
+def _weight_gradient(
+    rows: torch.Tensor, weight: torch.Tensor, there: torch.Tensor, gradient: torch.Tensor
+) -> torch.Tensor:
+    d_weight = torch.empty_like(weight, memory_format=torch.channels_last)
+    with no_autocast(rows):
+        for tap, (row, column) in enumerate(TAPS):
+            d_weight[:, :, row, column] = _gather(gradient, there[tap]).t() @ rows
+    return d_weight

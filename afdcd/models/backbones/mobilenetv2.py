@@ -1,0 +1,153 @@
+"""MobileNetV2, dilated, in the stages res2 to res5."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from afdcd.models.backbones.backbone import StagedBackbone
+from afdcd.models.layers import ConvNorm, Norm, init_convolutions, stage_dilations
+
+EXPANSION = 6
+# (channels at width 1, blocks) of each resolution's groups of blocks: arXiv 1801.04381, table 2.
+STAGE_BLOCKS: dict[str, tuple[tuple[int, int], ...]] = {
+    "res2": ((24, 2),),
+    "res3": ((32, 3),),
+    "res4": ((64, 4), (96, 3)),
+    "res5": ((160, 3), (320, 1)),
+}
+
+
+def scaled_channels(channels: int, width_mult: float, divisor: int = 8) -> int:
+    """``channels * width_mult`` rounded to a multiple of 8, never by more than 10 % down."""
+    scaled = channels * width_mult
+    rounded = max(divisor, int(scaled + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * scaled else rounded
+
+
+class InvertedResidual(nn.Module):
+    """Expanding conv1x1, depthwise conv3x3, projecting conv1x1 without activation.
+
+    The input is added where stride and channels allow. Expansion 1 has no expanding convolution.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        expansion: int = EXPANSION,
+        residual: bool = True,
+        norm: Norm = "BN",
+    ) -> None:
+        super().__init__()
+        hidden = in_channels * expansion
+        self.residual = residual and in_channels == out_channels
+        self.expand = (
+            ConvNorm(in_channels, hidden, 1, norm=norm, activation=F.relu6)
+            if expansion != 1
+            else None
+        )
+        self.depthwise = ConvNorm(
+            hidden,
+            hidden,
+            3,
+            stride=stride,
+            dilation=dilation,
+            groups=hidden,
+            norm=norm,
+            activation=F.relu6,
+        )
+        self.project = ConvNorm(hidden, out_channels, 1, norm=norm, activation=None)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = x if self.expand is None else self.expand(x)
+        out = self.project(self.depthwise(hidden))
+        return x + out if self.residual else out
+
+
+class MobileNetV2Stem(nn.Module):
+    """conv3x3 of stride 2 and one inverted residual block without expansion."""
+
+    def __init__(self, width_mult: float, norm: Norm) -> None:
+        super().__init__()
+        first, self.out_channels = (scaled_channels(c, width_mult) for c in (32, 16))
+        self.conv = ConvNorm(3, first, 3, stride=2, norm=norm, activation=F.relu6)
+        self.block = InvertedResidual(first, self.out_channels, expansion=1, norm=norm)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.block(self.conv(x))
+
+
+class MobileNetV2(StagedBackbone):
+    """MobileNetV2 (arXiv 1801.04381) without its last 1x1 convolution, late stages dilated.
+
+    res5 ends in a linear projection (320 channels at width 1): its values can be negative.
+
+    Args:
+        width_mult: multiplies every number of channels (then rounded to multiples of 8).
+        output_stride: of res5: 8 (published), 16 or 32.
+        norm: ``BN``, ``SyncBN`` or a function of the channels.
+        out_features: the stages returned by `forward`.
+
+    Raises:
+        ValueError: ``width_mult`` not above 0, or an unknown output stride.
+    """
+
+    def __init__(
+        self,
+        *,
+        width_mult: float = 1.0,
+        output_stride: int = 8,
+        norm: Norm = "BN",
+        out_features: Sequence[str] = ("res5",),
+    ) -> None:
+        super().__init__()
+        if width_mult <= 0:
+            raise ValueError(f"width_mult must be above 0; got {width_mult}")
+        stem = MobileNetV2Stem(width_mult, norm)
+        self.stem = stem
+        in_channels = stem.out_channels
+        channels = {}
+        for stage, (stride, first, rest) in stage_dilations(output_stride).items():
+            blocks: list[nn.Module] = []
+            for base_channels, count in STAGE_BLOCKS[stage]:
+                out_channels = scaled_channels(base_channels, width_mult)
+                for _ in range(count):
+                    starts_stage = not blocks
+                    # The stem has stride 2 here, so res2 takes the other 2 of the first 4.
+                    block_stride = (2 if stage == "res2" else stride) if starts_stage else 1
+                    blocks.append(
+                        InvertedResidual(
+                            in_channels,
+                            out_channels,
+                            stride=block_stride,
+                            dilation=first if starts_stage else rest,
+                            # Its stride may be dilated away, but no checkpoint was trained with
+                            # a shortcut there.
+                            residual=not starts_stage,
+                            norm=norm,
+                        )
+                    )
+                    in_channels = out_channels
+            self.add_module(stage, nn.Sequential(*blocks))
+            channels[stage] = in_channels
+        init_convolutions(self)
+        self.finish(channels, output_stride=output_stride, out_features=out_features)
+
+    @classmethod
+    def from_config(cls, cfg: Any) -> dict[str, Any]:
+        """Constructor arguments from ``MODEL.MOBILENETV2`` and ``MODEL.BACKBONE``."""
+        mobilenet = cfg.MODEL.MOBILENETV2
+        return {
+            "width_mult": mobilenet.WIDTH_MULT,
+            "output_stride": cfg.MODEL.BACKBONE.OUTPUT_STRIDE,
+            "norm": mobilenet.NORM,
+            "out_features": tuple(mobilenet.OUT_FEATURES),
+        }

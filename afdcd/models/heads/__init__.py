@@ -1,0 +1,1 @@
+"""Segmentation heads: feature maps by stage in, logits out."""

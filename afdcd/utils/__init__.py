@@ -1,0 +1,1 @@
+"""Files, YAML, seeds and tables: what knows nothing of networks."""

@@ -1,0 +1,50 @@
+"""Everything that is wrong, collected and said at once."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Sequence
+
+# Problems of one kind that are named.
+SHOWN = 5
+
+
+class SetupError(Exception):
+    """The run can't start. Holds every problem found, not just the first.
+
+    Attributes:
+        problems: one sentence or more each.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = list(problems)
+        if len(self.problems) == 1:
+            super().__init__(self.problems[0])
+        else:
+            lines = "\n".join(f"  {n}. {text}" for n, text in enumerate(self.problems, 1))
+            super().__init__(f"{len(self.problems)} things stand in the way:\n{lines}")
+
+
+def raise_problems(*checks: Callable[[], list[str]] | list[str]) -> None:
+    """Raise one SetupError with all problems of all checks, or nothing."""
+    problems = [text for check in checks for text in (check() if callable(check) else check)]
+    if problems:
+        raise SetupError(problems)
+
+
+def first_few(problems: Sequence[str], *, of: str = "", what: str = "files") -> list[str]:
+    """The first `SHOWN` problems, and how many more there are, of the data set named."""
+    if len(problems) <= SHOWN:
+        return list(problems)
+    more = f"{len(problems) - SHOWN} more {what} like these"
+    return [*problems[:SHOWN], f"{of}: {more}" if of else more]
+
+
+def name_problems(key: str, name: str, known: Iterable[str]) -> list[str]:
+    """Whether a name is one of those that are known; near ones are listed."""
+    known = sorted(known)
+    if name in known:
+        return []
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(known)}"
+    return [f"{key}: nothing is called {name!r}; {hint}"]

@@ -1,0 +1,98 @@
+"""The doctor: OK on a sound set-up, and never a traceback."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from afdcd.checks.findings import Report
+from afdcd.cli.doctor import main
+
+from camvid_files import write_camvid
+from doctor_case import examine
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_sound_set_up(case, capsys):
+    report = examine(case, capsys)
+    assert report["fix"] == [] and report["ok"]
+    facts = report["facts"]
+    assert facts["tap of the student: backbone.res5"]["stride"] == 8
+    assert facts["patch grid"]["covers"] == [4, 4]
+    assert set(facts["losses"]) >= {"loss_sem_seg", "loss_logit_kd", "loss_reconstruction"}
+    norms = facts["gradient norms at the student's tap"]
+    assert norms["loss_sem_seg"] > 0 and norms["loss_contrast"] > 0
+    assert facts["time"]["s/step"] > 0 and facts["memory"]["a step needs at least, GiB"] > 0
+    (miou, baseline) = facts["teacher"].values()
+    assert miou > 2 * baseline, facts
+    assert not (case.folder / "out").exists()  # a dry run leaves nothing behind
+
+
+def test_student_alone_and_text(case, capsys):
+    words = ["--runtime", "embedded", "--config-file", str(case.folder / "student.yaml")]
+    assert main([*words, "OUTPUT_DIR", str(case.folder / "out")]) == 0
+    assert capsys.readouterr().out.rstrip().endswith("OK")
+
+
+def test_incomplete_benchmark(case, capsys, monkeypatch):
+    write_camvid(case.folder / "root/camvid", train=3, val=2)
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(case.folder / "root"))
+    case.override("DATASETS.TRAIN", "['camvid_train']", "DATASETS.TEST", "['camvid_val']")
+    case.override("MODEL.SEM_SEG_HEAD.NUM_CLASSES", "11")
+    report = examine(case, capsys, "student")
+    texts = [f["text"] for f in report["fix"] if f["kind"] == "incomplete"]
+    assert "camvid_train: 3 images found, but 367 are published" in texts
+
+
+def test_the_command_never_shows_a_traceback(case):
+    (case.folder / "teacher.pth").write_bytes(b"")
+    done = subprocess.run(
+        [sys.executable, "tools/doctor.py", "--config-file", str(case.folder / "distilled.yaml")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "To fix (" in done.stdout and "teacher.pth" in done.stdout
+
+
+def test_suggested_weight_balances_the_gradients(case, capsys):
+    case.override("MODEL.AFDCD.RECONSTRUCTION.WEIGHT", "1e6")
+    report = examine(case, capsys)
+    norms = report["facts"]["gradient norms at the student's tap"]
+    ratio = norms["loss_reconstruction"] / norms["loss_sem_seg"]
+    (text,) = [f["text"] for f in report["fix"] if f["kind"] == "loss-weight"]
+    assert f"multiplied by {1 / ratio:.1g} would make them equal" in text
+
+
+@settings(
+    deadline=None,
+    max_examples=40,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.binary(max_size=80), which=st.sampled_from(["distilled.yaml", "data.yaml"]))
+def test_fuzzed_configs_and_descriptions(sound, tmp_path_factory, capsys, data, which):
+    folder = tmp_path_factory.getbasetemp() / "fuzzed_setup"
+    if not folder.is_dir():
+        shutil.copytree(sound, folder)
+    kept = (folder / which).read_bytes()
+    (folder / which).write_bytes(data)
+    try:
+        assert main(["--json", "--config-file", str(folder / "distilled.yaml")]) == 1
+    finally:
+        (folder / which).write_bytes(kept)
+    assert json.loads(capsys.readouterr().out)["fix"]
+
+
+def test_report_in_json_has_no_infinities():
+    report = Report()
+    report.facts["x"] = {"a": float("inf"), "b": float("nan"), "c": [1.5]}
+    assert json.loads(report.json())["facts"]["x"] == {"a": None, "b": None, "c": [1.5]}

@@ -1,0 +1,45 @@
+"""The first look, in miniature."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+
+from afdcd.cli.quickstart import main
+from afdcd.data.synthetic import dataset as synthetic
+
+CONFIGS = Path(__file__).parents[2] / "configs/quickstart"
+
+
+def test_ends_with_table_figures_and_pictures(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "data"))
+    monkeypatch.setattr(synthetic, "SPLITS", {"train": (8, 1), "val": (9, 2)})
+    output = tmp_path / "out"
+    words = ["--configs", str(CONFIGS), "--output", str(output)]
+    overrides = ["SOLVER.MAX_ITER", "3", "SOLVER.IMS_PER_BATCH", "2"]
+    assert main([*words, *overrides]) == 0
+    results = json.loads((output / "results.json").read_text())
+    assert list(results) == ["teacher", "student", "distilled"]
+    for figures in results.values():
+        assert {"miou", "params", "macs", "seconds_per_step"} <= figures.keys()
+        assert 0 <= figures["miou"] <= 100 and figures["iterations"] == 3
+    student, distilled = results["student"], results["distilled"]
+    for same in ("params", "macs", "seed"):
+        assert student[same] == distilled[same]
+    assert results["teacher"]["params"] > 10 * student["params"]
+
+    printed = capsys.readouterr().out
+    for figures in results.values():
+        assert f"{figures['miou']:.2f}" in printed
+    assert "At equal iterations (3)" in printed and str(output / "results.json") in printed
+    panels = sorted((output / "panels").glob("*.png"))
+    assert len(panels) == 8
+    height, width = cv2.imread(str(panels[0])).shape[:2]
+    assert height > 2 * 96 and width > 6 * 2 * 128  # six pictures, twice their size
+
+    # Again: nothing is trained anew.
+    assert main([*words, *overrides]) == 0
+    again = json.loads((output / "results.json").read_text())
+    assert again["distilled"]["miou"] == distilled["miou"]
