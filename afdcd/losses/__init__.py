@@ -1,4 +1,4 @@
-"""The losses of Af-DCD: tensors in, scalars out. Imports torch only."""
+"""The losses of Af-DCD: tensors in, scalars out. Needs torch (and fvcore's registry)."""
 
 from afdcd.losses.afdcd.contrast import patch_contrast
 from afdcd.losses.afdcd.loss import AfDCDLoss
@@ -7,13 +7,18 @@ from afdcd.losses.afdcd.projection import ProjectionPaths
 from afdcd.losses.afdcd.projector import EnhancedProjector, PlainProjector
 from afdcd.losses.afdcd.reconstruction import masked_reconstruction
 from afdcd.losses.logit_kd import LogitKDLoss, logit_kd
+from afdcd.losses.registry import LOSSES, DistillationLoss, LossContext, TapShape
 
 __all__ = [
+    "LOSSES",
     "AfDCDLoss",
+    "DistillationLoss",
     "EnhancedProjector",
     "LogitKDLoss",
+    "LossContext",
     "PlainProjector",
     "ProjectionPaths",
+    "TapShape",
     "centre_mask",
     "logit_kd",
     "masked_reconstruction",

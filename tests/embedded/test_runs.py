@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from afdcd.cli.train_net import main
 from afdcd.embedded import trainer as trainer_module
 from afdcd.embedded.run import run
-from afdcd.embedded.runtime import configure, main
+from afdcd.embedded.runtime import configure
 from afdcd.engine.failures import NonFiniteLoss
 from afdcd.engine.interrupt import Interrupted
 from afdcd.models import build_segmentor_from_config, load_weights

@@ -1,0 +1,93 @@
+"""What a distillation loss is, and the registry that configs choose losses from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import nn
+
+from afdcd.utils.registry import Registry
+
+LOSSES = Registry("LOSSES")
+
+
+class TapShape(NamedTuple):
+    """Size of a tapped feature map for one training image."""
+
+    channels: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class LossContext:
+    """What only some losses need beside the two maps.
+
+    Attributes:
+        generator: source of random numbers (masks, sampled patches), on the CPU; a function of the
+            run's seed and the step. The global CPU generator when None.
+        part: which part of the whole batch these maps are, and of how many equal ones. What is
+            drawn is drawn for the whole batch, so that values don't depend on how it is shared out.
+        step: number of this training step, counted from 0.
+        batched_inputs: the samples, with their labels, in Detectron2's form; empty where unknown.
+    """
+
+    generator: torch.Generator | None = None
+    part: tuple[int, int] = (0, 1)
+    step: int = 0
+    batched_inputs: tuple[Mapping[str, Any], ...] = ()
+
+
+class DistillationLoss(nn.Module):
+    """A loss over one pair of taps; subclass it and register the class in `LOSSES`.
+
+    The constructor's keyword arguments are the loss's settings: in a config they stand in upper
+    case below the loss's label, and their defaults say which type they take.
+
+    Attributes:
+        TERMS: names of the terms that `forward` returns, with their default weights.
+        DEFAULT_TAPS: (student's, teacher's) module paths where a config names none; None asks a
+            config to name them.
+    """
+
+    TERMS: ClassVar[Mapping[str, float]] = {}
+    DEFAULT_TAPS: ClassVar[tuple[str, str] | None] = None
+
+    @classmethod
+    def from_taps(cls, student: TapShape, teacher: TapShape, **settings: Any) -> DistillationLoss:
+        """Construct for maps of these shapes; losses with layers of their own override it.
+
+        Raises:
+            ValueError: settings or shapes don't fit.
+        """
+        return cls(**settings)
+
+    @classmethod
+    def check_settings(cls, **settings: Any) -> None:
+        """Raise ValueError for settings that can't work, whatever the shapes.
+
+        Losses whose constructor takes shapes override it.
+        """
+        cls(**settings)
+
+    def forward(
+        self,
+        student: torch.Tensor,
+        teacher: torch.Tensor,
+        *,
+        context: LossContext,
+    ) -> dict[str, torch.Tensor]:
+        """The unweighted terms, by the names of `TERMS`.
+
+        Args:
+            student: [N, Cs, h, w].
+            teacher: [N, Ct, H, W]; gets no gradient.
+            context: what only some losses need.
+
+        Returns:
+            a scalar for each term.
+        """
+        raise NotImplementedError
