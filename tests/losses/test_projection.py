@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from afdcd.losses import AfDCDLoss
-from afdcd.losses import projection as projection_module
+from afdcd.losses.afdcd import projection as projection_module
 from afdcd.losses.afdcd.projection import ProjectionPaths
 from afdcd.losses.afdcd.reconstruction import masked_projection
 
