@@ -10,31 +10,29 @@ from torch import nn
 
 from afdcd.distill import Distiller, FeatureTaps
 from afdcd.engine.precision import autocast
+from afdcd.engine.settings import PrecisionSettings
 
 # As SOLVER.AMP.DTYPE; "float32" for no autocast.
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 
-def precision_errors(
-    cfg: Any, model: Distiller, batch: list[dict[str, Any]]
-) -> dict[str, dict[str, float]]:
+def precision_errors(model: Distiller, batch: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Relative deviations from a step in float64, by quantity and precision.
 
     The same weights, images, masks and blocks in every precision; dropout off, normalizations as in
     training. A deviation is |x - x64| / |x64|, in the L2 norm for tensors.
 
     Args:
-        cfg: the distillation config.
         model: with realistic weights: those of random networks say little.
         batch: as a loader gives it.
 
     Returns:
         e.g. ``{"teacher backbone.res5": {"float32": 1e-6, "bfloat16": 0.01, ...}, ...}``.
     """
-    exact = _quantities(cfg, model, batch, "float64")
+    exact = _quantities(model, batch, "float64")
     rows: dict[str, dict[str, float]] = {name: {} for name in exact}
     for precision in PRECISIONS:
-        found = _quantities(cfg, model, batch, precision)
+        found = _quantities(model, batch, precision)
         for name, value in exact.items():
             difference = (found[name].double() - value).norm() / value.norm().clamp(min=1e-300)
             rows[name][precision] = float(difference)
@@ -50,13 +48,10 @@ def train_without_dropout(model: nn.Module) -> None:
 
 
 def _quantities(
-    cfg: Any, model: Distiller, batch: list[dict[str, Any]], precision: str
+    model: Distiller, batch: list[dict[str, Any]], precision: str
 ) -> dict[str, torch.Tensor]:
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.SOLVER.AMP.ENABLED = precision in ("bfloat16", "float16")
-    if cfg.SOLVER.AMP.ENABLED:
-        cfg.SOLVER.AMP.DTYPE = precision
+    low = precision in ("bfloat16", "float16")
+    settings = PrecisionSettings(enabled=low, dtype=precision if low else "float16")
     model = copy.deepcopy(model)
     if precision == "float64":
         model = model.double()
@@ -65,7 +60,7 @@ def _quantities(
     device = next(model.parameters()).device
     objectives = model.distiller
     found: dict[str, torch.Tensor] = {}
-    with autocast(cfg, device):
+    with autocast(settings, device):
         teacher = model._teacher.features(batch, objectives.teacher_taps)
         with FeatureTaps(model.student, objectives.student_taps) as taps:
             losses = dict(model.student(batch))

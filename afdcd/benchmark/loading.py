@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from afdcd.data import IGNORE, LabelMap, SegmentationMapper, TrainingAugmentation
+from afdcd.data import IGNORE, DenseMapper, LabelMap, TrainingAugmentation
 from afdcd.data.cityscapes import IDS
 from afdcd.data.datasets import Record
 from afdcd.data.mapper import Draw
+from afdcd.data.targets import LabelReader
 from afdcd.models.segmentor import PIXEL_MEAN
 
 MEAN = np.array(PIXEL_MEAN, dtype=np.float32)
@@ -32,9 +33,9 @@ def measure(
     augmentation = TrainingAugmentation(crop, pad_value=tuple(PIXEL_MEAN))
     ways: dict[str, Load] = {
         "plain": lambda record, rng: plain_sample(record, label_map, augmentation, rng)[0],
-        "mapper": _normalized(SegmentationMapper(label_map, augmentation)),
+        "mapper": _normalized(DenseMapper(LabelReader(label_map), augmentation)),
         "mapper, decoded files": _normalized(
-            SegmentationMapper(label_map, augmentation, cache_dir=folder / "cache")
+            DenseMapper(LabelReader(label_map), augmentation, cache_dir=folder / "cache")
         ),
     }
     seconds = dict.fromkeys(ways, 0.0)
@@ -50,7 +51,7 @@ def measure(
     return {way: samples / spent for way, spent in seconds.items()}
 
 
-def _normalized(mapper: SegmentationMapper) -> Load:
+def _normalized(mapper: DenseMapper) -> Load:
     mean = torch.from_numpy(MEAN)[:, None, None]
 
     def load(record: Record, rng: np.random.Generator) -> torch.Tensor:

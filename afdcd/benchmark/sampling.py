@@ -12,13 +12,17 @@ from torch import nn
 from afdcd.benchmark.errors import train_without_dropout
 from afdcd.distill import Distiller
 from afdcd.engine.precision import autocast
+from afdcd.engine.settings import PrecisionSettings
 from afdcd.losses import AfDCDLoss
 
 Batch = list[dict[str, Any]]
 
 
 def sampling_noise(
-    cfg: Any, model: Distiller, batches: Iterable[Batch], shares: Sequence[float]
+    precision: PrecisionSettings,
+    model: Distiller,
+    batches: Iterable[Batch],
+    shares: Sequence[float],
 ) -> list[dict[str, Any]]:
     """How much a gradient varies from batch to batch, and how much more where patches are sampled.
 
@@ -28,7 +32,7 @@ def sampling_noise(
     makes the variance ``v`` times as large is as noisy as that of a batch ``1 / v`` as large.
 
     Args:
-        cfg: the distillation config.
+        precision: of the forward passes.
         model: with the weights of some moment of a training: those at random say little.
         batches: two or more; as a loader gives them.
         shares: of the patches, as ``MODEL.AFDCD.SAMPLE``.
@@ -62,7 +66,7 @@ def sampling_noise(
             model.distiller.set_extra_state({**state, "steps": state["steps"] + count})
             for loss in losses:
                 loss.sample = share
-            found = _gradients(cfg, model, batch, groups)
+            found = _gradients(precision, model, batch, groups)
             for name, gradient in found.items():
                 if share == 1:
                     whole[name] = gradient
@@ -85,12 +89,15 @@ def sampling_noise(
 
 
 def _gradients(
-    cfg: Any, model: Distiller, batch: Batch, groups: dict[str, list[nn.Parameter]]
+    precision: PrecisionSettings,
+    model: Distiller,
+    batch: Batch,
+    groups: dict[str, list[nn.Parameter]],
 ) -> dict[str, torch.Tensor]:
     """Of the sum of all losses, flat, in float64, on the CPU."""
     device = next(model.parameters()).device
     model.zero_grad()
-    with autocast(cfg, device):
+    with autocast(precision, device):
         losses = model(batch)
     torch.stack([value.float() for value in losses.values()]).sum().backward()
     return {

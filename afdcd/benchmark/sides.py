@@ -13,6 +13,7 @@ from torch import nn
 from afdcd.benchmark.plain import PlainAfDCDLoss, plain_logit_kd, plain_teacher
 from afdcd.benchmark.settings import Setting, Variant
 from afdcd.distill import Distiller, FeatureTaps, build_distiller
+from afdcd.engine.build import optimizer_settings, precision_settings
 from afdcd.engine.optimizer import build_optimizer
 from afdcd.engine.precision import autocast
 from afdcd.losses import AfDCDLoss
@@ -101,7 +102,9 @@ class _Ours:
         torch.manual_seed(0)
         self.model: Distiller = build_distiller(self.cfg, *build_networks(setting))
         self.model.to(self.device).train()
-        self.optimizer: torch.optim.Optimizer = build_optimizer(self.cfg, self.model)
+        self.optimizer: torch.optim.Optimizer = build_optimizer(
+            optimizer_settings(self.cfg), self.model
+        )
 
     @property
     def teacher_model(self) -> nn.Module:
@@ -124,7 +127,7 @@ class _Ours:
         return list(self.model.distiller.parameters())
 
     def precision(self) -> AbstractContextManager[Any]:
-        return autocast(self.cfg, self.device)
+        return autocast(precision_settings(self.cfg), self.device)
 
 
 class _Plain:
@@ -143,7 +146,7 @@ class _Plain:
         loss = PlainAfDCDLoss(exact.align, exact.projector, pool=setting.pool)
         self.model: nn.Module = nn.ModuleDict({"student": student, "distiller": loss})
         self.model.to(self.device).train()
-        self.optimizer: torch.optim.Optimizer = build_optimizer(cfg, self.model)
+        self.optimizer: torch.optim.Optimizer = build_optimizer(optimizer_settings(cfg), self.model)
 
     def teacher(self, batch: Batch) -> Features:
         return plain_teacher(self.teacher_model, batch)

@@ -8,12 +8,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from afdcd.checks.files import class_order_problems
-from afdcd.checks.findings import Report
-from afdcd.checks.preflight import teacher_weights_problems, weights_problems
+from afdcd.checks.weights import (
+    teacher_class_problems,
+    teacher_weights_problems,
+    weights_problems,
+)
 from afdcd.distill import Distiller, build_distiller, tap_shapes, training_size
 from afdcd.engine.runtime import Runtime
 from afdcd.models import count_parameters
+from afdcd.utils.findings import Report
 
 # An uncovered part of the feature map beyond this share is worth a remark.
 UNCOVERED = 0.1
@@ -43,7 +46,8 @@ def build_teacher(cfg: Any, runtime: Runtime, report: Report) -> tuple[Any, nn.M
     except ValueError as error:
         report.fix("teacher", f"MODEL.DISTILLER.TEACHER: {error}")
         return None, None
-    report.fix("teacher", *(f"its config: {t}" for t in runtime.config_problems(teacher_cfg)))
+    wrong = runtime.config_problems(teacher_cfg)
+    report.fix("teacher", *(f"the teacher's config: {text}" for text in wrong))
     model = _build(teacher_cfg, runtime, "the teacher", report)
     path = teacher_cfg.MODEL.WEIGHTS
     problems = teacher_weights_problems(cfg, path)
@@ -95,28 +99,9 @@ def _load(
     return True
 
 
-def check_class_order(cfg: Any, teacher_cfg: Any, runtime: Runtime, report: Report) -> None:
-    """Whether the teacher was trained on the student's classes, by the names of its data sets."""
-    from afdcd.data import get_spec
-
-    del runtime
-    try:
-        own, theirs = cfg.DATASETS.TRAIN[0], teacher_cfg.DATASETS.TRAIN[0]
-        specs = get_spec(own), get_spec(theirs)
-    except (KeyError, IndexError, ValueError):
-        return  # said elsewhere, or data sets of Detectron2
-    report.fix(
-        "class-order",
-        *class_order_problems(
-            specs[0].classes, specs[1].classes, f"the student's {own}", f"the teacher's {theirs}"
-        ),
-    )
-    if teacher_cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES != cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES:
-        report.fix(
-            "classes",
-            f"the teacher has {teacher_cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES} classes, the student "
-            f"{cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES}",
-        )
+def check_teacher_classes(cfg: Any, teacher_cfg: Any, report: Report) -> None:
+    """Whether the teacher was trained on the student's classes."""
+    report.fix_problems(teacher_class_problems(cfg, teacher_cfg), "class-order")
 
 
 def check_format(cfg: Any, teacher_cfg: Any, report: Report) -> None:

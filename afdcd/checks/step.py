@@ -10,17 +10,16 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from afdcd.checks.findings import Report
-from afdcd.data import DataError, Dataset
-from afdcd.data.from_config import training_mapper
 from afdcd.data.stream import SampleStream
 from afdcd.distill import Distiller, FeatureTaps
 from afdcd.engine.precision import autocast
+from afdcd.engine.settings import TrainingSettings
 from afdcd.models import count_parameters
+from afdcd.tasks import Task
+from afdcd.utils.findings import Report
 
 # Images of a measured step on a CPU; the batch is extrapolated.
 FEW = 2
@@ -30,10 +29,12 @@ REMARKABLE, WRONG = 50.0, 1000.0
 FP32 = 4
 
 
-def load_batch(cfg: Any, dataset: Dataset, count: int, report: Report) -> list[dict[str, Any]]:
+def load_batch(
+    settings: TrainingSettings, task: Task, count: int, report: Report
+) -> list[dict[str, Any]]:
     """Augmented samples, timed; empty where a file can't be used."""
-    mapper = training_mapper(cfg, dataset.label_map)
-    stream = SampleStream(dataset.records, mapper, max(cfg.SEED, 0))
+    mapper = settings.loading.training_mapper(task.targets())
+    stream = SampleStream(task.dataset.records, mapper, max(settings.seed, 0))
     start = time.perf_counter()
     samples = []
     # Files that can't be used have been named already.
@@ -81,21 +82,19 @@ def available_bytes(device: torch.device) -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def fits_memory(cfg: Any, model: nn.Module, device: torch.device, report: Report) -> bool:
+def fits_memory(
+    settings: TrainingSettings,
+    model: nn.Module,
+    samples: list[dict[str, Any]],
+    device: torch.device,
+    report: Report,
+) -> bool:
     """Whether a step on `FEW` images may be tried, from the student's step on a small crop."""
     small = 64
-    height, width = cfg.INPUT.SCALE_CROP.SIZE
+    height, width = samples[0]["image"].shape[-2:]
     student = model.student if isinstance(model, Distiller) else model
     size = (min(height, small), min(width, small))
-    batch = [
-        {
-            "image": torch.zeros(3, *size, device=device),
-            "sem_seg": torch.zeros(size, dtype=torch.int64, device=device),
-            "height": size[0],
-            "width": size[1],
-        }
-        for _ in range(FEW)
-    ]
+    batch = [_corner(sample, size, device) for sample in samples[:FEW]]
     student.train()
     # The statistics of normalizations must stay as they were loaded.
     before = {name: buffer.clone() for name, buffer in student.named_buffers()}
@@ -104,14 +103,34 @@ def fits_memory(cfg: Any, model: nn.Module, device: torch.device, report: Report
     for name, buffer in student.named_buffers():
         buffer.copy_(before[name])
     scale = height * width / (size[0] * size[1])
-    needed = counter.total * scale * cfg.SOLVER.IMS_PER_BATCH / FEW + _state_bytes(model)
-    return _judge_memory(cfg, needed, device, report, tried=counter.total * scale)
+    needed = counter.total * scale * settings.batch.images / len(batch) + _state_bytes(model)
+    return _judge_memory(settings, needed, device, report, tried=counter.total * scale)
+
+
+def _corner(sample: dict[str, Any], size: tuple[int, int], device: torch.device) -> dict[str, Any]:
+    """The upper left corner of a sample."""
+    corner = {
+        name: value[..., : size[0], : size[1]].to(device)
+        for name, value in sample.items()
+        if isinstance(value, torch.Tensor)
+    }
+    return corner | {"height": size[0], "width": size[1]}
 
 
 def measure_step(
-    cfg: Any, model: nn.Module, batch: list[dict[str, Any]], device: torch.device, report: Report
+    settings: TrainingSettings,
+    model: nn.Module,
+    batch: list[dict[str, Any]],
+    device: torch.device,
+    report: Report,
+    *,
+    task_loss: str = "",
 ) -> None:
-    """Forward and backward once, and judge losses, gradients, memory and time."""
+    """Forward and backward once, and judge losses, gradients, memory and time.
+
+    Gradients are measured against that of ``task_loss``, or of the largest of the student's own
+    losses.
+    """
     student = model.student if isinstance(model, Distiller) else model
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     model.train()
@@ -119,31 +138,31 @@ def measure_step(
     torch.manual_seed(0)
     with (
         saved_bytes(model) as counter,
-        autocast(cfg, device),
+        autocast(settings.precision, device),
         FeatureTaps(student, taps, whose="the student") as found,
     ):
         losses = model(batch)
     norms = _gradient_norms(losses, [found[path] for path in taps])
-    seconds = _timed(cfg, model, batch, device)
+    seconds = _timed(settings, model, batch, device)
     for name, buffer in model.named_buffers():
         buffer.copy_(before[name])
-    _judge_losses(losses, norms, report)
-    whole = cfg.SOLVER.IMS_PER_BATCH / len(batch)
-    _judge_memory(cfg, counter.total * whole + _state_bytes(model), device, report)
+    _judge_losses(losses, norms, task_loss, report)
+    whole = settings.batch.images / len(batch)
+    _judge_memory(settings, counter.total * whole + _state_bytes(model), device, report)
     step = seconds * whole
     report.facts["time"] = {
         "device": str(device),
         "s/step": step,
         "images measured": len(batch),
-        "whole run": str(timedelta(seconds=round(step * cfg.SOLVER.MAX_ITER))),
+        "whole run": str(timedelta(seconds=round(step * settings.max_iter))),
     }
     loading = report.facts.get("loading", {}).get("images/s per process", math.inf)
-    needed = cfg.SOLVER.IMS_PER_BATCH / step
-    given = loading * max(cfg.DATALOADER.NUM_WORKERS, 1)
+    needed = settings.batch.images / step
+    given = loading * max(settings.loading.workers, 1)
     if given < needed:
         report.note(
             "loading",
-            f"the data come at about {given:.1f} images/s from {cfg.DATALOADER.NUM_WORKERS} "
+            f"the data come at about {given:.1f} images/s from {settings.loading.workers} "
             f"processes, the training takes {needed:.1f}: raise DATALOADER.NUM_WORKERS or CACHE_MB",
         )
 
@@ -170,7 +189,12 @@ def _gradient_norms(losses: dict[str, torch.Tensor], taps: list[torch.Tensor]) -
     return norms
 
 
-def _timed(cfg: Any, model: nn.Module, batch: list[dict[str, Any]], device: torch.device) -> float:
+def _timed(
+    settings: TrainingSettings,
+    model: nn.Module,
+    batch: list[dict[str, Any]],
+    device: torch.device,
+) -> float:
     """Seconds of a forward and backward pass."""
 
     def wait() -> None:
@@ -179,7 +203,7 @@ def _timed(cfg: Any, model: nn.Module, batch: list[dict[str, Any]], device: torc
 
     wait()
     start = time.perf_counter()
-    with autocast(cfg, device):
+    with autocast(settings.precision, device):
         losses = model(batch)
     torch.stack([value.float() for value in losses.values()]).sum().backward()
     wait()
@@ -188,7 +212,9 @@ def _timed(cfg: Any, model: nn.Module, batch: list[dict[str, Any]], device: torc
     return seconds
 
 
-def _judge_losses(losses: dict[str, torch.Tensor], norms: dict[str, float], report: Report) -> None:
+def _judge_losses(
+    losses: dict[str, torch.Tensor], norms: dict[str, float], task_loss: str, report: Report
+) -> None:
     values = {name: float(value.detach()) for name, value in losses.items()}
     report.facts["losses"] = values
     report.facts["gradient norms at the student's tap"] = norms
@@ -197,7 +223,7 @@ def _judge_losses(losses: dict[str, torch.Tensor], norms: dict[str, float], repo
             report.fix("non-finite", f"{name} is {value:g}, its gradient {norms.get(name, 0.0):g}")
     # The student's own losses; the auxiliary head's doesn't reach the tap.
     own = [norm for name, norm in norms.items() if not _weight_key(name)]
-    task = norms.get("loss_sem_seg", max(own, default=0.0))
+    task = norms.get(task_loss, max(own, default=0.0))
     if not math.isfinite(task) or task <= 0:
         return
     for name, norm in norms.items():
@@ -238,35 +264,28 @@ def _state_bytes(model: nn.Module) -> float:
 
 
 def _judge_memory(
-    cfg: Any, needed: float, device: torch.device, report: Report, tried: float = 0.0
+    settings: TrainingSettings,
+    needed: float,
+    device: torch.device,
+    report: Report,
+    tried: float = 0.0,
 ) -> bool:
     there = available_bytes(device)
     report.facts["memory"] = {
         "a step needs at least, GiB": needed / 2**30,
         f"{device.type} has, GiB": there / 2**30,
-        "batch": cfg.SOLVER.IMS_PER_BATCH,
+        "batch": settings.batch.images,
     }
     known = [finding.kind for finding in report.findings]
     if needed > there and "memory" not in known:
         text = (
-            f"a step of {cfg.SOLVER.IMS_PER_BATCH} images needs at least {needed / 2**30:.1f} GiB, "
+            f"a step of {settings.batch.images} images needs at least {needed / 2**30:.1f} GiB, "
             f"{device} has {there / 2**30:.1f}: use a smaller SOLVER.IMS_PER_BATCH or "
             "INPUT.SCALE_CROP.SIZE, SOLVER.AMP, or several GPUs"
         )
-        intended = device.type == cfg.MODEL.DEVICE.partition(":")[0]
+        intended = device.type == settings.device.partition(":")[0]
         (report.fix if intended else report.note)("memory", text)
     return tried + _NETWORKS_MARGIN < there
 
 
 _NETWORKS_MARGIN = 2.0**29
-
-
-def majority_miou(labels: np.ndarray) -> float:
-    """MIoU in percent of predicting the commonest class everywhere; ``labels`` are pixel counts."""
-    shown = labels[labels > 0]
-    if not shown.size:
-        return 0.0
-    return float(100 * shown.max() / shown.sum() / shown.size)
-
-
-__all__ = ["DataError", "fits_memory", "load_batch", "majority_miou", "measure_step"]

@@ -17,11 +17,11 @@ import torch
 from tabulate import tabulate
 
 from afdcd.benchmark.loading import draw_files, measure
-from afdcd.checks.scan import spread
 from afdcd.cli.common import report_errors
 from afdcd.config import ConfigError
 from afdcd.data import load_dataset
 from afdcd.data.cityscapes import ID_MAP
+from afdcd.data.listing import spread
 
 
 def parser() -> argparse.ArgumentParser:

@@ -14,20 +14,22 @@ from afdcd.benchmark.report import Text
 from afdcd.benchmark.sampling import sampling_noise
 from afdcd.config import ConfigError
 from afdcd.data import load_dataset
-from afdcd.data.from_config import training_mapper
+from afdcd.data.build import loading_settings
 from afdcd.data.stream import SampleStream
 from afdcd.distill import Distiller
 from afdcd.embedded.build import build_for_training
 from afdcd.embedded.runtime import configure
+from afdcd.engine.build import precision_settings
 from afdcd.models import load_weights
 from afdcd.models.weights import read_checkpoint
+from afdcd.tasks import task_of
 
 
 def errors(args: argparse.Namespace) -> tuple[dict[str, Any], Text]:
     """What low precision costs: the result, and what makes a text of it."""
-    cfg, model, batches = _trained(args)
+    _, model, batches = _trained(args)
     batch = next(batches)
-    deviations = precision_errors(cfg, model, batch)
+    deviations = precision_errors(model, batch)
     rows = [{"deviation from float64": name, **row} for name, row in deviations.items()]
     result = {"config": args.config_file, "batch": len(batch), "rows": rows}
     return result, lambda found: report.rows_text(found, "relative, of the L2 norm")
@@ -41,7 +43,7 @@ def sampling(args: argparse.Namespace) -> tuple[dict[str, Any], Text]:
     if "afdcd" not in cfg.MODEL.DISTILLER.LOSSES:
         raise ConfigError(f"{args.config_file} has no Af-DCD loss, whose patches could be sampled")
     some = itertools.islice(batches, args.batches)
-    rows = sampling_noise(cfg, model, some, args.shares)
+    rows = sampling_noise(precision_settings(cfg), model, some, args.shares)
     result = {
         "config": args.config_file,
         "batch": cfg.SOLVER.IMS_PER_BATCH,
@@ -65,17 +67,18 @@ def _trained(
     if cfg.MODEL.META_ARCHITECTURE != "Distiller":
         raise ConfigError(f"{args.config_file} distils nothing: {args.what} needs a Distiller")
     try:
-        dataset = load_dataset(cfg.DATASETS.TRAIN[0])
+        task = task_of(load_dataset(cfg.DATASETS.TRAIN[0]))
     except KeyError as error:
         raise ConfigError(error.args[0]) from error
-    model, _ = build_for_training(cfg, max(cfg.SEED, 0))
+    model, _ = build_for_training(cfg, max(cfg.SEED, 0), task)
     assert isinstance(model, Distiller)
     if args.weights:
         load_weights(model.student, args.weights, part="model")
         content = read_checkpoint(Path(args.weights))
         if "distiller" in content:
             model.distiller.load_state_dict(content["distiller"])
-    stream = SampleStream(dataset.records, training_mapper(cfg, dataset.label_map), 0)
+    mapper = loading_settings(cfg).training_mapper(task.targets())
+    stream = SampleStream(task.dataset.records, mapper, 0)
     size = cfg.SOLVER.IMS_PER_BATCH
     batches = ([stream[first + n] for n in range(size)] for first in itertools.count(0, size))
     return cfg, model.to(args.device), batches

@@ -10,14 +10,13 @@ from collections.abc import Callable
 
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from afdcd.checks.preflight import INSTALL_DETECTRON2
 from afdcd.config import ConfigError
 from afdcd.data import DataError
 from afdcd.embedded.runtime import EmbeddedRuntime
 from afdcd.engine.failures import NonFiniteLoss
 from afdcd.engine.interrupt import Interrupted
 from afdcd.engine.runtime import Runtime
-from afdcd.utils.problems import SetupError
+from afdcd.utils.problems import INSTALL_DETECTRON2, SetupError
 
 
 def add_config_flag(parser: argparse.ArgumentParser) -> None:

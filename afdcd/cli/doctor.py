@@ -13,7 +13,6 @@ from collections.abc import Sequence
 import torch
 
 from afdcd.checks.diagnose import diagnose
-from afdcd.checks.findings import Report
 from afdcd.cli.common import (
     add_config_flag,
     add_overrides,
@@ -21,6 +20,7 @@ from afdcd.cli.common import (
     choose_runtime,
     overrides_of,
 )
+from afdcd.utils.findings import Report
 from afdcd.utils.problems import SetupError
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from afdcd.checks.preflight import output_problems, weights_problems
+from afdcd.checks.output import output_problems
+from afdcd.checks.weights import weights_problems
 from afdcd.cli.common import (
     add_config_flag,
     add_overrides,
@@ -22,18 +23,17 @@ from afdcd.cli.common import (
     overrides_of,
     report_errors,
 )
-from afdcd.data import DataError, DatasetSpec, get_spec
-from afdcd.data.palette import bit_palette
+from afdcd.data import DataError, Dataset, DatasetSpec, LabelMap, get_spec
 from afdcd.embedded.checks import choose_device
+from afdcd.engine.build import evaluation_settings
 from afdcd.engine.checkpoints import own_weights
 from afdcd.prediction import (
     Predictor,
-    Style,
     batches_of,
     find_inputs,
     predict_video,
-    write_prediction,
 )
+from afdcd.tasks import PredictionStyle, SemanticSegmentation, Task, task_of
 from afdcd.utils.problems import SetupError, raise_problems
 
 
@@ -93,29 +93,35 @@ def _main(args: argparse.Namespace) -> None:
         weights_problems(weights, "--weights", needed=True),
         output_problems(args.output, "--output"),
     )
-    spec = _spec(cfg, args.data_set)
+    channels = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
+    task = _task(cfg, args.data_set, channels)
+    style = PredictionStyle(
+        alpha=args.alpha,
+        overlay=not args.no_overlay,
+        values=not args.no_labels,
+        official=args.official_values,
+    )
+    raise_problems(task.style_problems(style))
     images, videos = find_inputs(args.input, args.output)
     try:
         model = runtime.build(cfg)
         runtime.load(model, weights, True)
+        settings = evaluation_settings(cfg)
     except ValueError as error:
         raise SetupError([str(error)]) from error
     model.to(choose_device(cfg, args.num_gpus)).eval()
-    classes = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
-    style = _style(args, spec, classes)
-    predictor = Predictor(cfg, model)
+    predictor = Predictor(settings, model, task)
     unusable: list[str] = []
-    window = spec.window if spec is not None else None
-    batches = batches_of(images, args.batch_size, window, unusable)
+    batches = batches_of(images, args.batch_size, task.dataset.spec.window, unusable)
     for batch in tqdm(batches, disable=not sys.stderr.isatty()):
-        for (_, name, image), labels in zip(
+        for (_, name, image), values in zip(
             batch, predictor([image for _, _, image in batch]), strict=True
         ):
-            write_prediction(args.output, name, image, labels, style)
+            task.write(args.output, name, image, values, style)
     broken = len(unusable)
     for path in videos:
         try:
-            predict_video(path, args.output, predictor, style, batch_size=args.batch_size)
+            predict_video(path, args.output, predictor, task, style, batch_size=args.batch_size)
         except DataError as error:
             unusable.append(str(error))
     done = len(images) - broken, len(videos) - (len(unusable) - broken)
@@ -142,22 +148,14 @@ def _spec(cfg: Any, name: str | None) -> DatasetSpec | None:
     return None
 
 
-def _style(args: argparse.Namespace, spec: DatasetSpec | None, classes: int) -> Style:
-    fits = spec is not None and len(spec.classes) == classes
-    official = None
-    if args.official_values:
-        if spec is None or not fits or spec.official is None:
-            raise SetupError(
-                ["--official-values needs a data set with such values and the model's classes"]
-            )
-        official = spec.official
-    return Style(
-        colors=spec.colors if spec is not None and fits else bit_palette(classes, first=1),
-        alpha=args.alpha,
-        overlay=not args.no_overlay,
-        labels=not args.no_labels,
-        official=official,
-    )
+def _task(cfg: Any, name: str | None, channels: int) -> Task:
+    """The task of the data set whose colours and values are used, if the model fits it."""
+    spec = _spec(cfg, name)
+    if spec is not None:
+        task = task_of(Dataset(spec, [], LabelMap(channels)))
+        if not task.channel_problems(channels):
+            return task
+    return SemanticSegmentation.without_data(channels)
 
 
 if __name__ == "__main__":

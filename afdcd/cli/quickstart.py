@@ -20,15 +20,16 @@ import torch
 
 from afdcd.cli.common import add_overrides, report_errors
 from afdcd.data import Dataset, load_dataset, read_labels
-from afdcd.data.from_config import evaluation_mapper
 from afdcd.data.images import read_image
 from afdcd.embedded.build import load_for_evaluation
 from afdcd.embedded.loader import evaluation_batches
 from afdcd.embedded.run import run
 from afdcd.embedded.runtime import configure
+from afdcd.engine.build import evaluation_settings
 from afdcd.evaluation.predict import predict
 from afdcd.models import count_multiply_adds, count_parameters
 from afdcd.report import comparison_panel
+from afdcd.tasks import task_of
 from afdcd.utils.files import write_json
 from afdcd.utils.tables import comparison_table
 
@@ -141,10 +142,11 @@ def _draw_panels(settings: dict[str, Any], output: Path) -> list[Path]:
 def _predict(cfg: Any, dataset: Dataset) -> list[Any]:
     """Predicted classes [H, W] of each image."""
     model = load_for_evaluation(cfg, Path(cfg.OUTPUT_DIR) / "student_final.pth").eval()
-    mapper = evaluation_mapper(cfg, dataset.label_map)
+    settings, task = evaluation_settings(cfg), task_of(dataset)
+    mapper = settings.loading.evaluation_mapper()
     with torch.no_grad():
         return [
-            predict(cfg, model, batch)[0]["sem_seg"].argmax(0).numpy()
+            task.decode(predict(settings.inference, model, batch)[0])
             for batch in evaluation_batches(dataset.records, mapper)
         ]
 

@@ -17,13 +17,13 @@ import numpy as np
 import yaml
 from tabulate import tabulate
 
-from afdcd.checks.scan import Scan, scan_files
 from afdcd.cli.common import report_errors
 from afdcd.config import ConfigError
 from afdcd.data.datasets import Dataset
 from afdcd.data.description import ENCODINGS, Description, read_description
 from afdcd.data.labels import DataError, read_stored_labels
 from afdcd.data.listing import Listing, read_listing
+from afdcd.tasks.semantic_segmentation.scan import Scan, scan_files
 from afdcd.utils.files import write_text
 from afdcd.utils.problems import SetupError, first_few
 

@@ -6,7 +6,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from afdcd.checks.preflight import INSTALL_DETECTRON2
 from afdcd.cli.common import (
     add_config_flag,
     add_overrides,
@@ -17,6 +16,7 @@ from afdcd.cli.common import (
 )
 from afdcd.embedded.run import run
 from afdcd.embedded.runtime import configure
+from afdcd.utils.problems import INSTALL_DETECTRON2
 
 EPILOG = """\
 KEY VALUE pairs override the config file, e.g.

@@ -10,28 +10,22 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
 
-from afdcd.checks import preflight
-from afdcd.checks.preflight import (
-    FILES_CHECKED,
-    batch_problems,
-    class_problems,
-    crop_problems,
-    file_problems,
-    find_datasets,
-    mixed_label_problems,
-    occupied_problems,
-    output_problems,
-    setting_problems,
-    weights_problems,
-)
+from afdcd.checks import weights
+from afdcd.checks.data import FILES_CHECKED, file_problems, find_tasks, task_problems
+from afdcd.checks.output import occupied_problems, output_problems
+from afdcd.checks.weights import weights_problems
 from afdcd.d2.config import teacher_config, trained_architecture
 from afdcd.d2.datasets import find_dataset, is_own
 from afdcd.d2.evaluation import evaluator_problem
 from afdcd.d2.panoptic_data import PANOPTIC_TYPES, is_standard, separated_classes
 from afdcd.d2.record_files import SEMANTIC, record_problems
-from afdcd.data import DataError, Dataset, LabelMap
+from afdcd.data import DataError, LabelMap
+from afdcd.data.build import loading_settings
+from afdcd.distill.objectives import check_distiller_settings
+from afdcd.engine.build import batch_problems, training_problems
 from afdcd.engine.checkpoints import Checkpoints, own_weights
-from afdcd.utils.problems import name_problems, raise_problems
+from afdcd.tasks import Task, task_of
+from afdcd.utils.problems import constructed, name_problems, raise_problems
 
 MAPPERS = ("scale_crop", "detectron2")
 SCHEDULES = (
@@ -49,16 +43,15 @@ PATHS = ("image_root", "json_file", "panoptic_root", "panoptic_json", "sem_seg_r
 def check(cfg: Any, processes: int, num_gpus: int | None, *, eval_only: bool, resume: bool) -> None:
     """Raise one SetupError with everything that is known to be wrong."""
     problems = config_problems(cfg) + process_problems(cfg, processes, num_gpus)
-    found: list[Dataset] = []
+    tasks: dict[str, list[Task]] = {"TRAIN": [], "TEST": []}
     for key in ["TEST"] if eval_only else ["TRAIN", "TEST"]:
         names, title = cfg.DATASETS[key], f"DATASETS.{key}"
         if cfg.INPUT.MAPPER == "detectron2":
             problems += catalog_problems(cfg, names, title, scored=key == "TEST")
             problems += class_count_problems(cfg, names, title)
         else:
-            sets = find_datasets(names, title, problems, find_dataset)
-            problems += mixed_label_problems(sets) if key == "TRAIN" else []
-            found += sets
+            tasks[key] = find_tasks(names, title, problems, find_dataset)
+    train, test = tasks["TRAIN"], tasks["TEST"]
     if eval_only:
         checks = [
             _url_or_file(own_weights(cfg), "MODEL.WEIGHTS", needed=True),
@@ -72,11 +65,13 @@ def check(cfg: Any, processes: int, num_gpus: int | None, *, eval_only: bool, re
             output_problems(folder),
             [] if resume else occupied_problems(Checkpoints(folder)),
         ]
-    raise_problems(problems, class_problems(cfg, found), *checks)
+    channels = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
+    raise_problems(problems, task_problems(train, test, channels), *checks)
     if eval_only or resume:
         return
-    raise_problems(*[file_problems(dataset) for dataset in found])
-    if cfg.INPUT.MAPPER == "detectron2":
+    if cfg.INPUT.MAPPER != "detectron2":
+        raise_problems(file_problems(train, test, loading_settings(cfg)))
+    else:
         raise_problems(
             [
                 text
@@ -102,11 +97,12 @@ def config_problems(cfg: Any) -> list[str]:
     if trained in SEMANTIC:
         head = cfg.MODEL.SEM_SEG_HEAD.NAME
         problems += name_problems("MODEL.SEM_SEG_HEAD.NAME", head, _names(SEM_SEG_HEADS_REGISTRY))
-    problems += setting_problems(cfg)
+    if cfg.MODEL.META_ARCHITECTURE == "Distiller":
+        constructed(lambda: check_distiller_settings(cfg), problems)
+    problems += training_problems(cfg)
     problems += name_problems("SOLVER.LR_SCHEDULER_NAME", cfg.SOLVER.LR_SCHEDULER_NAME, SCHEDULES)
     problems += name_problems("INPUT.MAPPER", cfg.INPUT.MAPPER, MAPPERS)
     if cfg.INPUT.MAPPER == "scale_crop":
-        problems += crop_problems(cfg)
         if cfg.INPUT.CROP.ENABLED:
             problems.append(
                 "INPUT.CROP is of Detectron2's mapper; with INPUT.MAPPER scale_crop set "
@@ -145,13 +141,14 @@ def process_problems(cfg: Any, processes: int, num_gpus: int | None) -> list[str
             "nothing"
         )
     synchronised = cfg.MODEL.SYNC_BN and available > 0 and cfg.MODEL.DEVICE != "cpu"
-    problems += batch_problems(cfg, processes, synchronised=synchronised)
+    if processes > 1 or synchronised:
+        problems += batch_problems(cfg, processes=processes, synchronised=synchronised)
     return problems
 
 
 def teacher_problems(cfg: Any) -> list[str]:
     """What is wrong with ``MODEL.DISTILLER.TEACHER``."""
-    return preflight.teacher_problems(cfg, teacher_config, _teacher_names, urls=True)
+    return weights.teacher_problems(cfg, teacher_config, _teacher_names, urls=True)
 
 
 def _teacher_names(teacher_cfg: Any) -> list[str]:
@@ -242,7 +239,8 @@ def class_count_problems(cfg: Any, names: Sequence[str], title: str) -> list[str
     problems = []
     for name in [name for name in names if name in DatasetCatalog.list()]:
         if is_own(name):
-            problems += class_problems(cfg, [find_dataset(name)])
+            channels = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
+            problems += task_of(find_dataset(name)).channel_problems(channels)
             continue
         metadata = MetadataCatalog.get(name)
         panoptic = getattr(metadata, "evaluator_type", "") in PANOPTIC_TYPES

@@ -26,9 +26,11 @@ from afdcd.d2.loader import evaluation_loader
 from afdcd.d2.panoptic import PanopticEvaluator
 from afdcd.d2.panoptic_data import PANOPTIC_TYPES, is_standard
 from afdcd.data import read_labels
+from afdcd.engine.build import evaluation_settings
 from afdcd.engine.precision import autocast
 from afdcd.evaluation import BoundaryIoU, predict
 from afdcd.evaluation.confusion_plot import write_confusion
+from afdcd.tasks import SemanticSegmentation, Task, task_of
 
 
 def evaluate(cfg: Any, model: nn.Module) -> dict[str, dict[str, dict[str, float]]]:
@@ -55,15 +57,18 @@ class _Predictor:
 
     def __init__(self, cfg: Any, model: nn.Module) -> None:
         self.cfg, self.model = cfg, model
+        self.settings = evaluation_settings(cfg)
 
     def __call__(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         with ExitStack() as stack:
             stack.enter_context(inference_context(self.model))
             stack.enter_context(torch.no_grad())
-            stack.enter_context(autocast(self.cfg, torch.device(self.cfg.MODEL.DEVICE)))
+            stack.enter_context(
+                autocast(self.settings.precision, torch.device(self.cfg.MODEL.DEVICE))
+            )
             if self.cfg.INPUT.MAPPER == "detectron2":
                 return self.model(inputs)
-            return predict(self.cfg, self.model, inputs)
+            return predict(self.settings.inference, self.model, inputs)
 
 
 def build_evaluator(cfg: Any, name: str) -> DatasetEvaluator:
@@ -74,7 +79,11 @@ def build_evaluator(cfg: Any, name: str) -> DatasetEvaluator:
     """
     kind = getattr(MetadataCatalog.get(name), "evaluator_type", "sem_seg")
     if cfg.INPUT.MAPPER != "detectron2" or kind == "sem_seg":
-        return SemanticEvaluator(name, Path(cfg.OUTPUT_DIR) if cfg.TEST.CONFUSION else None)
+        folder = Path(cfg.OUTPUT_DIR) if cfg.TEST.CONFUSION else None
+        task = task_of(find_dataset(name))
+        if isinstance(task, SemanticSegmentation):
+            return SemanticEvaluator(name, folder)
+        return TaskEvaluator(task, folder)
     if problem := evaluator_problem(name):
         raise ValueError(problem)
     if kind == "coco":
@@ -110,6 +119,35 @@ def _panoptic(cfg: Any, name: str) -> list[DatasetEvaluator]:
     if cfg.MODEL.MASK_ON and getattr(metadata, "json_file", None):
         found.append(COCOEvaluator(name, output_dir=cfg.OUTPUT_DIR))
     return found
+
+
+class TaskEvaluator(DatasetEvaluator):
+    """A task's own evaluator as Detectron2's, on any number of processes.
+
+    Args:
+        task: on the data set to score.
+        folder: where pictures of the scores are drawn; not at all when None.
+    """
+
+    def __init__(self, task: Task, folder: Path | None = None) -> None:
+        self._task, self._folder = task, folder
+        self._evaluator = task.evaluator()
+
+    def reset(self) -> None:
+        self._evaluator = self._task.evaluator()
+
+    def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
+        self._evaluator.process(inputs, outputs)
+
+    def evaluate(self) -> dict[str, dict[str, float]] | None:
+        parts = comm.gather(self._evaluator)
+        if not comm.is_main_process():
+            return None
+        for part in parts[1:]:
+            parts[0].merge(part)
+        if self._folder is not None:
+            self._task.draw_evaluation(parts[0], self._folder)
+        return {self._task.TITLE: parts[0].evaluate()}
 
 
 class SemanticEvaluator(SemSegEvaluator):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from detectron2.engine import HookBase
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
@@ -11,6 +9,7 @@ from detectron2.utils import comm
 from afdcd.engine.interrupt import Interrupted, InterruptFlag
 from afdcd.engine.optimizer import set_lr
 from afdcd.engine.schedule import learning_rate
+from afdcd.engine.settings import ScheduleSettings, TrainingSettings
 
 # Processes ask each other every so often whether one of them was told to stop.
 STOP_PERIOD = 10
@@ -19,14 +18,14 @@ STOP_PERIOD = 10
 class PolynomialLR(HookBase):
     """Sets the published learning rate before each step."""
 
-    def __init__(self, cfg: Any) -> None:
-        self.cfg = cfg
+    def __init__(self, schedule: ScheduleSettings) -> None:
+        self.schedule = schedule
 
     def before_step(self) -> None:
-        set_lr(self.trainer.optimizer, learning_rate(self.cfg, self.trainer.iter))
+        set_lr(self.trainer.optimizer, learning_rate(self.schedule, self.trainer.iter))
 
     def after_step(self) -> None:
-        lr = learning_rate(self.cfg, self.trainer.iter)
+        lr = learning_rate(self.schedule, self.trainer.iter)
         self.trainer.storage.put_scalar("lr", lr, smoothing_hint=False)
 
 
@@ -36,8 +35,8 @@ class EvaluateAndSave(HookBase):
     At the ends of the periods and of the training, and when told to stop (Ctrl-C, SIGTERM).
     """
 
-    def __init__(self, cfg: Any) -> None:
-        self.cfg = cfg
+    def __init__(self, settings: TrainingSettings) -> None:
+        self.settings = settings
         self._stop = InterruptFlag()
 
     def before_train(self) -> None:
@@ -50,13 +49,13 @@ class EvaluateAndSave(HookBase):
         trainer = self.trainer
         done, last = trainer.iter + 1, trainer.max_iter
         stop = self._told_to_stop(done)
-        if done == last or _due(self.cfg.TEST.EVAL_PERIOD, done):
+        if self.settings.evaluates_after(done):
             figures = trainer.evaluate_student()
             flat = flatten_results_dict(figures)
             trainer.storage.put_scalars(
                 **{name: float(value) for name, value in flat.items()}, smoothing_hint=False
             )
-        if done == last or stop or _due(self.cfg.SOLVER.CHECKPOINT_PERIOD, done):
+        if stop or self.settings.saves_after(done):
             trainer.save(final=done == last)
         comm.synchronize()
         if stop and done < last:
@@ -68,7 +67,3 @@ class EvaluateAndSave(HookBase):
         if comm.get_world_size() == 1:
             return self._stop.raised
         return done % STOP_PERIOD == 0 and any(comm.all_gather(self._stop.raised))
-
-
-def _due(period: int, done: int) -> bool:
-    return period > 0 and done % period == 0

@@ -21,9 +21,10 @@ from torch.utils.data import Sampler
 
 from afdcd.d2.datasets import find_dataset
 from afdcd.d2.panoptic_data import PanopticMapper, is_standard
-from afdcd.data import DataError, Dataset
-from afdcd.data.from_config import evaluation_mapper, training_mapper
+from afdcd.data import DataError
+from afdcd.data.build import loading_settings
 from afdcd.data.stream import Echo, RecordList, Sample, SampleStream
+from afdcd.tasks import Task
 
 
 class Numbers(Sampler[int]):
@@ -44,10 +45,10 @@ class Numbers(Sampler[int]):
             start += self.batch_size
 
 
-def training_loader(cfg: Any, dataset: Dataset, *, seed: int, first: int) -> Any:
+def training_loader(cfg: Any, task: Task, *, seed: int, first: int) -> Any:
     """Batches from iteration ``first`` on, for the mapper of the paper."""
-    mapper = training_mapper(cfg, dataset.label_map)
-    stream = SampleStream(dataset.records, mapper, seed)
+    mapper = loading_settings(cfg).training_mapper(task.targets())
+    stream = SampleStream(task.dataset.records, mapper, seed)
     return _echoed(cfg, _Checked(_batches(cfg, stream, first)), first)
 
 
@@ -90,7 +91,7 @@ def evaluation_loader(cfg: Any, name: str) -> Any:
     if cfg.INPUT.MAPPER == "detectron2":
         return build_detection_test_loader(cfg, name)
     dataset = find_dataset(name)
-    records = RecordList(dataset.records, evaluation_mapper(cfg, dataset.label_map))
+    records = RecordList(dataset.records, loading_settings(cfg).evaluation_mapper())
     loader = build_detection_test_loader(
         records,
         mapper=None,

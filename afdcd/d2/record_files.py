@@ -12,11 +12,11 @@ import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
-from afdcd.checks.scan import spread
 from afdcd.d2.config import trained_architecture
 from afdcd.d2.panoptic_data import is_standard
 from afdcd.data import DataError
 from afdcd.data.labels import image_size, read_stored_labels
+from afdcd.data.listing import spread
 from afdcd.utils.problems import first_few
 
 # Files of a record besides its image.

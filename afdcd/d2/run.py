@@ -12,9 +12,10 @@ from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
-from afdcd.checks.preflight import changed_settings, resume_problems
+from afdcd.checks.output import changed_settings, resume_problems
 from afdcd.d2.checks import check
 from afdcd.d2.config import configure, get_cfg
+from afdcd.d2.datasets import find_dataset
 from afdcd.d2.evaluation import evaluate
 from afdcd.d2.modeling import build_student
 from afdcd.d2.processes import REPORTED, launch_reporting
@@ -22,7 +23,8 @@ from afdcd.d2.trainer import DistillTrainer
 from afdcd.d2.weights import load_model_weights
 from afdcd.engine.checkpoints import Checkpoints, own_weights
 from afdcd.engine.results import CONFIG_COPY, results_of, write_results
-from afdcd.evaluation.scores import class_table, write_evaluation
+from afdcd.evaluation.scores import write_evaluation
+from afdcd.tasks import task_of
 from afdcd.utils.problems import SetupError, raise_problems
 
 logger = logging.getLogger(__name__)
@@ -91,7 +93,7 @@ def run(
     state, changed = None, ""
     if resume and not eval_only and Checkpoints(folder).last() is not None:
         state = _setup(Checkpoints(folder).read_last)
-        raise_problems(resume_problems(cfg, state))
+        raise_problems(resume_problems(state, cfg.SOLVER.MAX_ITER))
         changed = changed_settings(cfg, get_cfg(), folder / CONFIG_COPY)
         cfg.SEED = state["seed"]
     cfg.freeze()
@@ -119,10 +121,11 @@ def run(
 
 def _report(cfg: Any, weights: str, figures: dict[str, Any]) -> None:
     """The scores of an evaluation on the screen and in ``evaluation.json``."""
-    for name, tasks in figures.items():
-        for task, values in tasks.items():
-            if task == "sem_seg" and cfg.INPUT.MAPPER != "detectron2":
-                logger.info("%s: mIoU %.2f\n%s", name, values["mIoU"], class_table(values))
+    if cfg.INPUT.MAPPER != "detectron2":
+        for name, by_task in figures.items():
+            task = task_of(find_dataset(name))
+            values = by_task[task.TITLE]
+            logger.info("%s: %s\n%s", name, task.describe(values), task.table(values))
     path = write_evaluation(Path(cfg.OUTPUT_DIR), weights, figures)
     logger.info("Written to %s", path)
 

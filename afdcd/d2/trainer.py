@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,80 +24,50 @@ from afdcd.d2.datasets import find_dataset
 from afdcd.d2.evaluation import evaluate
 from afdcd.d2.hooks import EvaluateAndSave, PolynomialLR
 from afdcd.d2.loader import detectron2_training_loader, training_loader
+from afdcd.d2.scores import main_score
 from afdcd.data import Dataset
 from afdcd.distill import Distiller
+from afdcd.engine.build import optimizer_settings, training_settings
 from afdcd.engine.checkpoints import BEST, EXPORT, Checkpoints, student_of
-from afdcd.engine.loss_log import LossLog
-from afdcd.engine.optimizer import build_optimizer
-from afdcd.engine.precision import autocast, gradient_scaler
+from afdcd.engine.optimizer import build_optimizer, clip_distiller
 from afdcd.engine.state import TrainingState
-from afdcd.engine.step import accumulate
-from afdcd.engine.throughput import Throughput
+from afdcd.engine.step_runner import LOG_PERIOD, StepRunner
 from afdcd.models.weights import CheckpointError
+from afdcd.tasks import Task, task_of
 from afdcd.utils.files import drop_later_lines
-from afdcd.utils.seeds import DROPOUT, stream_seed
 
 logger = logging.getLogger(__name__)
 
-LOG_PERIOD = 20
-
 
 class StepTrainer(SimpleTrainer):
-    """One step, with autocast on any device, its random numbers a function of its number."""
+    """Detectron2's loop around a `StepRunner`.
 
-    def __init__(self, cfg: Any, model: nn.Module, loader: Any, optimizer: Any, seed: int) -> None:
-        super().__init__(model, loader, optimizer)
-        self.cfg, self.seed = cfg, seed
-        self.device = torch.device(cfg.MODEL.DEVICE)
-        self.scaler = gradient_scaler(cfg, self.device)
-        self.seconds = 0.0
-        self.losses = LossLog(Checkpoints(Path(cfg.OUTPUT_DIR)).last)
-        self._window = Throughput()
+    Args:
+        steps: does the steps.
+        loader: of batches; may be set later.
+    """
+
+    def __init__(self, steps: StepRunner, loader: Any) -> None:
+        super().__init__(steps.model, loader, steps.optimizer)
+        self.steps = steps
 
     def run_step(self) -> None:
         """Load, forward, backward, update; every so often, log."""
-        start = time.perf_counter()
-        batch = next(self._data_loader_iter)
-        loaded = time.perf_counter()
-        # After loading, since a loader draws its workers' seed from the same generator.
-        torch.manual_seed(stream_seed(self.seed, DROPOUT, comm.get_rank(), self.iter))
-        self.optimizer.zero_grad()
-        losses = accumulate(
-            self.model,
-            batch,
-            parts=self.cfg.SOLVER.ACCUMULATE,
-            precision=lambda: autocast(self.cfg, self.device),
-            scaler=self.scaler,
-            device=self.device,
-        )
-        self.losses.note(self.iter, losses)
-        # Here rather than within the update, so that clipping sees the true gradients.
-        self.scaler.unscale_(self.optimizer)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        end = time.perf_counter()
-        self.seconds += end - start
-        self._window.add(steps=1, waited=loaded - start, seconds=end - start)
-        if (self.iter + 1) % LOG_PERIOD == 0 or self.iter + 1 == self.cfg.SOLVER.MAX_ITER:
+        self.steps.run(self._data_loader_iter, self.iter)
+        if self.steps.logs_after(self.iter + 1):
             self.flush()
 
     def flush(self) -> None:
         """Hand the losses since the last call to the writers, averaged over the processes.
 
-        All processes must call it, and before anything is saved: on a GPU, this is where a loss
-        that isn't finite is noticed.
+        All processes must call it, and before anything is saved: see `StepRunner.flush`.
 
         Raises:
             NonFiniteLoss: a loss of this process wasn't finite.
         """
-        start = time.perf_counter()
-        steps = self.losses.read()  # waits for a GPU: a part of the training's time
-        self._window.add(seconds=time.perf_counter() - start)
-        self.seconds += time.perf_counter() - start
+        steps, figures = self.steps.flush()
         if not steps:
             return
-        figures = self._window.figures(self.cfg.SOLVER.IMS_PER_BATCH)
-        self._window = Throughput()
         gathered = comm.gather((steps, figures))
         if not comm.is_main_process():
             return
@@ -137,16 +106,29 @@ class DistillTrainer(DefaultTrainer):
         self.cfg.defrost()
         self.cfg.SEED = seed
         self.cfg.freeze()
-        self.max_iter = cfg.SOLVER.MAX_ITER
+        self.settings = settings = training_settings(
+            self.cfg,
+            processes=comm.get_world_size(),
+            synchronised=cfg.MODEL.SYNC_BN and torch.device(cfg.MODEL.DEVICE).type == "cuda",
+        )
+        self.max_iter = settings.max_iter
         torch.manual_seed(seed)
         model = self.build_model(self.cfg)
+        self.checkpoints = Checkpoints(settings.output.folder, kept=settings.output.kept)
         optimizer = self.build_optimizer(self.cfg, model)
-        self.step_trainer = StepTrainer(self.cfg, self._distribute(model), None, optimizer, seed)
-        self._trainer = self.step_trainer
-        self.state = TrainingState(
-            model, optimizer, self.step_trainer.scaler, max_iter=self.max_iter, seed=seed
+        steps = StepRunner(
+            settings,
+            self._distribute(model),
+            optimizer,
+            seed=seed,
+            device=torch.device(cfg.MODEL.DEVICE),
+            rank=comm.get_rank(),
+            last_checkpoint=self.checkpoints.last,
         )
-        self.checkpoints = Checkpoints(Path(cfg.OUTPUT_DIR), kept=cfg.SOLVER.CHECKPOINTS_KEPT)
+        self._trainer = self.step_trainer = StepTrainer(steps, None)
+        self.state = TrainingState(
+            model, optimizer, steps.scaler, max_iter=self.max_iter, seed=seed
+        )
         self.start_iter = 0
         self.figures: dict[str, Any] = {}
         self._writing = False
@@ -159,6 +141,8 @@ class DistillTrainer(DefaultTrainer):
     def build_model(cls, cfg: Any) -> nn.Module:
         """The plain model or the distiller, on its device."""
         model = build_model(cfg)
+        if cfg.INPUT.MAPPER != "detectron2":
+            task_of(find_dataset(cfg.DATASETS.TRAIN[0])).bind(student_of(model))
         if cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor":
             # As a distiller's student: the baseline gets what makes a step faster too.
             model.to(memory_format=torch.channels_last)
@@ -170,16 +154,9 @@ class DistillTrainer(DefaultTrainer):
 
         After Detectron2's own clipping of everything (``SOLVER.CLIP_GRADIENTS``), where it is on.
         """
-        optimizer = maybe_add_gradient_clipping(cfg, build_optimizer(cfg, model))
-        clip = cfg.MODEL.DISTILLER.CLIP_GRADIENTS
-        if isinstance(model, Distiller) and clip > 0:
-            modules = list(model.distiller.parameters())
-
-            def clip_first(*_: Any) -> None:
-                # Under a GradScaler this sees unscaled gradients: see `StepTrainer.run_step`.
-                nn.utils.clip_grad_norm_(modules, clip)
-
-            optimizer.register_step_pre_hook(clip_first)
+        plain = build_optimizer(optimizer_settings(cfg), model)
+        optimizer = maybe_add_gradient_clipping(cfg, plain)
+        clip_distiller(optimizer, model, cfg.MODEL.DISTILLER.CLIP_GRADIENTS)
         return optimizer
 
     @classmethod
@@ -192,8 +169,10 @@ class DistillTrainer(DefaultTrainer):
     def build_hooks(self) -> list[Any]:
         """Timing, learning rate, evaluation with checkpoints, writers."""
         found: list[Any] = [hooks.IterationTimer()]
-        found.append(PolynomialLR(self.cfg) if self.scheduler is None else hooks.LRScheduler())
-        found.append(EvaluateAndSave(self.cfg))
+        found.append(
+            PolynomialLR(self.settings.schedule) if self.scheduler is None else hooks.LRScheduler()
+        )
+        found.append(EvaluateAndSave(self.settings))
         return found
 
     def build_writers(self) -> list[EventWriter]:
@@ -225,10 +204,10 @@ class DistillTrainer(DefaultTrainer):
             device_ids=[comm.get_local_rank()] if on_gpu else None,
         )
 
-    def _training_set(self) -> Dataset:
+    def _training_task(self) -> Task:
         found = [find_dataset(name) for name in self.cfg.DATASETS.TRAIN]
         records = [record for dataset in found for record in dataset.records]
-        return Dataset(found[0].spec, records, found[0].label_map)
+        return task_of(Dataset(found[0].spec, records, found[0].label_map))
 
     # --- running ----------------------------------------------------------------------------
 
@@ -269,13 +248,13 @@ class DistillTrainer(DefaultTrainer):
         if self.start_iter == 0 and isinstance(self.state.model, Distiller):
             self._score_teacher()
         seed, first = self.state.seed, self.start_iter
-        self.step_trainer.seed = seed
+        self.step_trainer.steps.seed = seed
         if self.cfg.INPUT.MAPPER == "detectron2":
             loader = detectron2_training_loader(self.cfg, seed=seed, first=first)
         else:
-            loader = training_loader(self.cfg, self._training_set(), seed=seed, first=first)
+            loader = training_loader(self.cfg, self._training_task(), seed=seed, first=first)
         self.step_trainer.data_loader = loader
-        self.step_trainer.seconds = self.state.seconds
+        self.step_trainer.steps.seconds = self.state.seconds
         if comm.is_main_process() and not self._writing:
             self.register_hooks([hooks.PeriodicWriter(self.build_writers(), period=LOG_PERIOD)])
         self._writing = True
@@ -290,30 +269,30 @@ class DistillTrainer(DefaultTrainer):
         """One step; `state` then says that it is done."""
         super().run_step()
         self.state.iteration = self.iter + 1
-        self.state.seconds = self.step_trainer.seconds
+        self.state.seconds = self.step_trainer.steps.seconds
 
     def flush(self) -> None:
         """See `StepTrainer.flush`."""
         self.step_trainer.flush()
-        self.state.seconds = self.step_trainer.seconds
+        self.state.seconds = self.step_trainer.steps.seconds
 
     def evaluate_student(self) -> dict[str, Any]:
         """Score the student, keep it if it is the best so far, and print the teacher beside it."""
         self.flush()  # the best student is saved
         self.figures = evaluate(self.cfg, student_of(self.state.model))
         if comm.is_main_process():
-            name, value = main_score(self.figures)
-            beside = self.state.teacher_figures.get(name)
+            score = main_score(self.cfg, self.figures)
+            teacher = self.state.teacher_figures.get(score.metric)
             logger.info(
                 "iteration %d: %s %.2f%s; %.0f s of training",
                 self.state.iteration,
-                name,
-                value,
-                "" if beside is None else f" (teacher {beside:.2f})",
+                score.metric,
+                score.value,
+                "" if teacher is None else f" (teacher {teacher:.2f})",
                 self.state.seconds,
             )
-            if value > self.state.best["miou"]:
-                self.state.best = {"miou": value, "iteration": self.state.iteration - 1}
+            if score.better(self.state.best.get("value")):
+                self.state.note_score(score.metric, score.value)
                 self.checkpoints.save_weights(BEST, self.state.model)
         return self.figures
 
@@ -336,20 +315,7 @@ class DistillTrainer(DefaultTrainer):
         teacher_cfg.INPUT.MAPPER = self.cfg.INPUT.MAPPER
         figures = evaluate(teacher_cfg, model.teacher)
         if comm.is_main_process():
-            name, value = main_score(figures)
-            self.state.teacher_figures = {name: value}
-            logger.info("Teacher on %s: %s %.2f", self.cfg.DATASETS.TEST[0], name, value)
-
-
-def main_score(figures: dict[str, Any]) -> tuple[str, float]:
-    """The score that decides which student is best: of the first data set's main task."""
-    first = next(iter(figures.values()))
-    for task, name in (
-        ("panoptic_seg", "PQ"),
-        ("sem_seg", "mIoU"),
-        ("segm", "AP"),
-        ("bbox", "AP"),
-    ):
-        if task in first:
-            return name, float(first[task][name])
-    raise ValueError(f"no known score among {', '.join(first) or 'no figures'}")
+            score = main_score(self.cfg, figures)
+            self.state.teacher_figures = {score.metric: score.value}
+            name = self.cfg.DATASETS.TEST[0]
+            logger.info("Teacher on %s: %s %.2f", name, score.metric, score.value)

@@ -16,7 +16,7 @@ from afdcd.data.datasets import (
     register_dataset,
 )
 from afdcd.data.labels import IGNORE, DataError, LabelMap, read_labels
-from afdcd.data.mapper import SegmentationMapper, TrainingAugmentation
+from afdcd.data.mapper import DenseMapper, TrainingAugmentation
 from afdcd.data.synthetic import dataset as _synthetic  # noqa: F401
 
 __all__ = [
@@ -24,8 +24,8 @@ __all__ = [
     "DataError",
     "Dataset",
     "DatasetSpec",
+    "DenseMapper",
     "LabelMap",
-    "SegmentationMapper",
     "TrainingAugmentation",
     "dataset_names",
     "get_spec",

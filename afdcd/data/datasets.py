@@ -34,6 +34,7 @@ class DatasetSpec:
         size: (height, width) of all images as published; None where they differ.
         longest_side: of all images as published; None where it isn't limited.
         window: (lowest, highest) value of its images that become 0 and 255; see `read_image`.
+        task: name in `afdcd.tasks.TASKS`: what its targets are and how predictions are scored.
     """
 
     name: str
@@ -46,6 +47,7 @@ class DatasetSpec:
     size: tuple[int, int] | None = None
     longest_side: int | None = None
     window: tuple[float, float] | None = None
+    task: str = "semantic_segmentation"
 
 
 @dataclass(frozen=True)

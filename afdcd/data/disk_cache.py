@@ -41,7 +41,7 @@ class DiskCache:
             image, labels = (np.load(path, mmap_mode="r", allow_pickle=False) for path in paths)
         except (OSError, ValueError, EOFError):
             return None  # none yet, or written by a broken disk: made anew
-        if image.shape[:2] != labels.shape or image.dtype != np.uint8 != labels.dtype:
+        if image.shape[:2] != labels.shape or image.dtype != np.uint8:
             return None
         return image, labels
 
@@ -63,7 +63,7 @@ class DiskCache:
 
     def _paths(self, record: Record) -> tuple[Path, Path]:
         words = [str(VERSION), self.settings, str(record.get("window"))]
-        for key in ("file_name", "sem_seg_file_name"):
+        for key in sorted(key for key in record if key.endswith("file_name")):
             path = Path(record[key]).absolute()
             try:
                 status = path.stat()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from afdcd.data.datasets import Record
 from afdcd.data.labels import DataError
 from afdcd.data.yaml_fields import DescriptionError, Fields
 
@@ -231,3 +232,10 @@ def _grouped(pairs: list[Pair], split: str, what: str) -> list[tuple[Path, Path]
         if not pairs:
             raise DataError(f"{what}: no row has the split {split!r}; there are {sorted(groups)}")
     return [(pair.image, pair.label) for pair in pairs]
+
+
+def spread(records: Sequence[Record], limit: int | None) -> list[Record]:
+    """At most ``limit`` records, evenly spread; all for None."""
+    if limit is None or len(records) <= limit:
+        return list(records)
+    return [records[int(k * len(records) / limit)] for k in range(limit)]

@@ -12,6 +12,7 @@ from torch import nn
 from afdcd.config import embedded_config, merge_file, merge_overrides
 from afdcd.distill import Distiller, build_distiller
 from afdcd.models import SemanticSegmentor, build_segmentor_from_config, load_weights
+from afdcd.tasks import Task
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def build_teacher(cfg: Any) -> Teacher:
     return Teacher(teacher_cfg, model)
 
 
-def build_student(cfg: Any, seed: int) -> SemanticSegmentor:
+def build_student(cfg: Any, seed: int, task: Task) -> SemanticSegmentor:
     """The network to train, its initialization a function of config and seed, on the CPU.
 
     ``MODEL.WEIGHTS``, where set, is loaded over it: all of it, or an ImageNet backbone.
@@ -60,13 +61,14 @@ def build_student(cfg: Any, seed: int) -> SemanticSegmentor:
     """
     torch.manual_seed(seed)
     model = build_segmentor_from_config(cfg)
+    task.bind(model)
     if cfg.MODEL.WEIGHTS:
         logger.info("Student: %s", load_weights(model, cfg.MODEL.WEIGHTS))
     # Alone as well as distilled: the baseline gets what makes a step faster too.
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def build_for_training(cfg: Any, seed: int) -> tuple[nn.Module, Teacher | None]:
+def build_for_training(cfg: Any, seed: int, task: Task) -> tuple[nn.Module, Teacher | None]:
     """The model to train and, for a ``Distiller``, its teacher.
 
     The student's initialization is the same with and without a teacher.
@@ -74,7 +76,7 @@ def build_for_training(cfg: Any, seed: int) -> tuple[nn.Module, Teacher | None]:
     Raises:
         ConfigError, CheckpointError, TapError, ValueError: see the parts.
     """
-    student = build_student(cfg, seed)
+    student = build_student(cfg, seed, task)
     if cfg.MODEL.META_ARCHITECTURE != "Distiller":
         return student, None
     teacher = build_teacher(cfg)

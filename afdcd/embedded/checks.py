@@ -7,15 +7,12 @@ from typing import Any
 
 import torch
 
-from afdcd.checks import preflight
-from afdcd.checks.preflight import (
-    INSTALL_DETECTRON2,
-    batch_problems,
-    crop_problems,
-    setting_problems,
-)
+from afdcd.checks import weights
+from afdcd.distill.objectives import check_distiller_settings
 from afdcd.embedded.build import teacher_config
+from afdcd.engine.build import training_problems
 from afdcd.models.build import BACKBONES, HEADS
+from afdcd.utils.problems import INSTALL_DETECTRON2, constructed
 
 logger = logging.getLogger(__name__)
 
@@ -51,12 +48,15 @@ def config_problems(cfg: Any) -> list[str]:
             "SOLVER.LR_SCHEDULER_NAME: the embedded runtime has WarmupPolyLR only; got "
             f"{solver.LR_SCHEDULER_NAME}"
         )
-    return problems + setting_problems(cfg) + crop_problems(cfg) + batch_problems(cfg)
+    problems += training_problems(cfg)
+    if cfg.MODEL.META_ARCHITECTURE == "Distiller":
+        constructed(lambda: check_distiller_settings(cfg), problems)
+    return problems
 
 
 def teacher_problems(cfg: Any) -> list[str]:
     """What is wrong with ``MODEL.DISTILLER.TEACHER``."""
-    return preflight.teacher_problems(cfg, teacher_config, config_problems)
+    return weights.teacher_problems(cfg, teacher_config, config_problems)
 
 
 def device_problems(num_gpus: int | None) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch.utils.data import DataLoader
 
-from afdcd.data import DataError, SegmentationMapper
+from afdcd.data import DataError, DenseMapper
 from afdcd.data.datasets import Record
 from afdcd.data.stream import Echo, RecordList, Sample, SampleStream
 
@@ -38,7 +38,7 @@ def _checked(loader: DataLoader[Sample]) -> Iterator[list[Sample]]:
 
 def training_batches(
     records: list[Record],
-    mapper: SegmentationMapper,
+    mapper: DenseMapper,
     *,
     batch_size: int,
     seed: int,
@@ -71,7 +71,7 @@ def training_batches(
 
 
 def evaluation_batches(
-    records: list[Record], mapper: SegmentationMapper, *, workers: int = 0
+    records: list[Record], mapper: DenseMapper, *, workers: int = 0
 ) -> Iterator[list[Sample]]:
     """Each record's whole image, in batches of one.
 

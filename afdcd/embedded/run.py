@@ -10,28 +10,27 @@ from typing import Any
 
 import torch
 
-from afdcd.checks.preflight import (
+from afdcd.checks.data import file_problems, find_tasks, task_problems
+from afdcd.checks.output import (
     changed_settings,
-    class_problems,
-    file_problems,
-    find_datasets,
-    mixed_label_problems,
     occupied_problems,
     output_problems,
     resume_problems,
-    weights_problems,
 )
+from afdcd.checks.weights import weights_problems
 from afdcd.config import embedded_config
 from afdcd.data import Dataset, load_dataset
 from afdcd.distill import TapError
 from afdcd.embedded import checks
 from afdcd.embedded.build import Teacher, build_for_training, load_for_evaluation
-from afdcd.embedded.evaluation import describe, evaluate
+from afdcd.embedded.evaluation import evaluate
 from afdcd.embedded.trainer import Trainer
-from afdcd.engine.checkpoints import Checkpoints, own_weights
+from afdcd.engine.build import evaluation_settings, training_settings
+from afdcd.engine.checkpoints import EXPORT, Checkpoints, own_weights
 from afdcd.engine.results import CONFIG_COPY, results_of, write_results
-from afdcd.evaluation.scores import class_table, write_evaluation
+from afdcd.evaluation.scores import write_evaluation
 from afdcd.models.weights import CheckpointError
+from afdcd.tasks import Task, task_of
 from afdcd.utils.files import write_text
 from afdcd.utils.problems import SetupError, raise_problems
 
@@ -70,57 +69,58 @@ def run(
 
 
 def _evaluate_only(cfg: Any, num_gpus: int | None, problems: list[str]) -> dict[str, Any]:
-    test = find_datasets(cfg.DATASETS.TEST, "DATASETS.TEST", problems, load_dataset)
+    test = find_tasks(cfg.DATASETS.TEST, "DATASETS.TEST", problems, load_dataset)
     folder = Path(cfg.OUTPUT_DIR)
     weights = own_weights(cfg)
     raise_problems(
         problems,
         weights_problems(weights, "MODEL.WEIGHTS", needed=True),
-        class_problems(cfg, test),
+        task_problems([], test, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES),
         output_problems(folder),
     )
     device = checks.choose_device(cfg, num_gpus)
     model = _setup(load_for_evaluation, cfg, Path(weights)).to(device)
-    results = {}
-    for dataset in test:
-        results[dataset.spec.name] = evaluate(cfg, model, dataset)
-        figures = results[dataset.spec.name]
-        logger.info("%s: %s\n%s", dataset.spec.name, describe(figures), class_table(figures))
-    by_task = {name: {"sem_seg": figures} for name, figures in results.items()}
+    settings = evaluation_settings(cfg)
+    results, by_task = {}, {}
+    for task in test:
+        name, figures = task.dataset.spec.name, evaluate(settings, model, task)
+        results[name], by_task[name] = figures, {task.TITLE: figures}
+        logger.info("%s: %s\n%s", name, task.describe(figures), task.table(figures))
     logger.info("Written to %s", write_evaluation(folder, weights, by_task))
     return {"weights": weights, "figures": results}
 
 
 def _train(cfg: Any, num_gpus: int | None, problems: list[str], *, resume: bool) -> dict[str, Any]:
-    train = find_datasets(cfg.DATASETS.TRAIN, "DATASETS.TRAIN", problems, load_dataset)
-    test = find_datasets(cfg.DATASETS.TEST, "DATASETS.TEST", problems, load_dataset)
+    train = find_tasks(cfg.DATASETS.TRAIN, "DATASETS.TRAIN", problems, load_dataset)
+    test = find_tasks(cfg.DATASETS.TEST, "DATASETS.TEST", problems, load_dataset)
     folder = Path(cfg.OUTPUT_DIR)
     raise_problems(
         problems,
-        class_problems(cfg, [*train, *test]),
+        task_problems(train, test, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES),
         checks.teacher_problems(cfg),
         weights_problems(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS", needed=False),
         output_problems(folder),
     )
+    settings = training_settings(cfg)
     checkpoints = Checkpoints(folder)
     resuming = resume and checkpoints.last() is not None
-    raise_problems(mixed_label_problems(train), [] if resume else occupied_problems(checkpoints))
+    raise_problems([] if resume else occupied_problems(checkpoints))
     state = _setup(checkpoints.read_last) if resuming else None
     if state is None:
-        logger.info("Checking the files of %s", ", ".join(d.spec.name for d in [*train, *test]))
-        raise_problems(*[file_problems(d) for d in [*train, *test]])
+        names = ", ".join(task.dataset.spec.name for task in [*train, *test])
+        logger.info("Checking the files of %s", names)
+        raise_problems(file_problems(train, test, settings.loading))
     else:
-        raise_problems(resume_problems(cfg, state))
+        raise_problems(resume_problems(state, settings.max_iter))
         if changed := changed_settings(cfg, embedded_config(), folder / CONFIG_COPY):
             logger.warning("%s", changed)
-    train_set = Dataset(train[0].spec, [r for d in train for r in d.records], train[0].label_map)
 
-    seed = cfg.SEED if cfg.SEED >= 0 else int.from_bytes(os.urandom(4), "little")
+    seed = settings.seed if settings.seed >= 0 else int.from_bytes(os.urandom(4), "little")
     if state is not None:
         seed = state["seed"]
-    model, teacher = _setup(build_for_training, cfg, seed)
+    model, teacher = _setup(build_for_training, cfg, seed, train[0])
     model.to(checks.choose_device(cfg, num_gpus))
-    trainer = Trainer(cfg, model, train_set, test, seed=seed)
+    trainer = Trainer(settings, model, _together(train), test, seed=seed)
     if state is not None:
         try:
             trainer.state.load(state)
@@ -131,33 +131,39 @@ def _train(cfg: Any, num_gpus: int | None, problems: list[str], *, resume: bool)
                     f"{str(error)[:500]}"
                 ]
             ) from error
-        logger.info("Resuming at iteration %d of %d", trainer.state.iteration, cfg.SOLVER.MAX_ITER)
+        logger.info("Resuming at iteration %d of %d", trainer.state.iteration, settings.max_iter)
     else:
         write_text(folder / CONFIG_COPY, cfg.dump())
         logger.info("Seed %d; output in %s", seed, folder)
         if teacher is not None:
             trainer.state.teacher_figures = _score_teacher(teacher, test[0])
-    figures = trainer.train()
-    return _finish(cfg, trainer, figures)
+    return _finish(trainer, trainer.train())
 
 
-def _finish(cfg: Any, trainer: Trainer, figures: dict[str, float]) -> dict[str, Any]:
-    results = results_of(trainer.state, {trainer.test_sets[0].spec.name: figures})
-    folder = Path(cfg.OUTPUT_DIR)
+def _together(train: list[Task]) -> Task:
+    """The task on all training sets as one."""
+    first = train[0].dataset
+    records = [record for task in train for record in task.dataset.records]
+    return task_of(Dataset(first.spec, records, first.label_map))
+
+
+def _finish(trainer: Trainer, figures: dict[str, float]) -> dict[str, Any]:
+    task, folder = trainer.test_tasks[0], trainer.checkpoints.folder
+    results = results_of(trainer.state, {task.dataset.spec.name: figures})
     write_results(folder, results)
     logger.info(
         "Done: %s; %d iterations in %.0f s; weights alone in %s",
-        describe(figures),
+        task.describe(figures),
         trainer.state.iteration,
         trainer.state.seconds,
-        folder / "student_final.pth",
+        folder / EXPORT,
     )
     return results
 
 
-def _score_teacher(teacher: Teacher, dataset: Dataset) -> dict[str, float]:
-    figures = evaluate(teacher.cfg, teacher.model, dataset)
-    logger.info("Teacher on %s: %s", dataset.spec.name, describe(figures))
+def _score_teacher(teacher: Teacher, task: Task) -> dict[str, float]:
+    figures = evaluate(evaluation_settings(teacher.cfg), teacher.model, task)
+    logger.info("Teacher on %s: %s", task.dataset.spec.name, task.describe(figures))
     return figures
 
 

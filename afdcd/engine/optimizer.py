@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import nn
+
+from afdcd.distill import Distiller
+from afdcd.engine.settings import OptimizerSettings
 
 NORM_TYPES = (
     nn.modules.batchnorm._BatchNorm,
@@ -16,31 +18,31 @@ NORM_TYPES = (
 )
 
 
-def build_optimizer(cfg: Any, model: nn.Module) -> torch.optim.SGD:
+def build_optimizer(settings: OptimizerSettings, model: nn.Module) -> torch.optim.SGD:
     """SGD over all trainable parameters, those of equal settings in one group.
 
     ``WEIGHT_DECAY_NORM`` goes to normalization layers, ``WEIGHT_DECAY_BIAS`` (if set) and
     ``BIAS_LR_FACTOR`` to biases, as in Detectron2; ``MODEL.DISTILLER.LR_FACTOR`` to a distiller's
     align and projector. Groups hold ``lr_factor``, which `set_lr` multiplies the schedule by.
     """
-    solver = cfg.SOLVER
-    distilled = cfg.MODEL.META_ARCHITECTURE == "Distiller"
+    distilled = isinstance(model, Distiller)
     groups: dict[tuple[float, float], list[tuple[str, nn.Parameter]]] = {}
     for name, parameter, module in _trainable(model):
-        decay, factor = solver.WEIGHT_DECAY, 1.0
-        if isinstance(module, NORM_TYPES) and solver.WEIGHT_DECAY_NORM is not None:
-            decay = solver.WEIGHT_DECAY_NORM
+        decay, factor = settings.weight_decay, 1.0
+        if isinstance(module, NORM_TYPES) and settings.weight_decay_norm is not None:
+            decay = settings.weight_decay_norm
         elif name.endswith("bias"):
-            factor = solver.BIAS_LR_FACTOR
-            decay = decay if solver.WEIGHT_DECAY_BIAS is None else solver.WEIGHT_DECAY_BIAS
+            factor = settings.bias_lr_factor
+            if settings.weight_decay_bias is not None:
+                decay = settings.weight_decay_bias
         if distilled and name.startswith("distiller."):
-            factor *= cfg.MODEL.DISTILLER.LR_FACTOR
+            factor *= settings.distiller_lr_factor
         groups.setdefault((decay, factor), []).append((name, parameter))
-    settings = [
+    options = [
         {
             "params": named,
             "weight_decay": decay,
-            "lr": solver.BASE_LR * factor,
+            "lr": settings.base_lr * factor,
             "lr_factor": factor,
         }
         for (decay, factor), named in groups.items()
@@ -48,7 +50,7 @@ def build_optimizer(cfg: Any, model: nn.Module) -> torch.optim.SGD:
     # As PyTorch chooses: many tensors at once on a GPU, one by one on a CPU. Its fused update on a
     # CPU is wrong where a weight and its gradient lie differently in memory (channels_last).
     return torch.optim.SGD(
-        settings, lr=solver.BASE_LR, momentum=solver.MOMENTUM, nesterov=solver.NESTEROV
+        options, lr=settings.base_lr, momentum=settings.momentum, nesterov=settings.nesterov
     )
 
 
@@ -65,3 +67,21 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Set every group to ``lr`` times its factor."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_factor"]
+
+
+def clip_distiller(optimizer: torch.optim.Optimizer, model: nn.Module, norm: float) -> None:
+    """Have every update clip a distiller's own gradients (align, projector), and no others, first.
+
+    Args:
+        optimizer: of the model.
+        model: a plain model is left alone.
+        norm: L2 norm of these gradients together that is not exceeded; 0 for no clipping.
+    """
+    if not isinstance(model, Distiller) or norm <= 0:
+        return
+    modules = list(model.distiller.parameters())
+
+    def clip(*_: object) -> None:
+        nn.utils.clip_grad_norm_(modules, norm)
+
+    optimizer.register_step_pre_hook(clip)

@@ -7,16 +7,16 @@ from typing import Any
 
 import torch
 
-DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+from afdcd.engine.settings import DTYPES, PrecisionSettings
 
 
-def autocast(cfg: Any, device: torch.device) -> AbstractContextManager[Any]:
+def autocast(settings: PrecisionSettings, device: torch.device) -> AbstractContextManager[Any]:
     """Autocast for a forward pass; the losses switch it off for themselves."""
-    amp = cfg.SOLVER.AMP
-    return torch.autocast(device.type, dtype=DTYPES[amp.DTYPE], enabled=amp.ENABLED)
+    return torch.autocast(device.type, dtype=DTYPES[settings.dtype], enabled=settings.enabled)
 
 
-def gradient_scaler(cfg: Any, device: torch.device) -> torch.amp.GradScaler:
+def gradient_scaler(settings: PrecisionSettings, device: torch.device) -> torch.amp.GradScaler:
     """Loss scaling: float16 needs it, bfloat16 and float32 don't."""
-    amp = cfg.SOLVER.AMP
-    return torch.amp.GradScaler(device.type, enabled=amp.ENABLED and amp.DTYPE == "float16")
+    return torch.amp.GradScaler(
+        device.type, enabled=settings.enabled and settings.dtype == "float16"
+    )

@@ -26,7 +26,8 @@ class TrainingState:
         seed: of the run.
         iteration: the next one to do.
         seconds: of training so far, evaluations and checkpoints aside.
-        best: ``miou`` (percent) and ``iteration`` of the best evaluation so far.
+        best: ``metric``, ``value`` and ``iteration`` of the best evaluation so far; empty before
+            the first one.
         teacher_figures: the teacher's scores.
     """
 
@@ -37,8 +38,12 @@ class TrainingState:
     seed: int
     iteration: int = 0
     seconds: float = 0.0
-    best: dict[str, float] = field(default_factory=lambda: {"miou": -1.0, "iteration": -1})
+    best: dict[str, Any] = field(default_factory=dict)
     teacher_figures: dict[str, float] = field(default_factory=dict)
+
+    def note_score(self, metric: str, value: float) -> None:
+        """Take note of the best evaluation so far, that of the iterations done."""
+        self.best = {"metric": metric, "value": value, "iteration": self.iteration - 1}
 
     def content(self) -> dict[str, Any]:
         """A checkpoint's content. ``iteration`` is the last one done, ``model`` the student."""

@@ -46,7 +46,11 @@ class SegmentationEvaluator:
             self.confusion.update(prediction, labels)
             self.boundary.update(prediction, labels)
 
-    def evaluate(self) -> dict[str, dict[str, float]]:
-        """``{"sem_seg": figures}`` in percent: mIoU, pACC, mACC, fwIoU, mBoundaryIoU, by class."""
-        figures = self.confusion.results(self.classes) | self.boundary.results(self.classes)
-        return {"sem_seg": figures}
+    def merge(self, other: SegmentationEvaluator) -> None:
+        """Add what another evaluator, of other images, has counted."""
+        self.confusion.counts += other.confusion.counts
+        self.boundary.merge(other.boundary)
+
+    def evaluate(self) -> dict[str, float]:
+        """Figures in percent: mIoU, pACC, mACC, fwIoU, mBoundaryIoU, and by class."""
+        return self.confusion.results(self.classes) | self.boundary.results(self.classes)

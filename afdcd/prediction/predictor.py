@@ -1,9 +1,8 @@
-"""A network that gives the labels of images."""
+"""A network that gives predictions of images."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,31 +10,35 @@ from torch import nn
 
 from afdcd.data.mapper import resize_short_side
 from afdcd.engine.precision import autocast
+from afdcd.engine.settings import EvaluationSettings
 from afdcd.evaluation import predict
+from afdcd.tasks import Task
 
 
 class Predictor:
-    """Labels of images.
+    """Predictions of images.
 
     Args:
-        cfg: the model's config.
+        settings: the model's own.
         model: on its device, in evaluation mode.
+        task: that the model has learnt.
     """
 
-    def __init__(self, cfg: Any, model: nn.Module) -> None:
-        self.cfg, self.model = cfg, model
+    def __init__(self, settings: EvaluationSettings, model: nn.Module, task: Task) -> None:
+        self.settings, self.model, self.task = settings, model, task
         self.device = next(model.parameters()).device
 
     def __call__(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Classes int64 [H, W] of BGR images [H, W, 3] of one size."""
+        """What the task decodes, [H, W], of BGR images [H, W, 3] of one size."""
+        loading = self.settings.loading
         batch = []
         for image in images:
             height, width = image.shape[:2]
-            small, _ = resize_short_side(image, None, self.cfg.INPUT.MIN_SIZE_TEST)
-            if self.cfg.INPUT.FORMAT == "RGB":
+            small, _ = resize_short_side(image, None, loading.test_short_side)
+            if loading.image_format == "RGB":
                 small = small[:, :, ::-1]
             tensor = torch.from_numpy(np.ascontiguousarray(small.transpose(2, 0, 1)))
             batch.append({"image": tensor, "height": height, "width": width})
-        with torch.no_grad(), autocast(self.cfg, self.device):
-            outputs = predict(self.cfg, self.model, batch)
-        return [output["sem_seg"].argmax(0).cpu().numpy() for output in outputs]
+        with torch.no_grad(), autocast(self.settings.precision, self.device):
+            outputs = predict(self.settings.inference, self.model, batch)
+        return [self.task.decode(output) for output in outputs]

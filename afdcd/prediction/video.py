@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import cv2
 import numpy as np
 
 from afdcd.data import DataError
-from afdcd.prediction.writing import Style, overlay, stored_labels, write_png
+from afdcd.tasks import PredictionStyle, Task
 
 DEFAULT_RATE = 25.0
 
@@ -19,18 +20,20 @@ def predict_video(
     source: Path,
     folder: Path,
     predictor: Callable[[Sequence[np.ndarray]], list[np.ndarray]],
-    style: Style,
+    task: Task,
+    style: PredictionStyle,
     *,
     batch_size: int,
 ) -> None:
-    """Write every frame's overlay as a video, its labels as numbered files in a folder of its name.
+    """Write the frames' overlays as a video, their values as numbered files in a folder.
 
     The video is there when it is whole.
 
     Args:
         source: the video.
         folder: to write to.
-        predictor: gives the classes int [H, W] of BGR images [H, W, 3], e.g. a `Predictor`.
+        predictor: gives the values [H, W] of BGR images [H, W, 3], e.g. a `Predictor`.
+        task: draws and writes them.
         style: what is written, and how.
         batch_size: frames that the predictor gets at once.
 
@@ -44,15 +47,15 @@ def predict_video(
     unfinished = target.with_name(f".{target.stem}.unfinished{target.suffix}")
     writer = None
     frames = 0
+    named = replace(style, plain_names=True)
     try:
         for batch in _frames(reader, batch_size):
-            for image, labels in zip(batch, predictor(batch), strict=True):
+            for image, values in zip(batch, predictor(batch), strict=True):
                 if style.overlay:
                     writer = writer or _writer(unfinished, image, rate)
-                    writer.write(overlay(image, labels, style))
-                if style.labels:
-                    path = folder / source.stem / f"{frames:06d}.png"
-                    write_png(path, stored_labels(labels, style))
+                    writer.write(task.overlay(image, values, style.alpha))
+                if style.values:
+                    task.write_values(folder / source.stem, f"{frames:06d}", values, named)
                 frames += 1
         if writer is not None:
             writer.release()

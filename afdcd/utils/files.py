@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+import cv2
+import numpy as np
 import torch
 
 _UNFINISHED = ".unfinished"
@@ -49,6 +51,19 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """`write_atomically` of `json_text`."""
     write_text(path, json_text(content))
+
+
+def write_png(path: Path, pixels: np.ndarray) -> None:
+    """Write pixels (colours in BGR), whole or not at all; folders are made.
+
+    Raises:
+        OSError: they can't be encoded or written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    done, data = cv2.imencode(".png", pixels)
+    if not done:
+        raise OSError(f"can't encode {path}")
+    write_atomically(path, lambda file: file.write(data.tobytes()))
 
 
 def json_text(content: Mapping[str, Any]) -> str:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
+T = TypeVar("T")
+
+INSTALL_DETECTRON2 = (
+    "Install Detectron2 by its official instructions "
+    "(https://detectron2.readthedocs.io/tutorials/install.html), then repeat the command"
+)
 # Problems of one kind that are named.
 SHOWN = 5
 
@@ -27,7 +34,8 @@ class SetupError(Exception):
 
 def raise_problems(*checks: Callable[[], list[str]] | list[str]) -> None:
     """Raise one SetupError with all problems of all checks, or nothing."""
-    problems = [text for check in checks for text in (check() if callable(check) else check)]
+    found = (text for check in checks for text in (check() if callable(check) else check))
+    problems = list(dict.fromkeys(found))
     if problems:
         raise SetupError(problems)
 
@@ -48,3 +56,47 @@ def name_problems(key: str, name: str, known: Iterable[str]) -> list[str]:
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
     hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(known)}"
     return [f"{key}: nothing is called {name!r}; {hint}"]
+
+
+class Problem(str):
+    """A sentence about what is wrong, with the kind of fault for reports by kind.
+
+    Attributes:
+        kind: a word, such as ``learning-rate`` or ``class-order``.
+    """
+
+    kind: str
+
+    def __new__(cls, text: str, kind: str = "config") -> Problem:
+        problem = super().__new__(cls, text)
+        problem.kind = kind
+        return problem
+
+
+class SettingsError(ValueError):
+    """Settings that can't work. Raised by the settings' own constructors.
+
+    Attributes:
+        problems: one sentence or more each; all that was found.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = list(problems)
+        super().__init__("; ".join(self.problems))
+
+
+def refuse(problems: Iterable[str]) -> None:
+    """Raise one SettingsError with all problems, or nothing. For settings' constructors."""
+    if found := list(problems):
+        raise SettingsError(found)
+
+
+def constructed(make: Callable[[], T], problems: list[str]) -> T | None:
+    """What ``make`` gives; where it raises ValueError, None, and its problems join the list."""
+    try:
+        return make()
+    except SettingsError as error:
+        problems += error.problems
+    except ValueError as error:
+        problems.append(str(error))
+    return None

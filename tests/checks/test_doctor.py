@@ -11,8 +11,8 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from afdcd.checks.findings import Report
 from afdcd.cli.doctor import main
+from afdcd.utils.findings import Report
 
 from camvid_files import write_camvid
 from doctor_case import examine

@@ -16,8 +16,9 @@ import yaml
 from PIL import Image
 
 from afdcd.cli.predict import main
-from afdcd.data import SegmentationMapper, load_dataset
+from afdcd.data import DenseMapper, load_dataset
 from afdcd.data.cityscapes import IDS
+from afdcd.data.targets import LabelReader
 from afdcd.embedded.runtime import configure
 from afdcd.models import build_segmentor_from_config
 from afdcd.prediction import Predictor
@@ -211,7 +212,7 @@ def test_a_descriptions_window_holds_for_predictions(configs, tmp_path, monkeypa
     words += ["--weights", str(tmp_path / "teacher.pth"), "--input", str(configs / "scans")]
     assert main([*words, "--output", str(tmp_path / "out")]) == 0
     dataset = load_dataset(f"{configs}/slices.yaml:val")
-    expected = [SegmentationMapper(dataset.label_map)(r)["image"] for r in dataset.records]
+    expected = [DenseMapper(LabelReader(dataset.label_map))(r)["image"] for r in dataset.records]
     for image, sample in zip(seen[-len(expected) :], expected, strict=True):
         np.testing.assert_array_equal(image.transpose(2, 0, 1), sample.numpy())
     (configs / "slices.yaml").unlink()

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from afdcd.cli.register_dataset import main as register
-from afdcd.data import DataError, SegmentationMapper, get_spec, load_dataset, read_labels
+from afdcd.data import DataError, DenseMapper, get_spec, load_dataset, read_labels
 from afdcd.data.description import DescriptionError, read_description
 from afdcd.data.labels import rgb_code
+from afdcd.data.targets import LabelReader
 from afdcd.embedded.runtime import configure
 
 import domains
@@ -84,7 +85,7 @@ def test_16_bit_slices(described):
     stored = np.array(Image.open(record["sem_seg_file_name"]))
     for label, value in [(0, 0), (1, 1000), (2, 40000), (255, 65535)]:
         np.testing.assert_array_equal(labels == label, stored == value)
-    sample = SegmentationMapper(val.label_map)(record)
+    sample = DenseMapper(LabelReader(val.label_map))(record)
     slice_ = np.array(Image.open(record["file_name"])).astype(float)
     np.testing.assert_allclose(sample["image"][0], slice_ * 255 / 4095, atol=0.51)
 

@@ -11,8 +11,9 @@ import torch
 
 from afdcd.benchmark.loading import MEAN, draw_files, plain_sample
 from afdcd.cli.benchmark_loading import main
-from afdcd.data import DataError, SegmentationMapper, TrainingAugmentation
+from afdcd.data import DataError, DenseMapper, TrainingAugmentation
 from afdcd.data.cityscapes import ID_MAP, TRAIN_ID_MAP
+from afdcd.data.targets import LabelReader
 from afdcd.models.segmentor import PIXEL_MEAN
 
 
@@ -22,10 +23,10 @@ def record(tmp_path):
     return record
 
 
-def mapper(tmp_path, cached: bool = True, label_map=ID_MAP, **settings) -> SegmentationMapper:
+def mapper(tmp_path, cached: bool = True, label_map=ID_MAP, **settings) -> DenseMapper:
     augmentation = TrainingAugmentation((40, 50), pad_value=PIXEL_MEAN)
     folder = tmp_path / "cache" if cached else ""
-    return SegmentationMapper(label_map, augmentation, cache_dir=folder, **settings)
+    return DenseMapper(LabelReader(label_map), augmentation, cache_dir=folder, **settings)
 
 
 def same(first, second) -> bool:

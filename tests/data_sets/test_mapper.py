@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from afdcd.data import IGNORE, DataError, LabelMap, SegmentationMapper, TrainingAugmentation
+from afdcd.data import IGNORE, DataError, DenseMapper, LabelMap, TrainingAugmentation
 from afdcd.data.mapper import Draw
+from afdcd.data.targets import LabelReader
 
 
 def coordinates(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -78,25 +79,25 @@ def record(tmp_path) -> dict:
 
 
 def test_sample(record):
-    sample = SegmentationMapper(LabelMap(20))(record)
+    sample = DenseMapper(LabelReader(LabelMap(20)))(record)
     assert sample["image"].shape == (3, 40, 60) and sample["image"].dtype == torch.uint8
     assert sample["sem_seg"].shape == (40, 60) and sample["sem_seg"].dtype == torch.int64
     assert sample["image_id"] == "image"
     assert sample["image"][0, 5, 7] == 5 and sample["image"][1, 5, 7] == 7  # BGR as stored
-    rgb = SegmentationMapper(LabelMap(20), image_format="RGB")(record)
+    rgb = DenseMapper(LabelReader(LabelMap(20)), image_format="RGB")(record)
     assert torch.equal(rgb["image"], sample["image"].flip(0))
 
 
 def test_short_side(record):
-    sample = SegmentationMapper(LabelMap(20), short_side=20)(record)
+    sample = DenseMapper(LabelReader(LabelMap(20)), short_side=20)(record)
     assert sample["image"].shape == (3, 20, 30) and sample["sem_seg"].shape == (20, 30)
     assert (sample["height"], sample["width"]) == (40, 60)  # where predictions are wanted
 
 
 def test_same_seed_same_sample_with_and_without_cache(record):
     augmentation = TrainingAugmentation((16, 16))
-    plain = SegmentationMapper(LabelMap(20), augmentation)
-    cached = SegmentationMapper(LabelMap(20), augmentation, cache_bytes=1 << 20)
+    plain = DenseMapper(LabelReader(LabelMap(20)), augmentation)
+    cached = DenseMapper(LabelReader(LabelMap(20)), augmentation, cache_bytes=1 << 20)
     for seed in (1, 1, 2):
         a = plain(record, np.random.default_rng(seed))
         b = cached(record, np.random.default_rng(seed))
@@ -106,7 +107,7 @@ def test_same_seed_same_sample_with_and_without_cache(record):
 def test_sizes_must_agree(record, tmp_path):
     Image.fromarray(np.zeros((10, 10), np.uint8)).save(tmp_path / "labels.png")
     with pytest.raises(DataError, match=r"is 40x60 but its label map .* is 10x10"):
-        SegmentationMapper(LabelMap(20))(record)
+        DenseMapper(LabelReader(LabelMap(20)))(record)
 
 
 def test_settings_are_checked():
@@ -115,7 +116,7 @@ def test_settings_are_checked():
     with pytest.raises(ValueError, match="scales"):
         TrainingAugmentation((5, 5), scales=(2.0, 0.5))
     with pytest.raises(ValueError, match="BGR or RGB"):
-        SegmentationMapper(LabelMap(2), image_format="bgr")
+        DenseMapper(LabelReader(LabelMap(2)), image_format="bgr")
 
 
 @settings(deadline=None, max_examples=150)
@@ -139,7 +140,7 @@ def test_damaged_files_give_data_errors_or_defined_labels(
         content[int(place * len(content))] = value
     paths[which].write_bytes(content[: int(kept * len(content))])
     record = {"file_name": str(paths["image"]), "sem_seg_file_name": str(paths["labels"])}
-    mapper = SegmentationMapper(LabelMap(12), TrainingAugmentation((16, 16)))
+    mapper = DenseMapper(LabelReader(LabelMap(12)), TrainingAugmentation((16, 16)))
     try:
         sample = mapper(record, np.random.default_rng(seed))
     except DataError:

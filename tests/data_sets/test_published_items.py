@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from afdcd.data import IGNORE, SegmentationMapper, TrainingAugmentation
+from afdcd.data import IGNORE, DenseMapper, TrainingAugmentation
 from afdcd.data.ade20k import LABEL_MAP as ADE20K
 from afdcd.data.camvid import LABEL_MAP as CAMVID
 from afdcd.data.cityscapes import ID_MAP as CITYSCAPES
 from afdcd.data.coco_stuff import STORED_MAP as COCO_STUFF
 from afdcd.data.mapper import Draw
+from afdcd.data.targets import LabelReader
 from afdcd.data.voc import LABEL_MAP as VOC
 
 import reference
@@ -57,7 +58,7 @@ def mapper_and_record(tmp_path, name: str, augmentation: TrainingAugmentation | 
         "height": image.shape[0],
         "width": image.shape[1],
     }
-    return SegmentationMapper(label_map, augmentation), record
+    return DenseMapper(LabelReader(label_map), augmentation), record
 
 
 def as_published(labels: np.ndarray) -> np.ndarray:

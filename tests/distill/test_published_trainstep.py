@@ -12,6 +12,7 @@ from torch import nn
 
 import afdcd.distill.objectives
 from afdcd.distill import Distiller, FrozenTeacher, Objective, Objectives
+from afdcd.engine.build import optimizer_settings, schedule_settings
 from afdcd.engine.optimizer import build_optimizer, set_lr
 from afdcd.engine.schedule import learning_rate
 from afdcd.losses import AfDCDLoss, LogitKDLoss
@@ -92,7 +93,7 @@ def test_three_steps(dtype: torch.dtype, monkeypatch, two_threads):
         WEIGHT_DECAY=MANIFEST["weight_decay"],
         WEIGHT_DECAY_NORM=MANIFEST["weight_decay"],
     )
-    optimizer = build_optimizer(cfg, model)
+    optimizer = build_optimizer(optimizer_settings(cfg), model)
     for step in (1, 2, 3):
         exact = dtype == torch.float64
         tolerance = 1e-6 if exact else (1e-4, 1e-3, 2e-2)[step - 1]
@@ -100,7 +101,7 @@ def test_three_steps(dtype: torch.dtype, monkeypatch, two_threads):
         mask = torch.from_numpy(noise <= 0.25).to(dtype)
         monkeypatch.setattr(afdcd.distill.objectives, "make_mask", lambda *a, m=mask, **k: m)
 
-        lr = learning_rate(cfg, step - 1)
+        lr = learning_rate(schedule_settings(cfg), step - 1)
         set_lr(optimizer, lr)
         losses = model(batch(step, dtype))
         total = sum(losses.values())

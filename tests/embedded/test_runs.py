@@ -22,6 +22,7 @@ from afdcd.embedded.runtime import configure
 from afdcd.engine.failures import NonFiniteLoss
 from afdcd.engine.interrupt import Interrupted
 from afdcd.models import build_segmentor_from_config, load_weights
+from afdcd.tasks import SemanticSegmentation
 from afdcd.utils.problems import SetupError
 
 
@@ -94,8 +95,9 @@ def test_checkpoints_hold_the_student_as_model(configs, tmp_path):
 def test_student_starts_alike_with_and_without_a_teacher(configs, tmp_path):
     from afdcd.embedded.build import build_for_training
 
-    alone, _ = build_for_training(configure(str(configs / "student.yaml"), []), 5)
-    distiller, _ = build_for_training(configure(str(configs / "distilled.yaml"), []), 5)
+    task = SemanticSegmentation.without_data(11)
+    alone, _ = build_for_training(configure(str(configs / "student.yaml"), []), 5, task)
+    distiller, _ = build_for_training(configure(str(configs / "distilled.yaml"), []), 5, task)
     assert_same(dict(alone.state_dict()), dict(distiller.student.state_dict()))
 
 

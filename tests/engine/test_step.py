@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from afdcd.checks.preflight import batch_problems
 from afdcd.config import embedded_config
 from afdcd.data.stream import Echo
 from afdcd.distill import Distiller, build_distiller
+from afdcd.engine.build import batch_problems, training_problems
 from afdcd.engine.failures import NonFiniteLoss
 from afdcd.engine.loss_log import LossLog, mean_losses
 from afdcd.engine.step import accumulate
@@ -177,7 +177,7 @@ def test_preflight(images, parts, echo, norm, processes, message):
     cfg = embedded_config()
     cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.ACCUMULATE, cfg.DATALOADER.ECHO = images, parts, echo
     cfg.MODEL.SEM_SEG_HEAD.NAME, cfg.MODEL.SEM_SEG_HEAD.NORM = "ASPPHead", norm
-    problems = batch_problems(cfg, processes)
+    problems = training_problems(cfg, processes=processes)
     assert len(problems) == bool(message)
     if message:
         with pytest.raises(AssertionError, match=message):
@@ -188,5 +188,5 @@ def test_synchronised_statistics_take_two_images_of_all_processes():
     cfg = embedded_config()
     cfg.SOLVER.IMS_PER_BATCH = 2
     cfg.MODEL.SEM_SEG_HEAD.NAME, cfg.MODEL.SEM_SEG_HEAD.NORM = "PSPHead", "BN"
-    assert batch_problems(cfg, 2)
-    assert not batch_problems(cfg, 2, synchronised=True)
+    assert batch_problems(cfg, processes=2)
+    assert not batch_problems(cfg, processes=2, synchronised=True)

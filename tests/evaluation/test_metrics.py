@@ -115,4 +115,4 @@ def test_evaluator_in_detectron2s_form():
     for _ in range(2):
         evaluator.reset()
         evaluator.process([{"file_name": "x"}], [{"sem_seg": logits.float()}])
-        assert evaluator.evaluate()["sem_seg"]["mIoU"] == 100
+        assert evaluator.evaluate()["mIoU"] == 100

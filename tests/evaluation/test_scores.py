@@ -23,7 +23,7 @@ def evaluator(prediction: list[int]) -> SegmentationEvaluator:
 
 def test_table_worked_by_hand():
     """Class a: 1 right of a union of 2; b: 1 of 2; c never occurs."""
-    lines = class_table(evaluator([0, 1, 1, 2]).evaluate()["sem_seg"]).splitlines()
+    lines = class_table(evaluator([0, 1, 1, 2]).evaluate()).splitlines()
     rows = {line.split()[0]: line.split()[1:] for line in lines[2:]}
     assert rows["a"][0] == "50.00" and rows["a"][2] == "50.00"
     assert rows["b"][0] == "50.00" and rows["b"][2] == "100.00"
@@ -32,7 +32,7 @@ def test_table_worked_by_hand():
 
 
 def test_file_has_nulls_for_what_does_not_exist(tmp_path):
-    figures = {"data": {"sem_seg": evaluator([0, 1, 1, 2]).evaluate()["sem_seg"]}}
+    figures = {"data": {"sem_seg": evaluator([0, 1, 1, 2]).evaluate()}}
     path = write_evaluation(tmp_path / "new", "x.pth", figures)
     content = json.loads(path.read_text())
     assert content["weights"] == "x.pth"

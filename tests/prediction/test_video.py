@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from afdcd.data import DataError
-from afdcd.prediction import Style, predict_video
+from afdcd.prediction import predict_video
+from afdcd.tasks import PredictionStyle, SemanticSegmentation
 
-STYLE = Style(((100, 0, 200),), 0.25, overlay=True, labels=True, official=None)
+TASK, STYLE = SemanticSegmentation.without_data(1), PredictionStyle()
 
 
 def write_video(path: Path, frames: int) -> None:
@@ -36,7 +37,7 @@ def frames_of(path: Path) -> int:
 
 def test_every_frame(tmp_path):
     write_video(tmp_path / "drive.avi", 5)
-    predict_video(tmp_path / "drive.avi", tmp_path / "out", zeros, STYLE, batch_size=2)
+    predict_video(tmp_path / "drive.avi", tmp_path / "out", zeros, TASK, STYLE, batch_size=2)
     assert frames_of(tmp_path / "out/drive_overlay.mp4") == 5
     labels = sorted(p.name for p in (tmp_path / "out/drive").iterdir())
     assert labels == [f"{k:06d}.png" for k in range(5)]
@@ -45,7 +46,7 @@ def test_every_frame(tmp_path):
 
 def test_one_that_is_interrupted_leaves_the_one_before(tmp_path):
     write_video(tmp_path / "drive.avi", 2)
-    predict_video(tmp_path / "drive.avi", tmp_path / "out", zeros, STYLE, batch_size=1)
+    predict_video(tmp_path / "drive.avi", tmp_path / "out", zeros, TASK, STYLE, batch_size=1)
     write_video(tmp_path / "drive.avi", 5)
     seen = []
 
@@ -56,7 +57,9 @@ def test_one_that_is_interrupted_leaves_the_one_before(tmp_path):
         return zeros(images)
 
     with pytest.raises(KeyboardInterrupt):
-        predict_video(tmp_path / "drive.avi", tmp_path / "out", interrupted, STYLE, batch_size=1)
+        predict_video(
+            tmp_path / "drive.avi", tmp_path / "out", interrupted, TASK, STYLE, batch_size=1
+        )
     assert frames_of(tmp_path / "out/drive_overlay.mp4") == 2
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["drive", "drive_overlay.mp4"]
 
@@ -64,5 +67,5 @@ def test_one_that_is_interrupted_leaves_the_one_before(tmp_path):
 def test_nothing_is_written_of_a_broken_one(tmp_path):
     (tmp_path / "drive.avi").write_bytes(b"nothing")
     with pytest.raises(DataError, match="can't be read as a video"):
-        predict_video(tmp_path / "drive.avi", tmp_path / "out", zeros, STYLE, batch_size=1)
+        predict_video(tmp_path / "drive.avi", tmp_path / "out", zeros, TASK, STYLE, batch_size=1)
     assert not (tmp_path / "out").exists()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from afdcd.models.layers import ConvNorm, FeatureMaps, Norm, ShapeSpec
+
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def segmentation_cross_entropy(
@@ -96,6 +99,9 @@ class SegmentationHead(nn.Module):
         self.aux_in_feature = aux_in_feature
         self.ignore_value = ignore_value
         self.loss_weight = loss_weight
+        self.set_loss(
+            "loss_sem_seg", partial(segmentation_cross_entropy, ignore_value=ignore_value)
+        )
         self.aux_weight = aux_weight
         self.stride = input_shape[in_features].stride or 1
         self.fuse = ConvNorm(context_channels, hidden_channels, 3, norm=norm)
@@ -106,6 +112,15 @@ class SegmentationHead(nn.Module):
             if aux_weight
             else None
         )
+
+    def set_loss(self, name: str, loss: Loss) -> None:
+        """Learn another task than segmentation.
+
+        Args:
+            name: of the loss.
+            loss: from an output [N, K, h, w] and targets [N, H, W] to a scalar.
+        """
+        self.loss_name, self.loss = name, loss
 
     @classmethod
     def from_config(cls, cfg: Any, input_shape: Mapping[str, ShapeSpec]) -> dict[str, Any]:
@@ -157,15 +172,11 @@ class SegmentationHead(nn.Module):
     def losses(
         self, features: Mapping[str, torch.Tensor], logits: torch.Tensor, targets: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """Weighted losses: ``loss_sem_seg`` and, with an auxiliary head, ``loss_sem_seg_aux``."""
-        loss = segmentation_cross_entropy(logits, targets, ignore_value=self.ignore_value)
-        losses = {"loss_sem_seg": self.loss_weight * loss}
+        """Weighted losses: the main one and, with an auxiliary head, ``<name>_aux``."""
+        losses = {self.loss_name: self.loss_weight * self.loss(logits, targets)}
         if self.aux is not None:
-            aux_logits = self.aux(features[self.aux_in_feature])
-            aux_loss = segmentation_cross_entropy(
-                aux_logits, targets, ignore_value=self.ignore_value
-            )
-            losses["loss_sem_seg_aux"] = self.aux_weight * aux_loss
+            aux_loss = self.loss(self.aux(features[self.aux_in_feature]), targets)
+            losses[f"{self.loss_name}_aux"] = self.aux_weight * aux_loss
         return losses
 
     def _image_size(

@@ -1,11 +1,10 @@
-"""Reading a data set's files, all or a sample, and what is noteworthy of them."""
+"""Images and label maps of a data set, all or a sample, and what is noteworthy about them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -13,6 +12,10 @@ from tqdm import tqdm
 from afdcd.data.datasets import Dataset, Record
 from afdcd.data.images import read_image
 from afdcd.data.labels import IGNORE, DataError, LabelMap, read_labels
+from afdcd.data.listing import spread
+from afdcd.data.targets import size_problem
+from afdcd.utils.findings import Report
+from afdcd.utils.problems import SHOWN, first_few
 
 
 @dataclass
@@ -44,15 +47,10 @@ class Scan:
         return self.pixels / max(int(self.pixels.sum()), 1)
 
 
+# A class with fewer of the labelled pixels than this share is rare.
+RARE = 1e-4
 # A picture whose values differ by no more than this shows next to nothing: 12 of 16 bits, say.
 FLAT_RANGE = 16
-
-
-def spread(records: Sequence[Record], limit: int | None) -> list[Record]:
-    """At most ``limit`` records, evenly spread; all for None."""
-    if limit is None or len(records) <= limit:
-        return list(records)
-    return [records[int(k * len(records) / limit)] for k in range(limit)]
 
 
 def scan_files(
@@ -97,8 +95,8 @@ def _open(record: Record, label_map: LabelMap) -> str | tuple[tuple[int, int], n
         return str(error)
     except Exception as error:  # a file must not stop the others from being looked at
         return f"{record['file_name']}: {type(error).__name__}: {error}"
-    if image.shape[:2] != labels.shape:
-        return size_problem(record, image, labels)
+    if problem := size_problem(record, image, labels):
+        return problem
     few = image[:: max(1, len(image) // 64), :: max(1, image.shape[1] // 64)]
     return (
         (image.shape[0], image.shape[1]),
@@ -107,9 +105,54 @@ def _open(record: Record, label_map: LabelMap) -> str | tuple[tuple[int, int], n
     )
 
 
-def size_problem(record: dict[str, Any], image: np.ndarray, labels: np.ndarray) -> str:
-    """That an image and its label map differ in size."""
-    return (
-        f"{record['file_name']} is {image.shape[0]}x{image.shape[1]} but its label map "
-        f"{record['sem_seg_file_name']} is {labels.shape[0]}x{labels.shape[1]}"
-    )
+def judge_files(dataset: Dataset, *, limit: int | None, training: bool, report: Report) -> None:
+    """Open files and judge what they hold: see `afdcd.tasks.Task.check_files`."""
+    scan = scan_files(dataset, limit=limit, progress=sys.stderr.isatty())
+    name, total = dataset.spec.name, len(dataset.records)
+    shares = scan.shares()
+    report.facts[f"files of {name}"] = {
+        "opened": scan.files,
+        "of": total,
+        "unusable": len(scan.problems),
+        "ignored pixels": _share(scan.ignored, scan.ignored + int(scan.pixels.sum())),
+        "class shares": dict(zip(dataset.spec.classes, shares.tolist(), strict=True)),
+    }
+    report.fix("file", *first_few(scan.problems, of=name))
+    usable = scan.files - len(scan.problems)
+    if not usable:
+        return
+    if scan.unlabelled:
+        text = f"{name}: {len(scan.unlabelled)} of {usable} label maps show no class at all"
+        say = report.fix if len(scan.unlabelled) > usable / 10 else report.note
+        say("unlabelled", f"{text}, e.g. {scan.unlabelled[0]}")
+    if scan.flat:
+        text = f"{name}: {len(scan.flat)} of {usable} images show one colour, e.g. {scan.flat[0]}"
+        say = report.fix if len(scan.flat) > usable / 10 else report.note
+        say("flat-image", f"{text}. 16-bit images need images: {{window: ...}} in a description")
+    everything = scan.files == total
+    absent = [dataset.spec.classes[k] for k in np.flatnonzero(scan.images == 0)]
+    if absent and scan.pixels.any():
+        seen = "" if everything else f" (in a sample of {scan.files}; --full reads all)"
+        text = f"{name} never shows {_names(absent)}{seen}"
+        # The 182-value reading of COCO-Stuff has 11 classes that never occur.
+        expected = len(absent) == 11 and len(dataset.spec.classes) == 182
+        say = report.fix if training and everything and not expected else report.note
+        say("absent-class", text)
+    rare = [
+        f"{dataset.spec.classes[k]} ({100 * shares[k]:.4f} %)"
+        for k in np.flatnonzero((scan.images > 0) & (shares < RARE))
+    ]
+    if rare:
+        report.note("rare-class", f"{name}: less than 0.01 % of the pixels: {_names(rare)}")
+    report.facts[f"sizes of {name}"] = {
+        f"{h}x{w}": n for (h, w), n in sorted(scan.sizes.items(), key=lambda i: -i[1])[:SHOWN]
+    }
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0
+
+
+def _names(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

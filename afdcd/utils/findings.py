@@ -41,6 +41,11 @@ class Report:
         known = {finding.text for finding in self.findings}
         self.findings += [Finding(kind, text, True) for text in texts if text not in known]
 
+    def fix_problems(self, problems: Iterable[str], kind: str = "config") -> None:
+        """Note problems, each with its own kind where it has one (`Problem`)."""
+        for problem in problems:
+            self.fix(getattr(problem, "kind", kind), problem)
+
     def note(self, kind: str, *texts: str) -> None:
         """Note a remark."""
         self.findings += [Finding(kind, text, False) for text in texts]

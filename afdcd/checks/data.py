@@ -1,0 +1,142 @@
+"""Data sets: whether they are there, fit the model and each other, and can be read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from afdcd.data import DataError, Dataset
+from afdcd.data.settings import LoadingSettings
+from afdcd.tasks import Task, task_of
+from afdcd.utils.findings import Report
+from afdcd.utils.problems import Problem
+
+# Of a data set with more files than this, this many are opened before training, evenly spread.
+FILES_CHECKED = 1000
+
+
+def find_tasks(
+    names: Sequence[str], key: str, problems: list[str], load: Callable[[str], Dataset]
+) -> list[Task]:
+    """The tasks on the data sets of a config's key; what fails joins ``problems``.
+
+    Args:
+        names: of the data sets.
+        key: such as ``DATASETS.TRAIN``.
+        problems: a list to add to.
+        load: finds a data set by its name.
+    """
+    found = []
+    if not names:
+        problems.append(Problem(f"{key} is empty: name a data set", "dataset"))
+    for name in names:
+        try:
+            found.append(task_of(load(name)))
+        except KeyError as error:
+            problems.append(Problem(f"{key}: {error.args[0]}", "dataset"))
+        except (DataError, ValueError, OSError, AssertionError) as error:
+            problems.append(Problem(f"{key}: {error}", "dataset"))
+    return found
+
+
+def task_problems(train: Sequence[Task], test: Sequence[Task], channels: int) -> list[str]:
+    """Whether data sets fit the model and each other.
+
+    Args:
+        train, test: the tasks on them.
+        channels: of the model's output.
+    """
+    problems = [text for task in [*train, *test] for text in task.channel_problems(channels)]
+    if any(task.targets() != train[0].targets() for task in train[1:]):
+        problems.append(
+            Problem("DATASETS.TRAIN: the data sets store their labels in different ways", "dataset")
+        )
+    for number, one in enumerate([*train, *test]):
+        for other in [*train, *test][number + 1 :]:
+            problems += _kind_problems(one, other) or one.mixing_problems(other)
+    for one in train:
+        for other in test:
+            problems += _leak_problems(one.dataset, other.dataset)
+    return list(dict.fromkeys(problems))
+
+
+def _kind_problems(one: Task, other: Task) -> list[str]:
+    if type(one) is type(other):
+        return []
+    first, second = one.dataset.spec, other.dataset.spec
+    tasks = f"{first.name} is of the task {first.task}, {second.name} of {second.task}"
+    return [Problem(f"{tasks}, but a run has one task", "dataset")]
+
+
+def _leak_problems(one: Dataset, other: Dataset) -> list[str]:
+    shared = {r["file_name"] for r in one.records} & {r["file_name"] for r in other.records}
+    if not shared:
+        return []
+    return [
+        Problem(
+            f"{one.spec.name} and {other.spec.name} share {len(shared)} images, e.g. "
+            f"{min(shared)}: scores would be of images trained on (to score the training set, "
+            "train first, then add --eval-only)",
+            "leak",
+        )
+    ]
+
+
+def check_files(
+    train: Sequence[Task],
+    test: Sequence[Task],
+    loading: LoadingSettings,
+    report: Report,
+    *,
+    limit: int | None = FILES_CHECKED,
+) -> None:
+    """Open the data sets' files and judge what they hold; training and doctor do the same.
+
+    Args:
+        train, test: the tasks on them.
+        loading: how they are loaded.
+        report: takes what is found.
+        limit: files of each data set, evenly spread; None for all.
+    """
+    for task in train:
+        task.check_files(limit=limit, training=True, report=report)
+        _check_sizes(task.dataset, loading, report)
+    for task in test:
+        task.check_files(limit=limit, training=False, report=report)
+
+
+def _check_sizes(dataset: Dataset, loading: LoadingSettings, report: Report) -> None:
+    """Whether images fill the crop."""
+    if loading.augmentation is None:
+        return
+    height, width = loading.augmentation.crop_size
+    largest, short = loading.augmentation.scales[1], loading.train_short_side
+    always = sometimes = 0
+    for record in dataset.records:
+        h, w = record["height"], record["width"]
+        factor = short / min(h, w) if short else 1.0
+        filled = min(h * factor / height, w * factor / width)
+        always += filled * largest < 1
+        sometimes += filled < 1
+    name, total = dataset.spec.name, len(dataset.records)
+    crop = f"the crop INPUT.SCALE_CROP.SIZE {height}x{width}"
+    if always > total / 2:
+        report.fix(
+            "small-images",
+            f"{name}: {always} of {total} images are smaller than {crop} even at the largest "
+            f"scale {largest:g}: they are always padded. Use a smaller crop or larger SCALES",
+        )
+    elif sometimes:
+        report.note(
+            "small-images",
+            f"{name}: {sometimes} of {total} images are smaller than {crop} at scale 1, and "
+            "padded there",
+        )
+
+
+def file_problems(
+    train: Sequence[Task], test: Sequence[Task], loading: LoadingSettings
+) -> list[str]:
+    """What stands in the way in the data sets' files: see `check_files`."""
+    report = Report()
+    check_files(train, test, loading, report)
+    return [finding.text for finding in report.to_fix]

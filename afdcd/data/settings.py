@@ -1,0 +1,69 @@
+"""How images are read, augmented and brought to a loader."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from afdcd.data.mapper import DenseMapper, TrainingAugmentation
+from afdcd.data.targets import TargetReader
+from afdcd.utils.problems import refuse
+
+
+@dataclass(frozen=True)
+class LoadingSettings:
+    """How a data set's files become batches.
+
+    Attributes:
+        augmentation: of training samples; None where Detectron2's own mapper makes them.
+        train_short_side, test_short_side: pixels that the shorter side is resized to, for training
+            (before the augmentation) and evaluation; 0 keeps the size.
+        image_format: ``BGR`` or ``RGB``.
+        workers: loader processes; 0 loads in the main process.
+        cache_mb: megabytes of read files that each loader process keeps in memory.
+        cache_dir: folder where training files are kept decoded; empty for none.
+        echo: iterations in a row that use each loaded batch.
+
+    Raises:
+        SettingsError: a value that can't work.
+    """
+
+    augmentation: TrainingAugmentation | None = None
+    train_short_side: int = 0
+    test_short_side: int = 0
+    image_format: str = "BGR"
+    workers: int = 0
+    cache_mb: int = 0
+    cache_dir: str = ""
+    echo: int = 1
+
+    def __post_init__(self) -> None:
+        refuse(self._problems())
+
+    def _problems(self) -> Iterator[str]:
+        if self.augmentation is not None and self.image_format not in ("BGR", "RGB"):
+            yield f"INPUT.FORMAT must be BGR or RGB; got {self.image_format}"
+        for key, value, least in (
+            ("INPUT.MIN_SIZE_TRAIN", self.train_short_side, 0),
+            ("INPUT.MIN_SIZE_TEST", self.test_short_side, 0),
+            ("DATALOADER.NUM_WORKERS", self.workers, 0),
+            ("DATALOADER.CACHE_MB", self.cache_mb, 0),
+            ("DATALOADER.ECHO", self.echo, 1),
+        ):
+            if not isinstance(value, int) or value < least:
+                yield f"{key} must be a whole number of at least {least}; got {value!r}"
+
+    def training_mapper(self, targets: TargetReader) -> DenseMapper:
+        """From records to augmented samples."""
+        return DenseMapper(
+            targets,
+            self.augmentation,
+            short_side=self.train_short_side,
+            image_format=self.image_format,
+            cache_bytes=self.cache_mb << 20,
+            cache_dir=self.cache_dir,
+        )
+
+    def evaluation_mapper(self) -> DenseMapper:
+        """Whole images, without targets: evaluators read these at full size."""
+        return DenseMapper(None, short_side=self.test_short_side, image_format=self.image_format)

@@ -1,0 +1,7 @@
+"""What a dense task is: its targets, loss, scores and pictures. Trainers and checks speak to it."""
+
+from afdcd.tasks.registry import TASKS
+from afdcd.tasks.semantic_segmentation import SemanticSegmentation
+from afdcd.tasks.task import Evaluator, PredictionStyle, Task, task_of
+
+__all__ = ["TASKS", "Evaluator", "PredictionStyle", "SemanticSegmentation", "Task", "task_of"]

@@ -1,0 +1,149 @@
+"""The first task: a class for every pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from afdcd.data import DatasetSpec, read_labels
+from afdcd.data.datasets import Dataset, Record
+from afdcd.data.labels import LabelMap
+from afdcd.data.palette import bit_palette
+from afdcd.data.targets import LabelReader, TargetReader
+from afdcd.evaluation import SegmentationEvaluator
+from afdcd.evaluation.confusion_plot import write_confusion
+from afdcd.evaluation.scores import class_table
+from afdcd.models.heads.segmentation_head import segmentation_cross_entropy
+from afdcd.report.panels import colorize
+from afdcd.tasks.registry import TASKS
+from afdcd.tasks.semantic_segmentation.drawing import stored_labels
+from afdcd.tasks.semantic_segmentation.scan import judge_files
+from afdcd.tasks.semantic_segmentation.teacher import judge_teacher
+from afdcd.tasks.task import Evaluator, PredictionStyle, Task
+from afdcd.utils.files import write_png
+from afdcd.utils.findings import Report
+from afdcd.utils.problems import Problem
+
+
+@TASKS.register("semantic_segmentation")
+class SemanticSegmentation(Task):
+    """A class for every pixel: cross-entropy, mean intersection over union."""
+
+    LOSS = "loss_sem_seg"
+    METRIC = "mIoU"
+
+    @property
+    def channels(self) -> int:
+        return len(self.dataset.spec.classes)
+
+    def targets(self) -> TargetReader:
+        return LabelReader(self.dataset.label_map)
+
+    def loss(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        ignored = self.dataset.spec.ignore_label
+        return segmentation_cross_entropy(prediction, target, ignore_value=ignored)
+
+    def bind(self, model: nn.Module) -> None:
+        """Nothing: it is what every segmentation head has, Detectron2's among them."""
+
+    def evaluator(self) -> SegmentationEvaluator:
+        spec, label_map = self.dataset.spec, self.dataset.label_map
+
+        def labels_of(record: Record) -> np.ndarray:
+            return read_labels(record["sem_seg_file_name"], label_map)
+
+        return SegmentationEvaluator(spec.classes, labels_of, ignore_label=spec.ignore_label)
+
+    def describe(self, figures: Mapping[str, float]) -> str:
+        return (
+            f"mIoU {figures['mIoU']:.2f}, pixel accuracy {figures['pACC']:.2f}, "
+            f"boundary IoU {figures['mBoundaryIoU']:.2f}"
+        )
+
+    def table(self, figures: Mapping[str, float]) -> str:
+        return class_table(figures)
+
+    def draw_evaluation(self, evaluator: Evaluator, folder: Path) -> None:
+        assert isinstance(evaluator, SegmentationEvaluator)
+        spec = self.dataset.spec
+        write_confusion(folder, spec.name, evaluator.confusion.counts, spec.classes)
+
+    def decode(self, output: Mapping[str, torch.Tensor]) -> np.ndarray:
+        return output[self.KEY].argmax(0).cpu().numpy()
+
+    def picture(self, values: np.ndarray) -> np.ndarray:
+        return colorize(values, self.dataset.spec.colors)
+
+    def style_problems(self, style: PredictionStyle) -> list[str]:
+        if style.official and self.dataset.spec.official is None:
+            return ["--official-values needs a data set with such values and the model's classes"]
+        return []
+
+    def write_values(
+        self, folder: Path, name: str, values: np.ndarray, style: PredictionStyle
+    ) -> None:
+        """``<name>_labels.png``; of official values ``<name>.png``."""
+        spec = self.dataset.spec
+        label_map = spec.official if style.official else None
+        suffix = ".png" if style.official or style.plain_names else "_labels.png"
+        stored = stored_labels(values, len(spec.classes), label_map)
+        write_png(folder / f"{name}{suffix}", stored)
+
+    def channel_problems(self, channels: int) -> list[str]:
+        if channels == self.channels:
+            return []
+        return [
+            Problem(
+                f"MODEL.SEM_SEG_HEAD.NUM_CLASSES is {channels}, but {self.dataset.spec.name} has "
+                f"{self.channels} classes",
+                "classes",
+            )
+        ]
+
+    def mixing_problems(self, other: Task) -> list[str]:
+        """Whether two data sets have the same classes in the same order."""
+        one, two = self.dataset.spec, other.dataset.spec
+        return class_order_problems(one.classes, two.classes, one.name, two.name)
+
+    def check_files(self, *, limit: int | None, training: bool, report: Report) -> None:
+        judge_files(self.dataset, limit=limit, training=training, report=report)
+
+    def check_teacher(self, evaluator: Evaluator, images: int, report: Report) -> None:
+        assert isinstance(evaluator, SegmentationEvaluator)
+        judge_teacher(evaluator.confusion, self.dataset.spec, images, report)
+
+    @classmethod
+    def without_data(cls, channels: int) -> SemanticSegmentation:
+        """The task of a model whose data set isn't known: classes are called by their numbers."""
+        names = tuple(str(number) for number in range(channels))
+        colors = tuple(bit_palette(channels, first=1))
+        spec = DatasetSpec("(no data set)", names, colors, _no_files)
+        return cls(Dataset(spec, [], LabelMap(channels)))
+
+
+def _no_files(root: Path) -> tuple[list[Record], LabelMap]:
+    raise NotImplementedError("no files: the data set isn't known")
+
+
+def class_order_problems(
+    first: tuple[str, ...], second: tuple[str, ...], one: str, other: str
+) -> list[str]:
+    """In what two lists of classes differ; nothing where they agree."""
+    if first == second:
+        return []
+    if len(first) != len(second):
+        return [Problem(f"{one} has {len(first)} classes and {other} {len(second)}", "class-order")]
+    differing = [k for k, (a, b) in enumerate(zip(first, second, strict=True)) if a != b]
+    examples = "; ".join(f"{k} is {first[k]} and {second[k]}" for k in differing[:3])
+    kind = "order" if sorted(first) == sorted(second) else "names"
+    return [
+        Problem(
+            f"the classes of {one} and {other} differ in {kind}: {examples}. Logits are compared "
+            "channel by channel: bring both to one order",
+            "class-order",
+        )
+    ]
