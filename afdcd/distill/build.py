@@ -74,13 +74,12 @@ def build_distiller(
     objectives = objectives_from_config(cfg, shapes, seed=seed, part=part)
     flip = teacher_format != cfg.INPUT.FORMAT
     dtype = TEACHER_DTYPES[settings.TEACHER.DTYPE]
-    if settings.STUDENT == "SemanticSegmentor":
-        # The format that convolutions are fastest in; of no influence on values but for rounding.
-        student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     frozen = FrozenTeacher(
         teacher, flip_channels=flip, dtype=dtype, compiled=settings.TEACHER.COMPILE
     )
-    return Distiller(student, frozen, objectives)
+    return Distiller(
+        student, frozen, objectives, format_student=settings.STUDENT == "SemanticSegmentor"
+    )
 
 
 def training_size(cfg: Any) -> tuple[int, int]:

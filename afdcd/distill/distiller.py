@@ -11,6 +11,7 @@ from torch import nn
 from afdcd.distill.objectives import Objectives
 from afdcd.distill.taps import FeatureTaps
 from afdcd.distill.teacher import FrozenTeacher
+from afdcd.utils.memory_format import format_module
 
 
 class Distiller(nn.Module):
@@ -23,6 +24,9 @@ class Distiller(nn.Module):
         student: in Detectron2's protocol.
         teacher: frozen; not a submodule.
         objectives: what is compared.
+        format_student: keep the student's weights in the memory format of their device (see
+            `afdcd.utils.memory_format`), wherever they are moved to; for students that take
+            either format. The objectives' weights always are.
 
     Raises:
         TapError: a tap doesn't exist in its model.
@@ -30,13 +34,22 @@ class Distiller(nn.Module):
 
     _teacher: FrozenTeacher
 
-    def __init__(self, student: nn.Module, teacher: FrozenTeacher, objectives: Objectives) -> None:
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: FrozenTeacher,
+        objectives: Objectives,
+        *,
+        format_student: bool = True,
+    ) -> None:
         super().__init__()
         FeatureTaps(student, objectives.student_taps, whose="the student")
         FeatureTaps(teacher.model, objectives.teacher_taps, whose="the teacher")
         self.student = student
         self.distiller = objectives
         object.__setattr__(self, "_teacher", teacher)
+        self._formatted = ("student", "distiller") if format_student else ("distiller",)
+        self._format()
 
     @property
     def teacher(self) -> nn.Module:
@@ -65,7 +78,12 @@ class Distiller(nn.Module):
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Distiller:
         super()._apply(fn, recurse)
         self._teacher.apply(fn)
+        self._format()
         return self
+
+    def _format(self) -> None:
+        for name in self._formatted:
+            format_module(getattr(self, name))
 
 
 def tap_shapes(

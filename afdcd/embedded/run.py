@@ -32,6 +32,7 @@ from afdcd.evaluation.scores import write_evaluation
 from afdcd.models.weights import CheckpointError
 from afdcd.tasks import Task, task_of
 from afdcd.utils.files import write_text
+from afdcd.utils.memory_format import format_module
 from afdcd.utils.problems import SetupError, raise_problems
 
 logger = logging.getLogger(__name__)
@@ -119,7 +120,8 @@ def _train(cfg: Any, num_gpus: int | None, problems: list[str], *, resume: bool)
     if state is not None:
         seed = state["seed"]
     model, teacher = _setup(build_for_training, cfg, seed, train[0])
-    model.to(checks.choose_device(cfg, num_gpus))
+    # Alone as well as distilled: the baseline gets what makes a step faster too.
+    format_module(model.to(checks.choose_device(cfg, num_gpus)))
     trainer = Trainer(settings, model, _together(train), test, seed=seed)
     if state is not None:
         try:

@@ -97,8 +97,6 @@ class AfDCDLoss(nn.Module):
         self.sample = sample
         self.align = build_align(student_channels, teacher_channels)
         self.projector = build_projector(projector, teacher_channels)
-        # The format that the masked and Winograd convolutions read without copying.
-        self.projector.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.paths = paths or ProjectionPaths()
         self._late: Late | None = None
         _, used_patch, used_pool = self._contrast

@@ -24,6 +24,7 @@ from afdcd.losses.afdcd.kernels.winograd import winograd_conv3x3
 from afdcd.losses.afdcd.projector import EnhancedProjector, PlainProjector
 from afdcd.losses.afdcd.reconstruction import check_mask, masked_projection
 from afdcd.losses.precision import autocast_dtype
+from afdcd.utils.memory_format import in_device_format
 
 CHOICES = ("auto", "always", "never")
 # "auto": above this kept share the dense convolution is as fast.
@@ -255,6 +256,7 @@ def conv3x3(
     late: Late | None = None,
 ) -> torch.Tensor:
     """A dense conv3x3, by Winograd or directly."""
+    x = in_device_format(x)
     operation: Callable[..., torch.Tensor] = direct_conv3x3
     if _use_winograd(x, conv, paths):
         operation, x = winograd_conv3x3, x.to(conv.weight.dtype)
