@@ -155,7 +155,7 @@ def _task(cfg: Any, name: str | None, channels: int) -> Task:
         task = task_of(Dataset(spec, [], LabelMap(channels)))
         if not task.channel_problems(channels):
             return task
-    return SemanticSegmentation.without_data(channels)
+    return SemanticSegmentation.without_data(channels, spec.window if spec else None)
 
 
 if __name__ == "__main__":

@@ -50,8 +50,10 @@ class LoadingSettings:
             ("DATALOADER.CACHE_MB", self.cache_mb, 0),
             ("DATALOADER.ECHO", self.echo, 1),
         ):
-            if not isinstance(value, int) or value < least:
-                yield f"{key} must be a whole number of at least {least}; got {value!r}"
+            if not isinstance(value, int):
+                yield f"{key} must be a whole number; got {value!r}"
+            elif value < least:
+                yield f"{key} must be at least {least}; got {value}"
 
     def training_mapper(self, targets: TargetReader) -> DenseMapper:
         """From records to augmented samples."""

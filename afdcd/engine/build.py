@@ -109,7 +109,7 @@ def schedule_settings(cfg: Any) -> ScheduleSettings:
 
 def optimizer_settings(cfg: Any) -> OptimizerSettings:
     """From ``SOLVER`` and ``MODEL.DISTILLER``. Raises SettingsError."""
-    solver = cfg.SOLVER
+    solver, distils = cfg.SOLVER, cfg.MODEL.META_ARCHITECTURE == "Distiller"
     return OptimizerSettings(
         base_lr=solver.BASE_LR,
         momentum=solver.MOMENTUM,
@@ -118,7 +118,7 @@ def optimizer_settings(cfg: Any) -> OptimizerSettings:
         weight_decay_norm=solver.WEIGHT_DECAY_NORM,
         weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
         bias_lr_factor=solver.BIAS_LR_FACTOR,
-        distiller_lr_factor=cfg.MODEL.DISTILLER.LR_FACTOR,
+        distiller_lr_factor=cfg.MODEL.DISTILLER.LR_FACTOR if distils else 1.0,
     )
 
 

@@ -25,7 +25,6 @@ def build_optimizer(settings: OptimizerSettings, model: nn.Module) -> torch.opti
     ``BIAS_LR_FACTOR`` to biases, as in Detectron2; ``MODEL.DISTILLER.LR_FACTOR`` to a distiller's
     align and projector. Groups hold ``lr_factor``, which `set_lr` multiplies the schedule by.
     """
-    distilled = isinstance(model, Distiller)
     groups: dict[tuple[float, float], list[tuple[str, nn.Parameter]]] = {}
     for name, parameter, module in _trainable(model):
         decay, factor = settings.weight_decay, 1.0
@@ -35,7 +34,7 @@ def build_optimizer(settings: OptimizerSettings, model: nn.Module) -> torch.opti
             factor = settings.bias_lr_factor
             if settings.weight_decay_bias is not None:
                 decay = settings.weight_decay_bias
-        if distilled and name.startswith("distiller."):
+        if name.startswith("distiller."):
             factor *= settings.distiller_lr_factor
         groups.setdefault((decay, factor), []).append((name, parameter))
     options = [

@@ -65,6 +65,13 @@ class StepRunner:
         start = time.perf_counter()
         batch = next(batches)
         loaded = time.perf_counter()
+        self.update(batch, iteration)
+        end = time.perf_counter()
+        self.seconds += end - start
+        self._window.add(steps=1, waited=loaded - start, seconds=end - start)
+
+    def update(self, batch: list[dict[str, Any]], iteration: int) -> None:
+        """Do the step of an iteration on a batch."""
         # After loading, since a loader may draw its workers' seed from the same generator.
         torch.manual_seed(stream_seed(self.seed, DROPOUT, self.rank, iteration))
         self.optimizer.zero_grad()
@@ -81,9 +88,6 @@ class StepRunner:
         self.scaler.unscale_(self.optimizer)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        end = time.perf_counter()
-        self.seconds += end - start
-        self._window.add(steps=1, waited=loaded - start, seconds=end - start)
 
     def logs_after(self, done: int) -> bool:
         """Whether a line of the log is due once ``done`` iterations are done."""

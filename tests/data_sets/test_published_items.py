@@ -91,7 +91,8 @@ def test_training_items(tmp_path, case: str):
     # Draws in the middle of the interval that floors to the wanted offset.
     top = (c["h_off"] + 0.5) / (max(height - c["crop"][0], 0) + 1)
     left = (c["w_off"] + 0.5) / (max(width - c["crop"][1], 0) + 1)
-    augmentation.draw = lambda rng: Draw(scale, top, left, c["flip"])
+    fixed = Draw(scale, top, left, c["flip"])
+    object.__setattr__(augmentation, "draw", lambda rng: fixed)
     sample = mapper(record, np.random.default_rng(0))
     image = sample["image"].numpy().astype(np.float32) - MEAN[:, None, None]
     np.testing.assert_allclose(image, VECTORS[f"{case}/image"], atol=1e-4)
@@ -108,9 +109,11 @@ def test_resized_sizes():
         augmentation = TrainingAugmentation((10**4, 10**4))  # a crop that shows the whole size
         for step in (0, 1, 4, 11, 15):
             scale = round(0.5 + step * 0.1, 10)
-            augmentation.crop_size = tuple(published[step])
+            object.__setattr__(augmentation, "crop_size", tuple(published[step]))
             _, exact = augmentation.apply(image, labels, Draw(scale, 0, 0, False))
             assert (exact != IGNORE).all(), (size, step)
-            augmentation.crop_size = (published[step][0] + 1, published[step][1] + 1)
+            object.__setattr__(
+                augmentation, "crop_size", (published[step][0] + 1, published[step][1] + 1)
+            )
             _, larger = augmentation.apply(image, labels, Draw(scale, 0, 0, False))
             assert (larger[-1] == IGNORE).all() and (larger[:, -1] == IGNORE).all(), (size, step)

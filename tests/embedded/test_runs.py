@@ -16,11 +16,11 @@ import pytest
 import torch
 
 from afdcd.cli.train_net import main
-from afdcd.embedded import trainer as trainer_module
 from afdcd.embedded.run import run
 from afdcd.embedded.runtime import configure
 from afdcd.engine.failures import NonFiniteLoss
 from afdcd.engine.interrupt import Interrupted
+from afdcd.engine.step_runner import StepRunner
 from afdcd.models import build_segmentor_from_config, load_weights
 from afdcd.tasks import SemanticSegmentation
 from afdcd.utils.problems import SetupError
@@ -116,14 +116,14 @@ def test_a_run_is_a_function_of_its_seed(configs, tmp_path, workers: str):
 def test_interrupted_and_resumed_is_as_if_uninterrupted(configs, tmp_path, monkeypatch):
     train(configs, "distilled", tmp_path / "whole", "TEST.EVAL_PERIOD", "4")
 
-    step = trainer_module.Trainer._step
+    update = StepRunner.update
 
-    def step_and_interrupt(self, batch):
-        step(self, batch)
-        if self.state.iteration == 4:  # not at a checkpoint
+    def step_and_interrupt(self, batch, iteration):
+        update(self, batch, iteration)
+        if iteration == 4:  # not at a checkpoint
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(trainer_module.Trainer, "_step", step_and_interrupt)
+    monkeypatch.setattr(StepRunner, "update", step_and_interrupt)
     with pytest.raises(Interrupted, match=r"after iteration 5; its state is saved.*--resume"):
         train(configs, "distilled", tmp_path / "parts", "TEST.EVAL_PERIOD", "4")
     assert (tmp_path / "parts/last_checkpoint").read_text() == "model_0000004.pth"
@@ -181,13 +181,13 @@ def test_parts_and_echo_resume_exactly(configs, tmp_path):
 
 def test_echo_uses_each_batch_again(configs, tmp_path, monkeypatch):
     seen = []
-    step = trainer_module.Trainer._step
+    update = StepRunner.update
 
-    def look(self, batch):
+    def look(self, batch, iteration):
         seen.append([item["image"].sum().item() for item in batch])
-        step(self, batch)
+        update(self, batch, iteration)
 
-    monkeypatch.setattr(trainer_module.Trainer, "_step", look)
+    monkeypatch.setattr(StepRunner, "update", look)
     train(configs, "student", tmp_path / "run", "DATALOADER.ECHO", "3", "SOLVER.MAX_ITER", "7")
     assert seen[0] == seen[1] == seen[2] != seen[3] == seen[4] == seen[5] != seen[6]
 
@@ -270,7 +270,7 @@ def test_distillation_modules_alone_are_clipped(configs, tmp_path, monkeypatch):
         clipped.append((sum(p.numel() for p in parameters), norm))
         return original(parameters, norm)
 
-    monkeypatch.setattr(trainer_module.nn.utils, "clip_grad_norm_", record)
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", record)
     train(configs, "distilled", tmp_path / "run", "SOLVER.MAX_ITER", "2")
     modules = content(tmp_path / "run/model_final.pth")["distiller"]
     count = sum(v.numel() for v in modules.values() if isinstance(v, torch.Tensor))
@@ -278,15 +278,15 @@ def test_distillation_modules_alone_are_clipped(configs, tmp_path, monkeypatch):
 
 
 def test_non_finite_loss_stops_with_iteration_and_term(configs, tmp_path, monkeypatch, capsys):
-    step = trainer_module.Trainer._step
+    update = StepRunner.update
 
-    def spoil(self, batch):
-        if self.state.iteration == 4:
+    def spoil(self, batch, iteration):
+        if iteration == 4:
             with torch.no_grad():
                 self.model.distiller.afdcd.projector[0].weight.fill_(float("inf"))
-        step(self, batch)
+        update(self, batch, iteration)
 
-    monkeypatch.setattr(trainer_module.Trainer, "_step", spoil)
+    monkeypatch.setattr(StepRunner, "update", spoil)
     with pytest.raises(NonFiniteLoss) as error:
         train(configs, "distilled", tmp_path / "run")
     message = str(error.value)

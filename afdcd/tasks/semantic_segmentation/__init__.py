@@ -117,11 +117,18 @@ class SemanticSegmentation(Task):
         judge_teacher(evaluator.confusion, self.dataset.spec, images, report)
 
     @classmethod
-    def without_data(cls, channels: int) -> SemanticSegmentation:
-        """The task of a model whose data set isn't known: classes are called by their numbers."""
+    def without_data(
+        cls, channels: int, window: tuple[float, float] | None = None
+    ) -> SemanticSegmentation:
+        """The task of a model whose classes aren't known: they are called by their numbers.
+
+        Args:
+            channels: how many classes there are.
+            window: values of its images that become 0 and 255; see `DatasetSpec`.
+        """
         names = tuple(str(number) for number in range(channels))
         colors = tuple(bit_palette(channels, first=1))
-        spec = DatasetSpec("(no data set)", names, colors, _no_files)
+        spec = DatasetSpec("(no data set)", names, colors, _no_files, window=window)
         return cls(Dataset(spec, [], LabelMap(channels)))
 
 
