@@ -45,7 +45,7 @@ def dist(
     Args:
         student: logits [N, K, h, w]; resized bilinearly to the teacher's size where they differ.
         teacher: logits [N, K, H, W]; gets no gradient.
-        temperature: T, above 0; 1 in the paper for segmentation and ImageNet.
+        temperature: T, above 0; 1 for segmentation in the authors' code.
 
     Returns:
         the scalars ``inter`` and ``intra``, each in 0..2 times T^2. Both are 0 for equal logits

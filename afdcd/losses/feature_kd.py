@@ -37,8 +37,8 @@ def feature_kd(
         sum over n, c, y, x of (norm(s) - norm(t))^2 / (N * C * H * W)
 
     a mean per element, which is 2 * (1 - Pearson's correlation), averaged per image and channel.
-    The paper has an L2 distance and there is no code of the authors to take a divisor from: this
-    one makes the value independent of the map's size.
+    The paper has an L2 distance and we know of no code by its authors: the divisor is ours, and
+    makes the value independent of the map's size.
 
     ``log_sum``: Miles and Mikolajczyk, "Understanding the Role of the Projector in Knowledge
     Distillation", AAAI 2024 (arXiv 2303.11098). Every channel is brought to mean 0 and standard
