@@ -6,20 +6,29 @@ from afdcd.losses.afdcd.masks import centre_mask, random_mask
 from afdcd.losses.afdcd.projection import ProjectionPaths
 from afdcd.losses.afdcd.projector import EnhancedProjector, PlainProjector
 from afdcd.losses.afdcd.reconstruction import masked_reconstruction
+from afdcd.losses.cwd import CWDLoss, cwd
+from afdcd.losses.dist import DISTLoss, dist
+from afdcd.losses.feature_kd import FeatureKDLoss, feature_kd
 from afdcd.losses.logit_kd import LogitKDLoss, logit_kd
 from afdcd.losses.registry import LOSSES, DistillationLoss, LossContext, TapShape
 
 __all__ = [
     "LOSSES",
     "AfDCDLoss",
+    "CWDLoss",
+    "DISTLoss",
     "DistillationLoss",
     "EnhancedProjector",
+    "FeatureKDLoss",
     "LogitKDLoss",
     "LossContext",
     "PlainProjector",
     "ProjectionPaths",
     "TapShape",
     "centre_mask",
+    "cwd",
+    "dist",
+    "feature_kd",
     "logit_kd",
     "masked_reconstruction",
     "patch_contrast",

@@ -21,6 +21,16 @@ def check_feature_pair(student: torch.Tensor, teacher: torch.Tensor, where: str)
         )
 
 
+def check_same_channels(student: torch.Tensor, teacher: torch.Tensor, where: str) -> None:
+    """Raise ValueError unless both are [N, C, *, *] with the same N and C, whatever their sizes."""
+    if student.dim() != 4 or teacher.dim() != 4 or student.shape[:2] != teacher.shape[:2]:
+        raise ValueError(
+            f"{where} takes two maps [N, C, H, W] of the same images and channels; got student "
+            f"{tuple(student.shape)} and teacher {tuple(teacher.shape)}. Bring the student to the "
+            "teacher's channels with a 1x1 convolution, or tap modules whose channels agree"
+        )
+
+
 def match_size(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     """Resize ``student`` [N, C, h, w] bilinearly to the height and width of ``teacher``.
 
