@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from afdcd.cli.doctor import main
 from afdcd.utils.findings import Report
 
-from camvid_files import write_camvid
-from doctor_case import examine
+from helpers.camvid_files import write_camvid
+from helpers.doctor_case import examine
 
 ROOT = Path(__file__).parents[2]
 

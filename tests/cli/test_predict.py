@@ -23,7 +23,7 @@ from afdcd.embedded.runtime import configure
 from afdcd.models import build_segmentor_from_config
 from afdcd.prediction import Predictor
 
-import domains
+from helpers import domains
 
 RUNTIMES = ["embedded"]
 if importlib.util.find_spec("detectron2") is not None:

@@ -15,8 +15,8 @@ from afdcd.d2 import trainer as trainer_module
 from afdcd.engine.failures import NonFiniteLoss
 from afdcd.engine.interrupt import Interrupted
 
-from d2_runs import assert_same_tensors, checkpoint, train_detectron2
-from shapes_runs import tiny
+from helpers.d2_runs import assert_same_tensors, checkpoint, train_detectron2
+from helpers.shapes_runs import tiny
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from afdcd.cli.train_net import main
 from afdcd.data import DataError, get_spec, load_dataset, read_labels
 from afdcd.data.coco_stuff import CLASSES, STORED_NAMES, UNUSED
 
-import benchmark_files
-from benchmark_files import BENCHMARKS
+from helpers import benchmark_files
+from helpers.benchmark_files import BENCHMARKS
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)

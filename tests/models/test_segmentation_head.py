@@ -10,7 +10,7 @@ from afdcd.models import ASPPHead, PSPHead, ResNet, build_segmentor
 from afdcd.models.heads.segmentation_head import segmentation_cross_entropy
 from afdcd.models.layers import ShapeSpec
 
-import reference
+from helpers import reference
 
 VECTORS = reference.load("losses")
 TASKS = sorted({key.split("/")[1] for key in VECTORS if key.startswith("task/")})
