@@ -11,7 +11,7 @@ from hypothesis import settings
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-from tiny_runs import write_tiny_runs
+from helpers.tiny_runs import write_tiny_runs
 
 # How long an example takes is a matter of what else the machine does.
 settings.register_profile("afdcd", deadline=None)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from afdcd.data import load_dataset, read_labels
 
-import domains
+from helpers import domains
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs/datasets.md").read_text()

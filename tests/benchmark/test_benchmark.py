@@ -77,7 +77,8 @@ def test_step(tmp_path, capsys):
     )
     assert result["products"]["exact fp32"]["teacher"] <= result["products"][names[0]]["teacher"]
     assert result["memory"]["exact fp32"]["tensors"] > 1e6
-    assert cv2.imread(str(tmp_path / "step.png")) is not None
+    height, width = cv2.imread(str(tmp_path / "step.png")).shape[:2]
+    assert width > height > 20 * len(names)
     text = capsys.readouterr().out
     assert "times plain" in text and "peak memory" in text
 
@@ -101,7 +102,9 @@ def test_scaling(tmp_path, over: str, values: list[str]):
     assert main(["scaling", *FLAGS, *words]) == 0
     rows = json.loads(out.read_text())["rows"]
     assert [str(row[over]) for row in rows] == values
-    assert all(value > 0 for row in rows for value in row.values() if isinstance(value, float))
+    for row in rows:
+        times = [value for value in row.values() if isinstance(value, float)]
+        assert times and min(times) > 0
 
 
 def test_errors(configs, tmp_path):
@@ -201,5 +204,9 @@ def test_times_are_summed_by_repeat():
     assert times.summary()["total"] == {"median": 4.0, "least": 3.0, "most": 11.0}
 
 
-def test_load_of_an_idle_meter_is_a_share():
-    assert 0 <= machine.idle_load(0.05) <= 2
+def test_load_is_what_others_take_of_the_cores(monkeypatch):
+    # Over two seconds of four cores: 3.02 seconds busy, of which 1 is this process's own.
+    readings = iter([(10.0, 100.0, 5.0), (12.0, 103.02, 6.0)])
+    monkeypatch.setattr(machine, "_readings", lambda: next(readings))
+    monkeypatch.setattr(machine.os, "cpu_count", lambda: 4)
+    assert machine.idle_load(0.0) == pytest.approx(2 / 8)

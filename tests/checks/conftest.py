@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from doctor_case import Case, write_sound
+from helpers.doctor_case import Case, write_sound
 
 
 @pytest.fixture(scope="session")

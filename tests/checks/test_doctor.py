@@ -6,22 +6,26 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from afdcd.cli.doctor import main
 from afdcd.utils.findings import Report
 
-from camvid_files import write_camvid
-from doctor_case import examine
+from helpers.camvid_files import write_camvid
+from helpers.doctor_case import examine
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_sound_set_up(case, capsys):
+    start = time.perf_counter()
     report = examine(case, capsys)
+    spent = time.perf_counter() - start
     assert report["fix"] == [] and report["ok"]
     facts = report["facts"]
     assert facts["tap of the student: backbone.res5"]["stride"] == 8
@@ -29,7 +33,9 @@ def test_sound_set_up(case, capsys):
     assert set(facts["losses"]) >= {"loss_sem_seg", "loss_logit_kd", "loss_reconstruction"}
     norms = facts["gradient norms at the student's tap"]
     assert norms["loss_sem_seg"] > 0 and norms["loss_contrast"] > 0
-    assert facts["time"]["s/step"] > 0 and facts["memory"]["a step needs at least, GiB"] > 0
+    assert 0 < facts["time"]["s/step"] < spent
+    weights = (case.folder / "teacher.pth").stat().st_size / 2**30
+    assert weights < facts["memory"]["a step needs at least, GiB"] < 100 * weights
     (miou, baseline) = facts["teacher"].values()
     assert miou > 2 * baseline, facts
     assert not (case.folder / "out").exists()  # a dry run leaves nothing behind
@@ -71,6 +77,15 @@ def test_suggested_weight_balances_the_gradients(case, capsys):
     ratio = norms["loss_reconstruction"] / norms["loss_sem_seg"]
     (text,) = [f["text"] for f in report["fix"] if f["kind"] == "loss-weight"]
     assert f"multiplied by {1 / ratio:.1g} would make them equal" in text
+
+
+def test_gradient_norms_follow_the_weights(case, capsys):
+    norms = []
+    for weight in ("1.0", "3.0"):
+        case.override("MODEL.LOGIT_KD.WEIGHT", weight)
+        norms.append(examine(case, capsys)["facts"]["gradient norms at the student's tap"])
+    assert norms[1]["loss_logit_kd"] == pytest.approx(3 * norms[0]["loss_logit_kd"], rel=1e-3)
+    assert norms[1]["loss_sem_seg"] == pytest.approx(norms[0]["loss_sem_seg"], rel=1e-3)
 
 
 @settings(

@@ -14,7 +14,7 @@ from PIL import Image
 
 from afdcd.data import load_dataset
 
-from doctor_case import DATA, Case, examine
+from helpers.doctor_case import DATA, Case, examine
 
 
 def swap_classes(case: Case) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import cv2
+import pytest
 
 from afdcd.cli.quickstart import main
 from afdcd.data.synthetic import dataset as synthetic
@@ -22,9 +23,11 @@ def test_ends_with_table_figures_and_pictures(tmp_path, monkeypatch, capsys):
     assert main([*words, *overrides]) == 0
     results = json.loads((output / "results.json").read_text())
     assert list(results) == ["teacher", "student", "distilled"]
-    for figures in results.values():
-        assert {"miou", "params", "macs", "seconds_per_step"} <= figures.keys()
-        assert 0 <= figures["miou"] <= 100 and figures["iterations"] == 3
+    for role, figures in results.items():
+        run = json.loads((output / role / "results.json").read_text())
+        assert figures["miou"] == run["figures"]["synthetic_scenes_val"]["mIoU"]
+        assert figures["seconds_per_step"] == pytest.approx(figures["seconds"] / 3)
+        assert figures["iterations"] == 3 and figures["macs"] > figures["params"]
     student, distilled = results["student"], results["distilled"]
     for same in ("params", "macs", "seed"):
         assert student[same] == distilled[same]

@@ -131,7 +131,7 @@ def test_a_full_disk_ends_the_run_and_keeps_what_was_written(configs, tmp_path, 
     """Files beyond a limit can't be written, as on a full disk: after the first checkpoint."""
     script = (
         "import resource, sys\n"
-        "from afdcd import checkpoints\n"
+        "from afdcd.engine import checkpoints\n"
         "from afdcd.cli.train_net import main\n"
         "save = checkpoints.Checkpoints.save\n"
         "def save_and_fill(self, content, **flags):\n"

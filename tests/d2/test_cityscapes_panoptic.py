@@ -17,8 +17,8 @@ from afdcd.d2.config import configure
 from afdcd.d2.panoptic_data import PanopticMapper
 from afdcd.data.synthetic.shapes import BOX, DISC, GRASS, SKY, render_shapes
 
-from d2_runs import losses, train_detectron2
-from shapes_runs import SHORT, score_the_truth, tiny
+from helpers.d2_runs import losses, train_detectron2
+from helpers.shapes_runs import SHORT, score_the_truth, tiny
 
 NAMES = ("cityscapes_fine_panoptic_train", "cityscapes_fine_panoptic_val")
 # Cityscapes' ids of what takes the place of the shapes.

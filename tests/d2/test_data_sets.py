@@ -13,8 +13,8 @@ from afdcd.cli.doctor import main as doctor
 from afdcd.cli.predict import main as predict
 from afdcd.cli.train_net import main
 
-import domains
-from benchmark_files import BENCHMARKS
+from helpers import domains
+from helpers.benchmark_files import BENCHMARKS
 
 DETECTRON2 = ["--runtime", "detectron2"]
 

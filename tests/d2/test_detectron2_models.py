@@ -15,7 +15,7 @@ from afdcd.d2.config import configure, get_cfg
 from afdcd.d2.modeling import build_student
 from afdcd.d2.shapes import register_shapes
 
-from d2_runs import checkpoint, losses, train_detectron2
+from helpers.d2_runs import checkpoint, losses, train_detectron2
 
 NARROW = {"DEPTH": 50, "STEM_OUT_CHANNELS": 8, "RES2_OUT_CHANNELS": 8, "WIDTH_PER_GROUP": 2}
 DEEPLAB = {

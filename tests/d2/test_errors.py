@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from afdcd.cli.train_net import main
 from afdcd.d2 import trainer as trainer_module
 from afdcd.engine.failures import NonFiniteLoss
 from afdcd.engine.interrupt import Interrupted
 
-from d2_runs import assert_same_tensors, checkpoint, train_detectron2
-from shapes_runs import tiny
+from helpers.d2_runs import assert_same_tensors, checkpoint, train_detectron2
+from helpers.shapes_runs import tiny
+
+D = "MODEL.DISTILLER."
 
 
 @pytest.fixture
 def refused(configs, tmp_path, capsys):
-    """Run the command on a config; it must end with code 2 and say something."""
+    """Run the command on distilled.yaml; it must end with code 2 and say something."""
 
-    def call(*words: str, config: Path | None = None, flags: tuple[str, ...] = ()) -> str:
-        path = config or configs / "distilled.yaml"
+    def call(*words: str, config: str | Path = "distilled", flags: tuple[str, ...] = ()) -> str:
+        path = config if isinstance(config, Path) else configs / f"{config}.yaml"
         command = ["--runtime", "detectron2", "--num-gpus", "0", *flags, "--config-file", str(path)]
         output = [] if "OUTPUT_DIR" in words else ["OUTPUT_DIR", str(tmp_path / "run")]
         assert main([*command, *words, *output]) == 2
@@ -35,29 +40,69 @@ def refused(configs, tmp_path, capsys):
     return call
 
 
-@pytest.mark.parametrize(
-    ("key", "value", "part"),
-    [
-        ("MODEL.DISTILLER.STUDENT", "SemanticSegmenter", "did you mean SemanticSegmentor"),
-        ("MODEL.META_ARCHITECTURE", "Distiler", "did you mean Distiller"),
-        ("MODEL.BACKBONE.NAME", "build_dilated_resnet", "mean build_dilated_resnet_backbone"),
-        ("MODEL.SEM_SEG_HEAD.NAME", "AsppHead", "did you mean ASPPHead"),
-        ("SOLVER.LR_SCHEDULER_NAME", "WarmupPoly", "did you mean WarmupPolyLR"),
-        ("INPUT.MAPPER", "detectron", "did you mean detectron2"),
-        ("DATASETS.TRAIN", "['camvid_trian']", "did you mean camvid_train"),
-        ("MODEL.DISTILLER.FEATURE_TAPS", "[['backbone.ers5','backbone.res5']]", "backbone.res5"),
-        ("MODEL.DISTILLER.LOSSES", "['afdc']", "takes some of logit_kd, afdcd"),
-        ("DATASETS.TEST", "[]", "DATASETS.TEST is empty"),
-        ("SOLVER.IMS_PER_BATCH", "1", "IMS_PER_BATCH must be at least 2"),
-        ("SOLVER.AMP.DTYPE", "float8", "must be one of float16, bfloat16"),
-        ("INPUT.CROP.ENABLED", "True", "leave INPUT.CROP.ENABLED off"),
-        ("TEST.PRECISE_BN.ENABLED", "True", "not supported by this trainer"),
-        ("MODEL.SEM_SEG_HEAD.NUM_CLASSES", "19", "camvid_train has 11 classes"),
-        ("MODEL.RESNETS.DEPTH", "19", "19"),
-    ],
-)
-def test_settings(refused, key: str, value: str, part: str):
-    assert part in refused(key, value)
+SETTINGS = {
+    "key": (["SOLVER.MAX_ITERS", "3"], "did you mean SOLVER.MAX_ITER"),
+    "type": (["SOLVER.MAX_ITER", "many"], "SOLVER.MAX_ITER"),
+    "odd words": (["SOLVER.MAX_ITER"], "KEY VALUE pairs"),
+    "meta-architecture": (["MODEL.META_ARCHITECTURE", "Nope"], "Nope"),
+    "meta-architecture typo": (["MODEL.META_ARCHITECTURE", "Distiler"], "did you mean Distiller"),
+    "student": ([f"{D}STUDENT", "SemanticSegmenter"], "did you mean SemanticSegmentor"),
+    "backbone": (["MODEL.BACKBONE.NAME", "build_nothing"], "build_nothing"),
+    "backbone typo": (
+        ["MODEL.BACKBONE.NAME", "build_dilated_resnet"],
+        "mean build_dilated_resnet_backbone",
+    ),
+    "head": (["MODEL.SEM_SEG_HEAD.NAME", "AsppHead"], "did you mean ASPPHead"),
+    "depth": (["MODEL.RESNETS.DEPTH", "19"], "19"),
+    "weights": (["MODEL.WEIGHTS", "none.pth"], "no checkpoint at"),
+    "classes": (
+        ["MODEL.SEM_SEG_HEAD.NUM_CLASSES", "19"],
+        "NUM_CLASSES is 19, but camvid_train has 11 classes",
+    ),
+    "data set": (["DATASETS.TRAIN", "['camvid_trian']"], "did you mean camvid_train"),
+    "no data set": (["DATASETS.TRAIN", "[]"], "DATASETS.TRAIN is empty"),
+    "no test set": (["DATASETS.TEST", "[]"], "DATASETS.TEST is empty"),
+    "mapper": (["INPUT.MAPPER", "detectron"], "did you mean detectron2"),
+    "crop": (["INPUT.CROP.ENABLED", "True"], "leave INPUT.CROP.ENABLED off"),
+    "small crop": (["INPUT.SCALE_CROP.SIZE", "[24,24]"], "holds no patch of 4x4"),
+    "no crop": (["INPUT.SCALE_CROP.SIZE", "[0,24]"], "SCALE_CROP"),
+    "half a crop": (["INPUT.SCALE_CROP.SIZE", "[32]"], "SCALE_CROP"),
+    "scales": (["INPUT.SCALE_CROP.SCALES", "[2.0,0.5]"], "scales"),
+    "flip": (["INPUT.RANDOM_FLIP", "sideways"], "RANDOM_FLIP"),
+    "sizes": (["INPUT.MIN_SIZE_TRAIN", "(480,512)"], "MIN_SIZE_TRAIN takes one size"),
+    "batch of one": (["SOLVER.IMS_PER_BATCH", "1"], "IMS_PER_BATCH must be at least 2"),
+    "iterations": (["SOLVER.MAX_ITER", "0"], "MAX_ITER must be at least 1"),
+    "schedule": (["SOLVER.LR_SCHEDULER_NAME", "Nope"], "Nope"),
+    "schedule typo": (["SOLVER.LR_SCHEDULER_NAME", "WarmupPoly"], "did you mean WarmupPolyLR"),
+    "precision": (
+        ["SOLVER.AMP.DTYPE", "float8"],
+        "SOLVER.AMP.DTYPE must be one of float16, bfloat16",
+    ),
+    "precise BatchNorm": (["TEST.PRECISE_BN.ENABLED", "True"], "not supported by this trainer"),
+    "student's tap": (
+        [f"{D}FEATURE_TAPS", "[['backbone.ers5','backbone.res5']]"],
+        "did you mean backbone.res5",
+    ),
+    "teacher's tap": (
+        [f"{D}FEATURE_TAPS", "[['backbone.res5','backbone.ers5']]"],
+        "the teacher has no module 'backbone.ers5'",
+    ),
+    "one tap": ([f"{D}FEATURE_TAPS", "[['backbone.res5']]"], "pair"),
+    "loss": ([f"{D}LOSSES", "['afdcdd']"], "takes some of logit_kd, afdcd; got ['afdcdd']"),
+    "teacher's config": ([f"{D}TEACHER.CONFIG_FILE", ""], "CONFIG_FILE is empty"),
+    "teacher's network": (
+        [f"{D}TEACHER.OPTS", "['MODEL.RESNETS.DEPTH', '50']"],
+        "doesn't fit the model",
+    ),
+    "groups": (["MODEL.AFDCD.CONTRAST.GROUPS", "7"], "7"),
+    "temperature": (["MODEL.AFDCD.CONTRAST.TEMPERATURE", "0.0"], "temperature"),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings(refused, name: str):
+    words, message = SETTINGS[name]
+    assert message in refused(*words)
 
 
 def test_panoptic_settings(refused, tmp_path):
@@ -69,6 +114,44 @@ def test_panoptic_settings(refused, tmp_path):
     assert "set INPUT.MAPPER detectron2" in message
     message = refused("DATASETS.TEST", "['shapes_vla']", config=student)
     assert "did you mean shapes_val" in message
+
+
+def test_wrong_data(refused, tmp_path, monkeypatch):
+    data = tmp_path / "data/camvid"
+    shutil.copytree(data, tmp_path / "kept")
+
+    def mended() -> None:
+        shutil.rmtree(data)
+        shutil.copytree(tmp_path / "kept", data)
+
+    (data / "trainannot/00002.png").unlink()
+    assert "train/00002.png should have" in refused()
+    mended()
+    Image.fromarray(np.full((48, 64), 77, np.uint8)).save(data / "valannot/00001.png")
+    assert "valannot/00001.png" in (message := refused()) and "77" in message
+    mended()
+    image = data / "train/00000.png"
+    image.write_bytes(image.read_bytes()[:100])
+    assert str(image) in refused()
+    mended()
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "nowhere"))
+    assert str(tmp_path / "nowhere/camvid") in refused()
+
+
+def test_wrong_files(refused, configs, tmp_path):
+    weights = tmp_path / "teacher.pth"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    assert "truncated" in refused()
+    (tmp_path / "half.pth").write_bytes(whole[: len(whole) // 2])
+    weights.write_bytes(whole)
+    assert "truncated" in refused("MODEL.WEIGHTS", str(tmp_path / "half.pth"))
+    assert "doesn't fit the model" in refused("MODEL.WEIGHTS", str(weights))
+    assert "MODEL.WEIGHTS is empty" in refused(flags=("--eval-only",))
+    words = ("MODEL.WEIGHTS", str(weights))
+    assert "doesn't fit the model" in refused(*words, flags=("--eval-only",))
+    (tmp_path / "file").write_text("")
+    assert "can't be written" in refused("OUTPUT_DIR", str(tmp_path / "file/run"))
 
 
 def test_what_detectron2_breaks_on(refused):
@@ -97,21 +180,23 @@ def test_several_machines_need_an_address(refused):
     assert "--dist-url tcp://" in refused(*words, flags=("--num-machines", "2"))
 
 
-def test_resuming(refused, configs, tmp_path, capsys):
+def test_resuming(refused, configs, tmp_path):
     run = tmp_path / "run"
     words = ["OUTPUT_DIR", str(run)]
     train_detectron2(configs / "student.yaml", run)
-    student, flags = configs / "student.yaml", ("--resume",)
-    assert "add --resume" in refused(*words, config=student)
-    message = refused("SOLVER.MAX_ITER", "4", config=student, flags=flags)
-    assert "beyond SOLVER.MAX_ITER 4" in message
-    message = refused("MODEL.RESNETS.RES2_OUT_CHANNELS", "8", config=student, flags=flags)
+    final = run / "model_final.pth"
+    before = final.read_bytes()
+    message = refused(*words, config="student")
+    assert "already holds a run (model_final.pth): add --resume" in message
+    resume = {"config": "student", "flags": ("--resume",)}
+    message = refused("MODEL.RESNETS.RES2_OUT_CHANNELS", "8", **resume)
     assert "is of another model than this config describes" in message
+    assert "beyond SOLVER.MAX_ITER 4" in refused("SOLVER.MAX_ITER", "4", **resume)
+    assert final.read_bytes() == before
     train_detectron2(configs / "student.yaml", run, "SOLVER.BASE_LR", "0.5", resume=True)
     assert "SOLVER.BASE_LR: 0.02 -> 0.5" in (run / "log.txt").read_text()
-    final = run / "model_final.pth"
-    final.write_bytes(final.read_bytes()[:500])
-    message = refused(config=student, flags=flags)
+    final.write_bytes(before[:500])
+    message = refused(**resume)
     assert "truncated" in message and "write model_0000005.pth into" in message
 
 

@@ -13,7 +13,7 @@ from afdcd.d2.config import configure
 from afdcd.d2.shapes import register_shapes
 from afdcd.distill import Distiller
 
-from shapes_runs import CONFIGS
+from helpers.shapes_runs import CONFIGS
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from afdcd.d2.config import configure
 from afdcd.d2.panoptic_data import PanopticMapper
 from afdcd.d2.shapes import register_shapes
 
-from d2_runs import assert_same_tensors, checkpoint, losses, train_detectron2
-from shapes_runs import copy_run, cut_back, distilled, score_the_truth, tiny, write_teacher
+from helpers.d2_runs import assert_same_tensors, checkpoint, losses, train_detectron2
+from helpers.shapes_runs import copy_run, cut_back, distilled, score_the_truth, tiny, write_teacher
 
 TASKS = ("panoptic_fpn", "mask_rcnn")
 LEVELS = ("fpn_output2", "fpn_output3", "fpn_output4")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import torch
 
-from d2_runs import checkpoint, losses, train_detectron2
+from helpers.d2_runs import checkpoint, losses, train_detectron2
 
 # BatchNorm's statistics and dropout's draws are per process: without them the rest must be equal.
 FIXED = [

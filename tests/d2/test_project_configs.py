@@ -9,7 +9,7 @@ from afdcd.d2.config import configure, teacher_config
 from afdcd.d2.modeling import build_student
 from afdcd.distill import build_distiller
 
-from shapes_runs import CONFIGS
+from helpers.shapes_runs import CONFIGS
 
 WHOLE = sorted(
     str(path.relative_to(CONFIGS).with_suffix(""))

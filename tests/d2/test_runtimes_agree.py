@@ -10,7 +10,7 @@ import torch
 from afdcd.engine.failures import NonFiniteLoss
 from afdcd.engine.loss_log import LossLog
 
-from d2_runs import (
+from helpers.d2_runs import (
     RUNTIMES,
     assert_same_tensors,
     checkpoint,

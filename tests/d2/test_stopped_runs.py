@@ -16,7 +16,7 @@ pytest.importorskip("detectron2")
 from afdcd.cli.train_net import main
 from afdcd.d2.trainer import StepTrainer
 
-from d2_runs import assert_same_tensors, checkpoint, train_detectron2
+from helpers.d2_runs import assert_same_tensors, checkpoint, train_detectron2
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,7 +12,7 @@ from afdcd.d2 import get_cfg
 from afdcd.embedded.runtime import configure as configure_embedded
 from afdcd.models import build_segmentor_from_config, load_weights
 
-from d2_runs import train_detectron2
+from helpers.d2_runs import train_detectron2
 
 
 def test_exported_student_in_a_vanilla_model(configs, tmp_path, caplog):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import numpy as np
@@ -12,8 +13,8 @@ from afdcd.cli.train_net import main
 from afdcd.data import DataError, get_spec, load_dataset, read_labels
 from afdcd.data.coco_stuff import CLASSES, STORED_NAMES, UNUSED
 
-import benchmark_files
-from benchmark_files import BENCHMARKS
+from helpers import benchmark_files
+from helpers.benchmark_files import BENCHMARKS
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
@@ -42,6 +43,12 @@ def test_trains_and_evaluates(tmp_path, configs, monkeypatch, name: str):
     words += ["DATASETS.TRAIN", f'["{train}"]', "DATASETS.TEST", f'["{test}"]']
     words += ["MODEL.SEM_SEG_HEAD.NUM_CLASSES", str(classes), "SOLVER.MAX_ITER", "2"]
     assert main([*words, "OUTPUT_DIR", str(tmp_path / "run")]) == 0
+    figures = json.loads((tmp_path / "run/results.json").read_text())["figures"][test]
+    # The mean of the classes that the test images show.
+    scores = [figures[f"IoU-{name}"] for name in get_spec(test).classes]
+    seen = [score for score in scores if score is not None]
+    assert len(scores) == classes and len(seen) > min(classes, 60) // 2
+    assert figures["mIoU"] == pytest.approx(sum(seen) / len(seen))
 
 
 def test_published_counts():
@@ -166,7 +173,14 @@ def test_coco_stuff_in_the_other_layout(tmp_path):
         "coco_stuff_164k_train",
         tmp_path,
     )
-    assert len(dataset.records) == 4
+    benchmark_files.coco_stuff(tmp_path / "usual")
+    usual = load_dataset("coco_stuff_164k_train", tmp_path / "usual")
+    for ours, theirs in zip(dataset.records, usual.records, strict=True):
+        assert ours["sem_seg_file_name"].startswith(str(tmp_path / "coco/annotations"))
+        labels = read_labels(ours["sem_seg_file_name"], dataset.label_map)
+        np.testing.assert_array_equal(
+            labels, read_labels(theirs["sem_seg_file_name"], usual.label_map)
+        )
 
 
 def test_cityscapes_prepared_label_maps(tmp_path):

@@ -11,7 +11,7 @@ from PIL import Image
 from afdcd.data import DataError, dataset_names, get_spec, load_dataset
 from afdcd.data.cityscapes import IDS
 
-from camvid_files import write_camvid
+from helpers.camvid_files import write_camvid
 
 
 def test_records_have_detectron2s_keys(tmp_path):

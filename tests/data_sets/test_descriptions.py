@@ -20,7 +20,7 @@ from afdcd.data.labels import rgb_code
 from afdcd.data.targets import LabelReader
 from afdcd.embedded.runtime import configure
 
-import domains
+from helpers import domains
 
 AERIAL = {
     "classes": [{"name": n, "color": list(c)} for n, c in domains.TILE_COLORS.items()],
@@ -91,7 +91,7 @@ def test_16_bit_slices(described):
 
 
 def test_cityscapes_style_names_and_lists(tmp_path, described):
-    from benchmark_files import cityscapes
+    from helpers.benchmark_files import cityscapes
 
     cityscapes(tmp_path)
     (tmp_path / "train.txt").write_text("train/aachen/aachen_000000_000019\n")

@@ -87,5 +87,6 @@ def test_the_benchmark_command(capsys):
     assert main([*words, "--json"]) == 0
     rates = json.loads(capsys.readouterr().out)
     assert list(rates) == ["plain", "mapper", "mapper, decoded files"]
-    assert min(rates.values()) > 0
+    # Decoded files need no decoding, which is most of the time.
+    assert rates["mapper, decoded files"] > min(rates["plain"], rates["mapper"]) > 0
     assert main(["--size", "0", "1"]) == 2

@@ -15,7 +15,7 @@ from afdcd.data.mapper import Draw
 from afdcd.data.targets import LabelReader
 from afdcd.data.voc import LABEL_MAP as VOC
 
-import reference
+from helpers import reference
 
 VECTORS = reference.load("datasets")
 MANIFEST = reference.manifest("datasets")

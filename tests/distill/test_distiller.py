@@ -253,6 +253,8 @@ def test_deepcopy_keeps_the_teacher_apart():
     twin = copy.deepcopy(model)
     twin(inputs())
     assert twin.state_dict().keys() == model.state_dict().keys()
+    ours = {id(p) for p in model.teacher.parameters()}
+    assert not ours & {id(p) for p in (*twin.teacher.parameters(), *twin.parameters())}
 
 
 @pytest.mark.parametrize(("part", "expected"), [((0, 1), True), ((1, 2), False)])

@@ -19,8 +19,8 @@ from afdcd.losses import AfDCDLoss, LogitKDLoss
 from afdcd.models import build_segmentor, load_weights
 from afdcd.models.weights.names import recognise, translate
 
-import reference
 from .settings import solver_settings
+from helpers import reference
 
 VECTORS = reference.load("trainstep")
 MANIFEST = reference.manifest("trainstep")

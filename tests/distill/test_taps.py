@@ -44,9 +44,11 @@ def test_collects_outputs_and_leaves_no_hooks():
 def test_gradients_flow_through_taps():
     model = Toy()
     with FeatureTaps(model, ["first"]) as taps:
-        model(torch.randn(1, 1, 4, 4))
+        model(x := torch.randn(1, 1, 4, 4))
     taps["first"].sum().backward()
-    assert model.first.weight.grad is not None
+    # A 1x1 convolution: the slope of each of its weights is the sum of what it is multiplied by.
+    torch.testing.assert_close(model.first.weight.grad.flatten(), x.sum().expand(2))
+    assert model.second.weight.grad is None
 
 
 def test_stops_at_the_last_tap():

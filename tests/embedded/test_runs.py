@@ -10,10 +10,14 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torch.nn import functional as F
 
 from afdcd.cli.train_net import main
 from afdcd.embedded.run import run
@@ -21,6 +25,7 @@ from afdcd.embedded.runtime import configure
 from afdcd.engine.failures import NonFiniteLoss
 from afdcd.engine.interrupt import Interrupted
 from afdcd.engine.step_runner import StepRunner
+from afdcd.evaluation import ConfusionMatrix
 from afdcd.models import build_segmentor_from_config, load_weights
 from afdcd.tasks import SemanticSegmentation
 from afdcd.utils.problems import SetupError
@@ -198,8 +203,10 @@ def test_throughput_is_logged(configs, tmp_path, caplog):
     assert "images/s" in caplog.text and "waiting for data" in caplog.text
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.json").read_text().splitlines()]
     figures = next(line for line in lines if "total_loss" in line)
-    assert figures["images_per_second"] > 0
-    assert 0 <= figures["data_share"] <= 1 and figures["data_time"] >= 0
+    assert 0 < figures["data_share"] < 1
+    # One share and one time of waiting make the time of a step, and that the rate of two images.
+    step = figures["data_time"] / figures["data_share"]
+    assert figures["images_per_second"] == pytest.approx(2 / step)
 
 
 def test_impossible_parts_are_refused_before_training(configs, tmp_path):
@@ -217,7 +224,7 @@ def test_resuming_a_finished_run_changes_nothing(configs, tmp_path):
 
 def test_resume_without_a_checkpoint_starts(configs, tmp_path):
     train(configs, "student", tmp_path / "run", resume=True)
-    assert (tmp_path / "run/model_final.pth").is_file()
+    assert content(tmp_path / "run/model_final.pth")["iteration"] == 7
 
 
 def test_evaluation_needs_no_teacher(configs, tmp_path, capsys):
@@ -241,21 +248,43 @@ def test_multiscale_evaluation(configs, tmp_path):
         str(configs / "student.yaml"),
         ["OUTPUT_DIR", str(output), "TEST.SCALES", "[0.5,1.0]", "TEST.FLIP", "True"],
     )
-    assert 0 <= run(cfg, eval_only=True)["figures"]["camvid_val"]["mIoU"] <= 100
+    figures = run(cfg, eval_only=True)["figures"]["camvid_val"]
+    # By hand: logits of each scale and its mirror image, at full size, and their mean.
+    model = build_segmentor_from_config(cfg).eval()
+    load_weights(model, output / "student_final.pth")
+    resize = partial(F.interpolate, mode="bilinear", align_corners=True)
+    matrix = ConfusionMatrix(11)
+    for path in sorted((tmp_path / "data/camvid/val").iterdir()):
+        pixels = np.array(Image.open(path))[:, :, ::-1].transpose(2, 0, 1)
+        image = (torch.from_numpy(pixels.copy()) - model.pixel_mean) / model.pixel_std
+        logits = torch.zeros(1, 11, 48, 64)
+        for size in ((24, 32), (48, 64)):
+            small = resize(image[None], size=size)
+            for mirrored in (False, True):
+                seen = small.flip(-1) if mirrored else small
+                with torch.no_grad():
+                    out = model.sem_seg_head.layers(model.backbone(seen))
+                out = resize(out, size=(48, 64))
+                logits += out.flip(-1) if mirrored else out
+        stored = np.array(Image.open(str(path).replace("/val/", "/valannot/")))
+        matrix.update(logits[0].argmax(0).numpy(), np.where(stored > 10, 255, stored))
+    assert figures["mIoU"] == pytest.approx(100 * matrix.mean_iou(), abs=0.1)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_mixed_precision(configs, tmp_path, dtype: str):
-    results = train(
-        configs,
-        "distilled",
-        tmp_path / "run",
-        "SOLVER.AMP.ENABLED",
-        "True",
-        "SOLVER.AMP.DTYPE",
-        dtype,
-    )
+    amp = ["SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.DTYPE", dtype]
+    results = train(configs, "distilled", tmp_path / "run", *amp)
     assert results["iterations"] == 8
+    # One step of it is near to one in float32, and not the same.
+    first = {}
+    for name, words in {"exact": [], "low": amp}.items():
+        train(configs, "distilled", tmp_path / name, "SOLVER.MAX_ITER", "1", *words)
+        line = json.loads((tmp_path / name / "metrics.json").read_text().splitlines()[0])
+        first[name] = {k: v for k, v in line.items() if k.startswith("loss_")}
+    assert first["low"] == pytest.approx(first["exact"], rel=0.05)
+    assert first["low"] != first["exact"]
+    assert bool(content(tmp_path / "run/model_final.pth")["scaler"]) == (dtype == "float16")
     state = content(tmp_path / "run/model_final.pth")["model"]
     assert all(v.dtype in (torch.float32, torch.int64) for v in state.values())
     assert all(torch.isfinite(v).all() for v in state.values())

@@ -12,7 +12,7 @@ from afdcd.engine.optimizer import build_optimizer, set_lr
 from afdcd.engine.schedule import learning_rate
 from afdcd.models import build_segmentor
 
-import reference
+from helpers import reference
 
 VECTORS = reference.load("schedule")
 RUNS = sorted({key.split("/")[0] for key in VECTORS})

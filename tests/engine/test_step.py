@@ -1,4 +1,4 @@
-"""A step in parts against a step on the whole batch; losses read late; batches used again."""
+"""A step in parts against a step on the whole batch."""
 
 from __future__ import annotations
 
@@ -10,13 +10,8 @@ import torch
 from torch import nn
 
 from afdcd.config import embedded_config
-from afdcd.data.stream import Echo
 from afdcd.distill import Distiller, build_distiller
-from afdcd.engine.build import batch_problems, training_problems
-from afdcd.engine.failures import NonFiniteLoss
-from afdcd.engine.loss_log import LossLog, mean_losses
 from afdcd.engine.step import accumulate
-from afdcd.engine.throughput import Throughput
 from afdcd.losses.afdcd.patches import draw_blocks
 from afdcd.models import build_segmentor
 
@@ -107,86 +102,3 @@ def test_a_part_without_blocks_has_zero_gradients():
     gradients = step(model, batch(4), 4)[1]
     for mine, theirs in zip(gradients, expected, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-6 * theirs.abs().max().item())
-
-
-# --- losses -----------------------------------------------------------------------------------
-
-
-def test_losses_are_kept_until_read():
-    log = LossLog(lambda: None)
-    for number in (1.0, 2.0):
-        log.note(int(number), {"loss_a": torch.tensor(number), "loss_b": torch.tensor(3.0)})
-    steps = log.read()
-    assert [step.iteration for step in steps] == [1, 2]
-    assert steps[1].values == {"loss_a": 2.0, "loss_b": 3.0, "total_loss": 5.0}
-    assert mean_losses(steps) == {"loss_a": 1.5, "loss_b": 3.0, "total_loss": 4.5}
-    assert log.read() == []
-
-
-def test_a_loss_that_is_not_finite_is_named_with_its_iteration(tmp_path):
-    log = LossLog(lambda: tmp_path / "model_0000002.pth")
-    log.note(6, {"loss_a": torch.tensor(1.0)})
-    message = r"^loss_a is not finite at iteration 7 \(loss_a = nan.*model_0000002.pth is from"
-    with pytest.raises(NonFiniteLoss, match=message):
-        log.note(7, {"loss_a": torch.tensor(float("nan"))})
-
-
-def test_on_another_device_reading_finds_it(monkeypatch):
-    log = LossLog(lambda: None)
-    values = torch.tensor([1.0, float("inf"), float("inf")])
-    log._pending = [(4, ["loss_a", "loss_b", "total_loss"], values)]
-    with pytest.raises(NonFiniteLoss, match="loss_b is not finite at iteration 4"):
-        log.read()
-
-
-def test_throughput():
-    window = Throughput()
-    window.add(steps=1, waited=1.0, seconds=2.0)
-    window.add(steps=1, waited=0.0, seconds=2.0)
-    figures = window.figures(images=8)
-    assert figures == {"data_time": 0.5, "data_share": 0.25, "images_per_second": 4.0}
-
-
-# --- data -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("first", range(6))
-def test_echo_goes_on_where_it_was(first: int):
-    every = [batch for batch in range(4) for _ in range(3)]
-    loader = ([{"number": number}] for number in range(first // 3, 4))
-    given = [batch[0]["number"] for batch in Echo(loader, times=3, first=first)]
-    assert given == every[first:]
-
-
-@pytest.mark.parametrize(
-    ("images", "parts", "echo", "norm", "processes", "message"),
-    [
-        (8, 3, 1, "BN", 1, "IMS_PER_BATCH 8 can't be shared out evenly to 3 parts"),
-        (16, 2, 1, "BN", 3, r"evenly to 2 parts \(SOLVER.ACCUMULATE\) in 3 processes"),
-        (8, 8, 1, "BN", 1, "at least 16, since ASPPHead normalizes.*in each part.*; got 8"),
-        (2, 1, 1, "BN", 2, "at least 4, since ASPPHead"),
-        (1, 1, 1, "BN", 1, "at least 2, since ASPPHead.*takes two images; got 1"),
-        (8, 0, 1, "BN", 1, "ACCUMULATE must be at least 1; got 0"),
-        (8, 1, 0, "BN", 1, "ECHO must be at least 1; got 0"),
-        (8, 8, 1, "FrozenBN", 1, ""),
-        (8, 4, 2, "BN", 1, ""),
-        (8, 2, 1, "BN", 2, ""),
-    ],
-)
-def test_preflight(images, parts, echo, norm, processes, message):
-    cfg = embedded_config()
-    cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.ACCUMULATE, cfg.DATALOADER.ECHO = images, parts, echo
-    cfg.MODEL.SEM_SEG_HEAD.NAME, cfg.MODEL.SEM_SEG_HEAD.NORM = "ASPPHead", norm
-    problems = training_problems(cfg, processes=processes)
-    assert len(problems) == bool(message)
-    if message:
-        with pytest.raises(AssertionError, match=message):
-            raise AssertionError(problems[0])
-
-
-def test_synchronised_statistics_take_two_images_of_all_processes():
-    cfg = embedded_config()
-    cfg.SOLVER.IMS_PER_BATCH = 2
-    cfg.MODEL.SEM_SEG_HEAD.NAME, cfg.MODEL.SEM_SEG_HEAD.NORM = "PSPHead", "BN"
-    assert batch_problems(cfg, processes=2)
-    assert not batch_problems(cfg, processes=2, synchronised=True)

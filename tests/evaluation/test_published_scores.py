@@ -9,7 +9,7 @@ import torch
 from afdcd.evaluation import ConfusionMatrix, multiscale_logits
 from afdcd.models import build_segmentor, load_weights
 
-import reference
+from helpers import reference
 
 SCORES = reference.manifest("score")
 SCORE_VECTORS = reference.load("score")

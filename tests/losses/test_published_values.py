@@ -16,7 +16,7 @@ from afdcd.losses.afdcd.kernels import contrast_compiled
 from afdcd.losses.afdcd.masks import make_mask
 from afdcd.losses.afdcd.projection import ProjectionPaths
 
-import reference
+from helpers import reference
 
 OMNI = reference.manifest("losses")["omni"]
 CONTRAST = reference.manifest("losses")["contrast"]

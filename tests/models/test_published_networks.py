@@ -12,7 +12,7 @@ from torch import nn
 
 from afdcd.models import build_segmentor, count_multiply_adds, count_parameters, load_weights
 
-import reference
+from helpers import reference
 
 VECTORS = reference.load("models")
 MODELS = reference.manifest("models")

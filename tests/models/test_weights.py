@@ -12,7 +12,7 @@ import torch
 from afdcd.models import build_segmentor, load_weights
 from afdcd.models.weights import CheckpointError, read_checkpoint
 
-import reference
+from helpers import reference
 
 NAMES = json.loads((reference.DATA / "state_dict_names.json").read_text())
 

@@ -4,7 +4,7 @@ import zlib
 
 import numpy as np
 
-import reference
+from helpers import reference
 
 
 def test_bits():

@@ -16,7 +16,7 @@ from afdcd.d2.panoptic import PanopticEvaluator
 from afdcd.d2.panoptic_data import segment_ids, separated_classes
 from afdcd.data.synthetic.shapes import render_shapes
 
-CONFIGS = Path(__file__).parents[1] / "projects/AfDCD/configs"
+CONFIGS = Path(__file__).parents[2] / "projects/AfDCD/configs"
 # Shorter than the configs themselves.
 SHORT = ["SOLVER.WARMUP_ITERS", "5", "SOLVER.CHECKPOINTS_KEPT", "9"]
 SHORT += ["SOLVER.IMS_PER_BATCH", "2", "SOLVER.BASE_LR", "0.02"]

@@ -15,8 +15,8 @@ import yaml
 from afdcd.cli.doctor import main
 from afdcd.cli.train_net import main as train
 
-import domains
-from tiny_runs import DISTILLED, STUDENT, TEACHER
+from helpers import domains
+from helpers.tiny_runs import DISTILLED, STUDENT, TEACHER
 
 DATA = {
     "classes": [{"name": n, "color": list(c)} for n, c in domains.TILE_COLORS.items()],

@@ -11,7 +11,7 @@ import yaml
 from afdcd.embedded.runtime import configure
 from afdcd.models import build_segmentor_from_config
 
-from camvid_files import write_camvid
+from helpers.camvid_files import write_camvid
 
 STUDENT = {
     "MODEL": {

@@ -1,0 +1,1 @@
+"""What several tests share: small data sets, tiny runs, the reference vectors' formula."""
