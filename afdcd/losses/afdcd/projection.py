@@ -67,16 +67,16 @@ def project(
     most = len(places) > MASKED_MOST_KEPT * mask.numel()
     soft = bool((mask.flatten()[places] != 1).any())
     if masked_conv == "never" or (masked_conv == "auto" and most) or soft:
-        run = partial(masked_projection, align=align, mask=mask, projector=projector)
-    else:
-        places = to_device(places, student.device)
-        n, _, height, width = student.shape
+        dense = partial(masked_projection, align=align, mask=mask, projector=projector)
+        return maybe_recompute(dense, student, recompute=recompute)
+    places = to_device(places, student.device)
+    n, _, height, width = student.shape
 
-        def run(student: torch.Tensor) -> torch.Tensor:
-            rows = align_rows(rows_of(student).index_select(0, places), align)
-            # Without a name for what ReLU is given, which would keep it alive.
-            first = F.relu(first_conv(rows, places, projector, size=(n, height, width)))
-            return finish(first, projector)
+    def run(student: torch.Tensor) -> torch.Tensor:
+        rows = align_rows(rows_of(student).index_select(0, places), align)
+        # Without a name for what ReLU is given, which would keep it alive.
+        first = F.relu(first_conv(rows, places, projector, size=(n, height, width)))
+        return finish(first, projector)
 
     return maybe_recompute(run, student, recompute=recompute)
 
