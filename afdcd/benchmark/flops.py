@@ -12,8 +12,8 @@ from afdcd.benchmark.sides import build_side, make_batch, run_step
 def count_products(setting: Setting, variant: Variant) -> dict[str, float]:
     """FLOP (two a multiply-add) of convolutions and matrix products, by part of a step.
 
-    What a variant leaves out (hidden positions, patches that weren't drawn, Winograd's saved
-    multiplications) isn't counted, since it isn't done; nor are sums, norms and distances.
+    What a variant leaves out (hidden positions, patches that weren't drawn) isn't counted, since it
+    isn't done; nor are sums, norms and distances.
     """
     side, batch = build_side(setting, variant), make_batch(setting)
     counts: dict[str, float] = {}

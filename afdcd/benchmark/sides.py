@@ -114,7 +114,6 @@ class _Ours:
         return self.model._teacher.features(batch, self.model.distiller.teacher_taps)
 
     def student(self, batch: Batch) -> tuple[dict[str, torch.Tensor], Features]:
-        self.model.distiller.before_student()
         paths = self.model.distiller.student_taps
         with FeatureTaps(self.model.student, paths) as taps:
             losses = dict(self.model.student(batch))

@@ -81,9 +81,8 @@ def add_afdcd_config(cfg: CfgNode) -> None:
     afdcd.RECONSTRUCTION.MASK_RATIO = 0.75
     afdcd.RECONSTRUCTION.PROJECTOR = "plain"  # or "enhanced"
     # How it is computed, whatever its values (docs/performance.md). The first convolution at the
-    # kept positions only, the others by Winograd's F(4x4): "auto", "always" or "never".
+    # kept positions only: "auto", "always" or "never".
     afdcd.RECONSTRUCTION.MASKED_CONV = "auto"
-    afdcd.RECONSTRUCTION.WINOGRAD = "auto"
     # Compute the projector's activations again in the backward pass instead of keeping them.
     afdcd.RECONSTRUCTION.RECOMPUTE = False
     afdcd.CONTRAST = node()

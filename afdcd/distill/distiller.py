@@ -66,7 +66,6 @@ class Distiller(nn.Module):
         """
         if not self.training:
             return self.student(batched_inputs)
-        self.distiller.before_student()
         with FeatureTaps(self.student, self.distiller.student_taps, whose="the student") as taps:
             losses = dict(self.student(batched_inputs))
         features = self._teacher.features(batched_inputs, self.distiller.teacher_taps)

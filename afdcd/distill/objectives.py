@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from afdcd.losses import AfDCDLoss, LogitKDLoss, ProjectionPaths
+from afdcd.losses import AfDCDLoss, LogitKDLoss
 from afdcd.losses.afdcd.masks import make_mask
 from afdcd.utils.seeds import MASKS, stream_seed
 
@@ -90,17 +90,6 @@ class Objectives(nn.Module):
     def teacher_taps(self) -> list[str]:
         """Module paths in the teacher, each once."""
         return list(dict.fromkeys(o.teacher_tap for o in self.objectives))
-
-    def before_student(self) -> None:
-        """Called before the student's forward pass, for what must be recorded ahead of it.
-
-        Where processes share a batch, nothing: their gradients lie in buckets that stay, and those
-        of the projector, the most of them, are exchanged while the student's are computed.
-        """
-        if self._part[1] == 1:
-            for loss in self.children():
-                if isinstance(loss, AfDCDLoss):
-                    loss.defer_weight_gradients()
 
     def forward(self, student: FeatureSource, teacher: FeatureSource) -> dict[str, torch.Tensor]:
         """Every weighted term, as ``loss_<term><suffix>``."""
@@ -219,11 +208,8 @@ def afdcd_settings(cfg: Any) -> dict[str, Any]:
         "reduction": node.REDUCTION,
         "sample": node.SAMPLE,
         "kernel": node.CONTRAST.KERNEL,
-        "paths": ProjectionPaths(
-            masked=node.RECONSTRUCTION.MASKED_CONV,
-            winograd=node.RECONSTRUCTION.WINOGRAD,
-            recompute=node.RECONSTRUCTION.RECOMPUTE,
-        ),
+        "masked_conv": node.RECONSTRUCTION.MASKED_CONV,
+        "recompute": node.RECONSTRUCTION.RECOMPUTE,
     }
 
 

@@ -3,7 +3,6 @@
 from afdcd.losses.afdcd.contrast import patch_contrast
 from afdcd.losses.afdcd.loss import AfDCDLoss
 from afdcd.losses.afdcd.masks import centre_mask, random_mask
-from afdcd.losses.afdcd.projection import ProjectionPaths
 from afdcd.losses.afdcd.projector import EnhancedProjector, PlainProjector
 from afdcd.losses.afdcd.reconstruction import masked_reconstruction
 from afdcd.losses.cwd import CWDLoss, cwd
@@ -23,7 +22,6 @@ __all__ = [
     "LogitKDLoss",
     "LossContext",
     "PlainProjector",
-    "ProjectionPaths",
     "TapShape",
     "centre_mask",
     "cwd",

@@ -255,15 +255,3 @@ def test_deepcopy_keeps_the_teacher_apart():
     assert twin.state_dict().keys() == model.state_dict().keys()
     ours = {id(p) for p in model.teacher.parameters()}
     assert not ours & {id(p) for p in (*twin.teacher.parameters(), *twin.parameters())}
-
-
-@pytest.mark.parametrize(("part", "expected"), [((0, 1), True), ((1, 2), False)])
-def test_one_process_defers_the_projectors_weight_gradients(part, expected, monkeypatch):
-    """Before the student's forward pass; several processes exchange them meanwhile."""
-    model = build_distiller(config(), student(), teacher(), part=part)
-    calls = []
-    loss = model.distiller.get_submodule("afdcd")
-    monkeypatch.setattr(type(loss), "defer_weight_gradients", lambda self: calls.append("defer"))
-    model.student.register_forward_pre_hook(lambda *_: calls.append("student"))
-    model(inputs())
-    assert calls == (["defer", "student"] if expected else ["student"])

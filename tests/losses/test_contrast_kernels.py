@@ -122,6 +122,49 @@ def test_backward_twice():
     torch.testing.assert_close(first, 3 * second)
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_no_gradient_is_computed_where_none_can_be_asked_for(mode, monkeypatch):
+    student = torch.randn(1, 8, 4, 4, requires_grad=True)
+    teacher = torch.randn(1, 8, 4, 4)
+    expected = patch_contrast(student, teacher, groups=2, pool=0)
+    wanted = []
+
+    def spy(*args, gradient, **options):
+        wanted.append(gradient)
+        return contrast_torch.contrast(*args, gradient=gradient, **options)
+
+    monkeypatch.setattr(ops, "choose_kernel", lambda *args: spy)
+    with mode():
+        got = patch_contrast(student, teacher, groups=2, pool=0)
+    assert wanted == [False]
+    torch.testing.assert_close(got, expected.detach(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("distance", ["l1", "l2"])
+def test_only_the_gradient_is_saved(distance: str):
+    """The kernel's own graph is over with its call, and nothing of it reaches a caller's hooks."""
+    student = torch.randn(1, 8, 4, 4, requires_grad=True)
+    teacher = torch.randn(1, 8, 4, 4)
+    saved = []
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        saved.append(tuple(tensor.shape))
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        map_contrast(
+            student,
+            teacher,
+            compared_pairs("omni", groups=2, positions=16),
+            groups=2,
+            patch=(4, 4),
+            temperature=1.0,
+            order={"l1": 1.0, "l2": 2.0}[distance],
+            kernel="torch",
+        )
+    assert saved == [(1, 8, 4, 4)]
+
+
 def test_tokens_round_trip():
     features = torch.randn(2, 6, 5, 7)
     tokens = patch_tokens(features, groups=3, patch=(2, 3))

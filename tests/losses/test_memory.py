@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from afdcd.benchmark.plain import PlainAfDCDLoss
-from afdcd.losses import AfDCDLoss, ProjectionPaths
+from afdcd.losses import AfDCDLoss
 
 CHANNELS, SIZE = 32, (16, 32)
 
@@ -39,19 +39,11 @@ def maps(channels: int = CHANNELS) -> tuple[torch.Tensor, torch.Tensor, torch.Te
 @pytest.mark.parametrize("pool", [0, 2, 4])
 @pytest.mark.parametrize("channels", [8, CHANNELS])
 @pytest.mark.parametrize("hidden", [0.75, 0.4])
-@pytest.mark.parametrize("winograd", ["always", "never"])
 @pytest.mark.parametrize(("sample", "recompute"), [(1.0, False), (1.0, True), (0.25, False)])
 def test_never_more_than_the_plain_formulation(
-    pool: int, channels: int, hidden: float, winograd: str, sample: float, recompute: bool
+    pool: int, channels: int, hidden: float, sample: float, recompute: bool
 ):
-    loss = AfDCDLoss(
-        channels,
-        CHANNELS,
-        pool=pool,
-        groups=8,
-        sample=sample,
-        paths=ProjectionPaths(winograd=winograd, recompute=recompute),
-    )
+    loss = AfDCDLoss(channels, CHANNELS, pool=pool, groups=8, sample=sample, recompute=recompute)
     plain = PlainAfDCDLoss(loss.align, loss.projector, pool=pool, groups=8)
     student, teacher, mask = maps(channels)
     mask = (torch.rand_like(mask) > hidden).float()
@@ -70,7 +62,7 @@ def test_recomputing_keeps_less_and_changes_nothing(sample: float, projector: st
     leaves = [student, *loss.parameters()]
     results, kept = [], []
     for recompute in (False, True):
-        loss.paths = ProjectionPaths(recompute=recompute)
+        loss.recompute = recompute
 
         def call() -> dict[str, torch.Tensor]:
             return loss(student, teacher, generator=torch.Generator().manual_seed(3))

@@ -7,41 +7,25 @@ import torch
 
 from afdcd.losses import AfDCDLoss
 from afdcd.losses.afdcd import projection as projection_module
-from afdcd.losses.afdcd.projection import ProjectionPaths
+from afdcd.losses.afdcd.kernels.masked_conv import masked_conv3x3
 from afdcd.losses.afdcd.reconstruction import masked_projection
 
 
-@pytest.fixture
-def called(monkeypatch) -> list[str]:
-    """The names of the fast convolutions that ran."""
-    names: list[str] = []
-    for name in ("masked_conv3x3", "winograd_conv3x3"):
-        function = getattr(projection_module, name)
+def test_auto_follows_the_kept_share(monkeypatch):
+    calls = []
 
-        def spy(*args, _name=name, _function=function, **options):
-            names.append(_name)
-            return _function(*args, **options)
+    def spy(*args, **options):
+        calls.append(len(args[0]))
+        return masked_conv3x3(*args, **options)
 
-        monkeypatch.setattr(projection_module, name, spy)
-    return names
-
-
-def test_auto_follows_the_kept_share_and_the_size(called, monkeypatch):
+    monkeypatch.setattr(projection_module, "masked_conv3x3", spy)
     loss = AfDCDLoss(4, 16, groups=4, pool=0)
     student, teacher = torch.randn(1, 4, 8, 8), torch.randn(1, 16, 8, 8)
-    few, most = torch.zeros(1, 1, 8, 8), torch.ones(1, 1, 8, 8)
-    few[..., 0] = 1
-    loss(student, teacher, mask=few)
-    assert called == ["masked_conv3x3"]
-    loss(student, teacher, mask=most)
-    assert called == ["masked_conv3x3"]
-    monkeypatch.setattr(projection_module, "WINOGRAD_LEAST_CHANNELS", 16)
-    monkeypatch.setattr(projection_module, "WINOGRAD_LEAST_POSITIONS", 64)
-    loss(student, teacher, mask=most)
-    assert called == ["masked_conv3x3", "winograd_conv3x3", "winograd_conv3x3"]
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss(student, teacher, mask=most)
-    assert len(called) == 3
+    mask = torch.zeros(1, 1, 8, 8)
+    for columns, expected in ((1, [8]), (4, [8, 32]), (5, [8, 32]), (8, [8, 32])):
+        mask[..., :columns] = 1
+        loss(student, teacher, mask=mask)
+        assert calls == expected, "at most half of the positions"
 
 
 @pytest.mark.parametrize("projector", ["plain", "enhanced"])
@@ -57,19 +41,17 @@ def test_forced_paths_agree(projector: str, channels: int, recompute: bool):
     expected = masked_projection(student, align=loss.align, mask=mask, projector=loss.projector)
     gradients = torch.autograd.grad(expected, leaves, upstream)
     for masked in ("always", "never"):
-        for winograd in ("always", "never"):
-            got = projection_module.project(
-                student,
-                align=loss.align,
-                mask=mask,
-                projector=loss.projector,
-                paths=ProjectionPaths(masked=masked, winograd=winograd, recompute=recompute),
-            )
-            torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-11)
-            for mine, theirs in zip(
-                torch.autograd.grad(got, leaves, upstream), gradients, strict=True
-            ):
-                torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-11)
+        got = projection_module.project(
+            student,
+            align=loss.align,
+            mask=mask,
+            projector=loss.projector,
+            masked_conv=masked,
+            recompute=recompute,
+        )
+        torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-11)
+        for mine, theirs in zip(torch.autograd.grad(got, leaves, upstream), gradients, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-11)
 
 
 def test_nothing_kept():
@@ -83,19 +65,17 @@ def test_nothing_kept():
 
 
 def test_other_values_than_0_and_1_are_honoured():
-    loss = AfDCDLoss(4, 16, groups=4, pool=0, paths=ProjectionPaths(masked="always"))
+    loss = AfDCDLoss(4, 16, groups=4, pool=0)
     student, mask = torch.randn(1, 4, 8, 8), torch.full((1, 1, 8, 8), 0.5)
     got = projection_module.project(
-        student, align=loss.align, mask=mask, projector=loss.projector, paths=loss.paths
+        student, align=loss.align, mask=mask, projector=loss.projector, masked_conv="always"
     )
     torch.testing.assert_close(got, loss.projector(loss.align(student) * mask))
 
 
 def test_recomputing_keeps_less():
     def kept(recompute: bool) -> int:
-        loss = AfDCDLoss(
-            16, 16, groups=4, pool=0, paths=ProjectionPaths("never", "never", recompute)
-        )
+        loss = AfDCDLoss(16, 16, groups=4, pool=0)
         sizes = []
 
         def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -108,7 +88,8 @@ def test_recomputing_keeps_less():
                 align=loss.align,
                 mask=torch.ones(3, 1, 8, 8),
                 projector=loss.projector,
-                paths=loss.paths,
+                masked_conv="never",
+                recompute=recompute,
             )
         return sum(sizes)
 
@@ -116,12 +97,33 @@ def test_recomputing_keeps_less():
 
 
 def test_the_state_dict_does_not_depend_on_the_path():
-    plain, fast = AfDCDLoss(4, 16, groups=4), AfDCDLoss(4, 16, groups=4)
-    fast.paths = ProjectionPaths("always", "always", True)
+    plain = AfDCDLoss(4, 16, groups=4)
+    fast = AfDCDLoss(4, 16, groups=4, masked_conv="always", recompute=True)
     assert list(plain.state_dict()) == list(fast.state_dict())
     fast.load_state_dict(plain.state_dict())
 
 
+@pytest.mark.parametrize("masked_conv", ["always", "never"])
+@pytest.mark.parametrize(("sample", "recompute"), [(1.0, False), (1.0, True), (0.5, False)])
+def test_each_term_may_be_differentiated_by_itself(
+    masked_conv: str, sample: float, recompute: bool
+):
+    """In one graph: what a backward pass needs is still as it was after another."""
+    torch.manual_seed(0)
+    loss = AfDCDLoss(
+        8, 16, groups=4, pool=0, masked_conv=masked_conv, sample=sample, recompute=recompute
+    ).double()
+    student = torch.randn(2, 8, 8, 12, dtype=torch.float64, requires_grad=True)
+    teacher = torch.randn(2, 16, 8, 12, dtype=torch.float64)
+    terms = loss(student, teacher, generator=torch.Generator().manual_seed(1))
+    leaves = [student, *loss.parameters()]
+    parts = [torch.autograd.grad(t, leaves, retain_graph=True) for t in terms.values()]
+    whole = torch.autograd.grad(sum(terms.values()), leaves)
+    for one, other, total in zip(*parts, whole, strict=True):
+        torch.testing.assert_close(one + other, total, rtol=1e-9, atol=1e-9)
+
+
 def test_refusals():
-    with pytest.raises(ValueError, match="masked must be one of auto, always, never; got 'yes'"):
-        ProjectionPaths(masked="yes")
+    message = "masked_conv must be one of auto, always, never; got 'yes'"
+    with pytest.raises(ValueError, match=message):
+        AfDCDLoss(4, 16, groups=4, masked_conv="yes")

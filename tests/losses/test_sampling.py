@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import afdcd.losses.afdcd.loss as afdcd_module
-from afdcd.losses import AfDCDLoss, ProjectionPaths
+from afdcd.losses import AfDCDLoss
 from afdcd.losses.afdcd.patches import Blocks, cut, draw_blocks, positions
 
 
@@ -32,11 +32,9 @@ def maps(height: int, width: int, batch: int = 1) -> tuple[torch.Tensor, ...]:
 @pytest.mark.parametrize("size", [(8, 8), (10, 7)])
 @pytest.mark.parametrize("projector", ["plain", "enhanced"])
 @pytest.mark.parametrize("reduction", ["published", "mean"])
-@pytest.mark.parametrize("winograd", ["always", "never"])
-def test_expectation_of_value_and_gradient(size, projector, reduction, winograd, monkeypatch):
+def test_expectation_of_value_and_gradient(size, projector, reduction, monkeypatch):
     """The mean over every possible draw is the whole map's value, and so is the gradient's."""
-    paths = ProjectionPaths(winograd=winograd)
-    loss = build(projector=projector, reduction=reduction, paths=paths)
+    loss = build(projector=projector, reduction=reduction)
     student, teacher, mask = maps(*size)
     leaves = [student, *loss.parameters()]
     expected = loss(student, teacher, mask=mask)
@@ -103,7 +101,7 @@ def test_blocks_and_halos():
 
 
 def test_under_autocast_and_recomputed():
-    loss = build(sample=0.5, paths=ProjectionPaths(recompute=True)).float()
+    loss = build(sample=0.5, recompute=True).float()
     student, teacher, mask = (t.detach().float() for t in maps(16, 16))
     blocks = torch.Generator().manual_seed(0)
     exact = loss(student, teacher, mask=mask, generator=blocks)

@@ -10,10 +10,8 @@ from afdcd.losses.afdcd.kernels.contrast import check_kernel
 from afdcd.losses.afdcd.masks import check_mask_kind, check_mask_ratio, make_mask
 from afdcd.losses.afdcd.patches import check_sample, cut, draw_blocks, positions, whole
 from afdcd.losses.afdcd.projection import (
-    Late,
-    ProjectionPaths,
+    check_masked_conv,
     halo,
-    late_gradients,
     project,
     project_blocks,
     to_device,
@@ -45,8 +43,8 @@ class AfDCDLoss(nn.Module):
         kind, groups, patch, pool, temperature, distance: see `patch_contrast`.
         reduction: ``published`` or ``mean``, for both terms: see `reconstruction` and
             `patch_contrast`.
-        paths, kernel: how the projection (`ProjectionPaths`) and the contrast (`patch_contrast`)
-            are computed; of no influence on state dict and values.
+        masked_conv, recompute, kernel: how the projection (`project`) and the contrast
+            (`patch_contrast`) are computed; of no influence on state dict and values.
         sample: share of the patches that both terms are evaluated on, drawn anew each step after
             the mask and from the same generator. 1 for all of them, as published; less makes
             terms and gradients estimates without bias (see `afdcd.losses.afdcd.patches`).
@@ -69,7 +67,8 @@ class AfDCDLoss(nn.Module):
         temperature: float = 0.07,
         distance: str = "l1",
         reduction: str = "published",
-        paths: ProjectionPaths | None = None,
+        masked_conv: str = "auto",
+        recompute: bool = False,
         kernel: str = "auto",
         sample: float = 1.0,
     ) -> None:
@@ -77,6 +76,7 @@ class AfDCDLoss(nn.Module):
         check_mask_kind(mask)
         check_mask_ratio(mask_ratio)
         check_reduction(reduction)
+        check_masked_conv(masked_conv)
         check_kernel(kernel)
         check_sample(sample)
         self._contrast = check_contrast_settings(
@@ -93,23 +93,14 @@ class AfDCDLoss(nn.Module):
         self.temperature = temperature
         self.distance = distance
         self.reduction = reduction
+        self.masked_conv = masked_conv
+        self.recompute = recompute
         self.kernel = kernel
         self.sample = sample
         self.align = build_align(student_channels, teacher_channels)
         self.projector = build_projector(projector, teacher_channels)
-        self.paths = paths or ProjectionPaths()
-        self._late: Late | None = None
         _, used_patch, used_pool = self._contrast
         self.check_fit(used_patch[0] * used_pool, used_patch[1] * used_pool)
-
-    def defer_weight_gradients(self) -> None:
-        """Have the backward pass of the next call compute the projector's weight gradients last.
-
-        Called before the student's forward pass: its backward pass then runs first, and the
-        gradients need no room beside its activations. Of no influence on values.
-        """
-        if torch.is_grad_enabled():
-            self._late = late_gradients(self.projector)
 
     def forward(
         self,
@@ -152,16 +143,15 @@ class AfDCDLoss(nn.Module):
                 part=part,
                 device="cpu",
             )
-        late, self._late = self._late, None
         if self.sample < 1:
-            return self._sampled(student, teacher, mask, generator, part, late)
+            return self._sampled(student, teacher, mask, generator, part)
         projected = project(
             student,
             align=self.align,
             mask=mask,
             projector=self.projector,
-            paths=self.paths,
-            late=late,
+            masked_conv=self.masked_conv,
+            recompute=self.recompute,
         )
         return {
             "reconstruction": reconstruction(projected, teacher, reduction=self.reduction),
@@ -189,7 +179,6 @@ class AfDCDLoss(nn.Module):
         mask: torch.Tensor,
         generator: torch.Generator | None,
         part: tuple[int, int],
-        late: Late | None,
     ) -> dict[str, torch.Tensor]:
         """Both terms, estimated from some of the patches."""
         check_mask(mask, student)
@@ -207,10 +196,9 @@ class AfDCDLoss(nn.Module):
             align=self.align,
             mask=mask.cpu(),
             projector=self.projector,
-            paths=self.paths,
             flat=flat,
             inside=inside,
-            late=late,
+            recompute=self.recompute,
         )
         target = cut(teacher.detach(), blocks)
         on_map = to_device(positions(blocks)[1][:, None], projected.device)

@@ -1,14 +1,13 @@
 """Align, hide and project, along the fastest exact path.
 
-`masked_projection` (in `reconstruction`) is the definition. Here the align convolution sees the
-kept positions only, the projector's first convolution is a `masked_conv3x3`, and the others
-may go by `winograd_conv3x3`. Values and gradients are the same but for rounding.
+`masked_projection` (in `reconstruction`) is the definition. Where few positions are kept, the align
+convolution sees these only, and the projector's first convolution is a `masked_conv3x3`. Values and
+gradients are the same but for rounding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from typing import cast
 
@@ -17,53 +16,24 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from afdcd.losses.afdcd.kernels.direct_conv import direct_conv3x3
-from afdcd.losses.afdcd.kernels.late import LateGradient
 from afdcd.losses.afdcd.kernels.masked_conv import masked_conv3x3
-from afdcd.losses.afdcd.kernels.winograd import winograd_conv3x3
 from afdcd.losses.afdcd.projector import EnhancedProjector, PlainProjector
 from afdcd.losses.afdcd.reconstruction import check_mask, masked_projection
-from afdcd.losses.precision import autocast_dtype
 from afdcd.utils.memory_format import in_device_format
 
-CHOICES = ("auto", "always", "never")
+MASKED_CONV_CHOICES = ("auto", "always", "never")
 # "auto": above this kept share the dense convolution is as fast.
 MASKED_MOST_KEPT = 0.5
-# "auto": below these the transforms of a Winograd convolution cost more than they save.
-WINOGRAD_LEAST_CHANNELS = 256
-WINOGRAD_LEAST_POSITIONS = 2048
 
 Projector = PlainProjector | EnhancedProjector
-# By convolution of the projector.
-Late = Mapping[nn.Module, LateGradient]
 
 
-@dataclass(frozen=True)
-class ProjectionPaths:
-    """How the projection is computed, whatever its values.
-
-    Attributes:
-        masked: whether the first convolution is computed at the kept positions only: ``auto``
-            (where at most half are kept), ``always`` or ``never``.
-        winograd: whether the others go by Winograd's F(4x4, 3x3): ``auto`` (on a CPU, in float32,
-            where the map is large and wide enough), ``always`` or ``never``. In float32 it rounds
-            some ten times as coarsely as the direct sum; under autocast ``always`` keeps these
-            convolutions in float32.
-        recompute: keep no activation of the projector for the backward pass, but compute them
-            again there (activation checkpointing).
-
-    Raises:
-        ValueError: a choice that doesn't exist.
-    """
-
-    masked: str = "auto"
-    winograd: str = "auto"
-    recompute: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("masked", "winograd"):
-            if (choice := getattr(self, name)) not in CHOICES:
-                raise ValueError(f"{name} must be one of {', '.join(CHOICES)}; got {choice!r}")
+def check_masked_conv(masked_conv: str) -> None:
+    """Raise ValueError unless ``masked_conv`` is one of `MASKED_CONV_CHOICES`."""
+    if masked_conv not in MASKED_CONV_CHOICES:
+        raise ValueError(
+            f"masked_conv must be one of {', '.join(MASKED_CONV_CHOICES)}; got {masked_conv!r}"
+        )
 
 
 def project(
@@ -72,8 +42,8 @@ def project(
     align: nn.Module,
     mask: torch.Tensor,
     projector: Projector,
-    paths: ProjectionPaths,
-    late: Late | None = None,
+    masked_conv: str = "auto",
+    recompute: bool = False,
 ) -> torch.Tensor:
     """The same map as `masked_projection` gives.
 
@@ -84,8 +54,10 @@ def project(
             this waits for it to count the kept positions. Other values than 0 and 1 take the
             dense way.
         projector: as `build_projector` makes it.
-        paths: how.
-        late: see `late_gradients`.
+        masked_conv: whether the first convolution is computed at the kept positions only: ``auto``
+            (where at most half are kept), ``always`` or ``never``.
+        recompute: keep no activation of the projector for the backward pass, but compute them
+            again there (activation checkpointing).
 
     Raises:
         ValueError: the mask's shape is not [N, 1, H, W] of the student's.
@@ -94,26 +66,19 @@ def project(
     places = mask.flatten().nonzero()[:, 0]
     most = len(places) > MASKED_MOST_KEPT * mask.numel()
     soft = bool((mask.flatten()[places] != 1).any())
-    if paths.masked == "never" or (paths.masked == "auto" and most) or soft:
-        first = _first(projector)
-
-        def hidden(student: torch.Tensor) -> torch.Tensor:
-            map_ = masked_projection(student, align=align, mask=mask)
-            return conv3x3(map_, first, paths=paths, late=late)
-
-    else:
-        places = to_device(places, student.device)
-        n, _, height, width = student.shape
-
-        def hidden(student: torch.Tensor) -> torch.Tensor:
-            rows = align_rows(rows_of(student).index_select(0, places), align)
-            return first_conv(rows, places, projector, size=(n, height, width), late=late)
+    if masked_conv == "never" or (masked_conv == "auto" and most) or soft:
+        dense = partial(masked_projection, align=align, mask=mask, projector=projector)
+        return maybe_recompute(dense, student, recompute=recompute)
+    places = to_device(places, student.device)
+    n, _, height, width = student.shape
 
     def run(student: torch.Tensor) -> torch.Tensor:
+        rows = align_rows(rows_of(student).index_select(0, places), align)
         # Without a name for what ReLU is given, which would keep it alive.
-        return finish(F.relu(hidden(student)), projector, paths=paths, late=late)
+        first = F.relu(first_conv(rows, places, projector, size=(n, height, width)))
+        return finish(first, projector)
 
-    return maybe_recompute(run, student, paths)
+    return maybe_recompute(run, student, recompute=recompute)
 
 
 def project_blocks(
@@ -122,15 +87,14 @@ def project_blocks(
     align: nn.Module,
     mask: torch.Tensor,
     projector: Projector,
-    paths: ProjectionPaths,
     flat: torch.Tensor,
     inside: torch.Tensor,
-    late: Late | None = None,
+    recompute: bool = False,
 ) -> torch.Tensor:
     """Pieces of the map that `project` gives, computed from what they see of the student's.
 
     Args:
-        student, align, projector, paths, late: see `project`.
+        student, align, projector, recompute: see `project`.
         mask: [N, 1, H, W] of 0 and 1, on the CPU.
         flat, inside: of the pieces with their halo, [B, h + 2 halo, w + 2 halo], on the CPU: see
             `afdcd.losses.afdcd.patches.positions`.
@@ -147,19 +111,17 @@ def project_blocks(
 
     def run(student: torch.Tensor) -> torch.Tensor:
         rows = align_rows(rows_of(student).index_select(0, source), align)
-        hidden = first_conv(rows, places, projector, size=size, padding=0, late=late)
-        first = _within(F.relu(hidden), on_map)
-        del hidden
-        return finish(first, projector, paths=paths, inside=on_map, late=late)
+        first = _within(F.relu(first_conv(rows, places, projector, size=size, padding=0)), on_map)
+        return finish(first, projector, inside=on_map)
 
-    return maybe_recompute(run, student, paths)
+    return maybe_recompute(run, student, recompute=recompute)
 
 
 def maybe_recompute(
-    function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, paths: ProjectionPaths
+    function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, *, recompute: bool
 ) -> torch.Tensor:
-    """Call a function; where ``paths.recompute``, again in the backward pass."""
-    if not paths.recompute or not torch.is_grad_enabled():
+    """Call a function; where ``recompute``, again in the backward pass."""
+    if not recompute or not torch.is_grad_enabled():
         return function(x)
     return cast(torch.Tensor, checkpoint(function, x, use_reentrant=False))
 
@@ -190,56 +152,36 @@ def first_conv(
     *,
     size: tuple[int, int, int],
     padding: int = 1,
-    late: Late | None = None,
 ) -> torch.Tensor:
     """The projector's first convolution of the map that holds ``rows`` at ``places``."""
-    conv = _first(projector)
-    return masked_conv3x3(
-        rows,
-        places,
-        conv.weight,
-        _bias(conv),
-        size=size,
-        padding=padding,
-        late=_late_of(conv, late),
+    first = projector[0] if isinstance(projector, PlainProjector) else projector.block_1[0]
+    conv = cast(nn.Conv2d, first)
+    bias = cast(torch.Tensor, conv.bias)
+    # Before ReLU, so that what ReLU keeps is what the next convolution keeps.
+    return in_device_format(
+        masked_conv3x3(rows, places, conv.weight, bias, size=size, padding=padding)
     )
 
 
 def finish(
-    first: torch.Tensor,
-    projector: Projector,
-    *,
-    paths: ProjectionPaths,
-    inside: torch.Tensor | None = None,
-    late: Late | None = None,
+    first: torch.Tensor, projector: Projector, *, inside: torch.Tensor | None = None
 ) -> torch.Tensor:
     """The projector after its first convolution and ReLU.
 
     Args:
         first: [N, C, H, W], what these give; 0 where not ``inside``.
         projector: which.
-        paths: how.
         inside: [N, 1, H, W] where maps are pieces of a larger one, 0 where they reach over its
             edge; then the convolutions don't pad, and each takes off a position on all sides.
-        late: see `project`.
     """
-    conv = partial(conv3x3, padding=1 if inside is None else 0, paths=paths, late=late)
+    conv = partial(_conv3x3, padding=1 if inside is None else 0)
     if isinstance(projector, PlainProjector):
-        return conv(first, _conv(projector[2]))
-    second = F.relu(conv(first, _conv(projector.block_2[0])))
+        return conv(first, projector[2])
+    second = F.relu(conv(first, projector.block_2[0]))
     if inside is not None:
         first = first[:, :, 1:-1, 1:-1]
         second = _within(second, inside[:, :, 1:-1, 1:-1])
     return (conv(first, projector.adaptor_1) + conv(second, projector.adaptor_2)) / 2
-
-
-def late_gradients(projector: Projector) -> Late:
-    """Have the weight gradients of one forward pass computed late: see `LateGradient`.
-
-    Call this before the student's forward pass, and give the result to the projection.
-    """
-    convolutions = [m for m in projector.modules() if isinstance(m, nn.Conv2d)]
-    return {conv: LateGradient(conv.weight) for conv in convolutions}
 
 
 def halo(projector: Projector) -> int:
@@ -247,50 +189,11 @@ def halo(projector: Projector) -> int:
     return 2 if isinstance(projector, PlainProjector) else 3
 
 
-def conv3x3(
-    x: torch.Tensor,
-    conv: nn.Conv2d,
-    *,
-    paths: ProjectionPaths,
-    padding: int = 1,
-    late: Late | None = None,
-) -> torch.Tensor:
-    """A dense conv3x3, by Winograd or directly."""
-    x = in_device_format(x)
-    operation: Callable[..., torch.Tensor] = direct_conv3x3
-    if _use_winograd(x, conv, paths):
-        operation, x = winograd_conv3x3, x.to(conv.weight.dtype)
-    return operation(x, conv.weight, _bias(conv), padding=padding, late=_late_of(conv, late))
+def _conv3x3(x: torch.Tensor, conv: nn.Module, *, padding: int) -> torch.Tensor:
+    """A convolution with another padding than its own."""
+    conv = cast(nn.Conv2d, conv)
+    return F.conv2d(x, conv.weight, conv.bias, padding=padding)
 
 
-def _use_winograd(x: torch.Tensor, conv: nn.Conv2d, paths: ProjectionPaths) -> bool:
-    if paths.winograd != "auto":
-        return paths.winograd == "always"
-    n, _, height, width = x.shape
-    return (
-        x.device.type == "cpu"
-        and autocast_dtype(x) is None
-        and x.dtype in (torch.float32, torch.float64)
-        and min(conv.in_channels, conv.out_channels) >= WINOGRAD_LEAST_CHANNELS
-        and n * height * width >= WINOGRAD_LEAST_POSITIONS
-    )
-
-
-def _within(x: torch.Tensor, inside: torch.Tensor | None) -> torch.Tensor:
-    return x if inside is None else x * inside.to(x)
-
-
-def _late_of(conv: nn.Conv2d, late: Late | None) -> LateGradient | None:
-    return late[conv] if late else None
-
-
-def _first(projector: Projector) -> nn.Conv2d:
-    return _conv(projector[0] if isinstance(projector, PlainProjector) else projector.block_1[0])
-
-
-def _conv(module: nn.Module) -> nn.Conv2d:
-    return cast(nn.Conv2d, module)
-
-
-def _bias(conv: nn.Conv2d) -> torch.Tensor:
-    return cast(torch.Tensor, conv.bias)
+def _within(x: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+    return x * inside.to(x)

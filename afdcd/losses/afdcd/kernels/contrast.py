@@ -59,6 +59,7 @@ class _Settings(NamedTuple):
     order: float
     kernel: Kernel
     tokens_last: bool
+    gradient: bool
 
 
 def map_contrast(
@@ -96,7 +97,9 @@ def map_contrast(
     chosen = choose_kernel(kernel, student, compared, order)
     # Triton's kernel has a thread for each token, and reads what lies side by side at once.
     last = chosen not in (contrast_torch.contrast, contrast_compiled.contrast)
-    settings = _Settings(groups, patch, temperature, order, chosen, tokens_last=last)
+    # Asked for here: inside a Function's forward pass gradients are always off.
+    wanted = torch.is_grad_enabled() and student.requires_grad
+    settings = _Settings(groups, patch, temperature, order, chosen, last, wanted)
     result: torch.Tensor = _MapContrast.apply(student, teacher, compared, settings)
     return result
 
@@ -167,7 +170,7 @@ class _MapContrast(torch.autograd.Function):
             return at_least_float32(found if settings.tokens_last else found.contiguous())
 
         # Zero where no patch lies.
-        gradient = torch.zeros_like(student) if student.requires_grad else None
+        gradient = torch.zeros_like(student) if settings.gradient else None
         total = at_least_float32(student.new_zeros(()))
         for images, rows in _strips(student, len(compared), settings.patch):
             share, part = settings.kernel(
@@ -188,7 +191,5 @@ class _MapContrast(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        # Where nobody can ask again, the kept gradient itself can be handed out.
-        kept = torch._C._autograd._get_current_graph_task_keep_graph()
-        gradient = gradient.clone() if kept else gradient
-        return gradient.mul_(upstream[0]), None, None, None
+        # Not in place: a graph that is kept may be asked again.
+        return gradient * upstream[0], None, None, None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch.autograd.graph import saved_tensors_hooks
 
 
 def contrast(
@@ -15,7 +16,12 @@ def contrast(
     gradient: bool,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """See `afdcd.losses.afdcd.kernels.contrast.Kernel`."""
-    distances = torch.cdist(student, teacher, p=order, compute_mode="donot_use_mm_for_euclid_dist")
+    # The distances' gradient is autograd's own, in a graph that lives for this call only: hooks of
+    # the caller's, which may move what is saved for a backward pass, are kept away from it.
+    with torch.set_grad_enabled(gradient), saved_tensors_hooks(_as_it_is, _as_it_is):
+        leaf = student.detach().requires_grad_(gradient)
+        graph = torch.cdist(leaf, teacher, p=order, compute_mode="donot_use_mm_for_euclid_dist")
+    distances = graph.detach()
     logits = distances * (-1 / temperature)
     logits.masked_fill_(~compared, -torch.inf)
     log_sum = torch.logsumexp(logits, dim=-1, keepdim=True)
@@ -26,5 +32,9 @@ def contrast(
     weights = logits.sub_(log_sum).exp_().neg_()
     weights.diagonal(dim1=-2, dim2=-1).add_(1)
     weights.div_(temperature)
-    # What autograd calls for torch.cdist.
-    return total, torch.ops.aten._cdist_backward(weights, student, teacher, order, distances)
+    (slope,) = torch.autograd.grad(graph, leaf, weights)
+    return total, slope
+
+
+def _as_it_is(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor

@@ -6,13 +6,11 @@ each added where it belongs, are the whole convolution: K rows instead of N * H 
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import torch
 from torch.autograd.function import once_differentiable
 
-from afdcd.losses.afdcd.kernels.late import LateGradient, Slot
 from afdcd.losses.precision import autocast_dtype, no_autocast
 
 TAPS = tuple((row, column) for row in range(3) for column in range(3))
@@ -26,7 +24,6 @@ def masked_conv3x3(
     *,
     size: tuple[int, int, int],
     padding: int = 1,
-    late: LateGradient | None = None,
 ) -> torch.Tensor:
     """conv3x3 of the map that holds ``rows`` at ``places`` and zeros elsewhere.
 
@@ -40,20 +37,16 @@ def masked_conv3x3(
         bias: [C'].
         size: N, H and W.
         padding: 1, or 0 for the positions whose neighbours are all on the map.
-        late: of ``weight``, where its gradient is to come late.
 
     Returns:
         [N, C', H, W] (less 2 rows and columns without padding), in ``channels_last`` format.
     """
     if (dtype := autocast_dtype(rows)) is not None:
         rows, bias = rows.to(dtype), bias.to(dtype)
-    late = late or LateGradient(weight)
     n, height, width = size[0], size[1] + 2 * padding - 2, size[2] + 2 * padding - 2
     with no_autocast(rows):
         there = destinations(places, size, padding)
-        flat: torch.Tensor = _MaskedConv.apply(
-            rows, late.weight, late.token, bias, there, n * height * width, late.slot
-        )
+        flat: torch.Tensor = _MaskedConv.apply(rows, weight, bias, there, n * height * width)
     return flat.view(n, height, width, -1).permute(0, 3, 1, 2)
 
 
@@ -91,11 +84,9 @@ class _MaskedConv(torch.autograd.Function):
         ctx: Any,
         rows: torch.Tensor,
         weight: torch.Tensor,
-        token: torch.Tensor,
         bias: torch.Tensor,
         there: torch.Tensor,
         positions: int,
-        slot: Slot,
     ) -> torch.Tensor:
         wide = torch.promote_types(rows.dtype, torch.float32)
         # The last row takes what falls off the map.
@@ -104,7 +95,6 @@ class _MaskedConv(torch.autograd.Function):
             product = rows @ _tap(weight, row, column, rows.dtype).t()
             out.index_add_(0, there[tap], product.to(wide))
         ctx.save_for_backward(rows, weight, there)
-        ctx.slot = slot
         return out[:-1].to(rows.dtype)
 
     @staticmethod
@@ -112,13 +102,12 @@ class _MaskedConv(torch.autograd.Function):
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         rows, weight, there = ctx.saved_tensors
         gradient = upstream[0]
-        needs_rows, _, needs_weight, needs_bias, *_ = ctx.needs_input_grad
-        if needs_weight:
-            ctx.slot.put(partial(_weight_gradient, rows, weight, there, gradient))
+        needs_rows, needs_weight, needs_bias, *_ = ctx.needs_input_grad
         with no_autocast(rows):
             d_rows = _rows_gradient(rows, weight, there, gradient) if needs_rows else None
+            d_weight = _weight_gradient(rows, weight, there, gradient) if needs_weight else None
             d_bias = gradient.sum(0) if needs_bias else None
-        return d_rows, None, weight.new_zeros(()), d_bias, None, None, None
+        return d_rows, d_weight, d_bias, None, None
 
 
 def _gather(gradient: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
@@ -142,7 +131,6 @@ def _weight_gradient(
     rows: torch.Tensor, weight: torch.Tensor, there: torch.Tensor, gradient: torch.Tensor
 ) -> torch.Tensor:
     d_weight = torch.empty_like(weight, memory_format=torch.channels_last)
-    with no_autocast(rows):
-        for tap, (row, column) in enumerate(TAPS):
-            d_weight[:, :, row, column] = _gather(gradient, there[tap]).t() @ rows
+    for tap, (row, column) in enumerate(TAPS):
+        d_weight[:, :, row, column] = _gather(gradient, there[tap]).t() @ rows
     return d_weight

@@ -1,4 +1,4 @@
-"""The masked and the Winograd convolution against a naive loop, PyTorch's, and gradcheck."""
+"""The masked convolution against a naive loop, PyTorch's, and gradcheck."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from afdcd.losses.afdcd.kernels import winograd
-from afdcd.losses.afdcd.kernels.direct_conv import direct_conv3x3
 from afdcd.losses.afdcd.kernels.masked_conv import masked_conv3x3
-from afdcd.losses.afdcd.kernels.winograd import winograd_conv3x3
 
 
 def naive_conv(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
@@ -52,26 +49,13 @@ def masked(x, mask, weight, bias, padding=1):
     return masked_conv3x3(rows, places, weight, bias, size=size, padding=padding)
 
 
-def by_winograd(x, mask, weight, bias, padding=1):
-    return winograd_conv3x3(x, weight, bias, padding=padding)
-
-
-def directly(x, mask, weight, bias, padding=1):
-    return direct_conv3x3(x, weight, bias, padding=padding)
-
-
-PATHS = {"masked": masked, "winograd": by_winograd, "direct": directly}
-
-
-@pytest.mark.parametrize("path", PATHS)
-def test_against_naive_loop(path: str):
+def test_against_naive_loop():
     x, mask, weight, bias = case((2, 3, 5, 6), 4)
     torch.testing.assert_close(
-        PATHS[path](x, mask, weight, bias), naive_conv(x, weight, bias), rtol=1e-11, atol=1e-11
+        masked(x, mask, weight, bias), naive_conv(x, weight, bias), rtol=1e-11, atol=1e-11
     )
 
 
-@pytest.mark.parametrize("path", PATHS)
 @settings(deadline=None, max_examples=40)
 @given(
     batch=st.integers(1, 3),
@@ -85,7 +69,7 @@ def test_against_naive_loop(path: str):
     seed=st.integers(0, 99),
 )
 def test_values_and_gradients(
-    path, batch, height, width, channels, outputs, kept, padding, channels_last, seed
+    batch, height, width, channels, outputs, kept, padding, channels_last, seed
 ):
     height, width = height + 2 * (1 - padding), width + 2 * (1 - padding)
     x, mask, weight, bias = case((batch, channels, height, width), outputs, seed, kept)
@@ -93,7 +77,7 @@ def test_values_and_gradients(
         weight = weight.contiguous(memory_format=torch.channels_last)
     leaves = [x.requires_grad_(), weight.requires_grad_(), bias.requires_grad_()]
     expected = F.conv2d(x * mask, weight, bias, padding=padding)
-    got = PATHS[path](x * mask, mask, weight, bias, padding)
+    got = masked(x * mask, mask, weight, bias, padding)
     torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-11)
     upstream = torch.randn(expected.shape, generator=torch.Generator().manual_seed(seed)).double()
     for mine, theirs in zip(
@@ -104,34 +88,10 @@ def test_values_and_gradients(
         torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("path", PATHS)
-def test_gradcheck(path: str):
+def test_gradcheck():
     x, mask, weight, bias = case((1, 2, 4, 5), 2, kept=0.6)
     leaves = [x.requires_grad_(), weight.requires_grad_(), bias.requires_grad_()]
-    assert torch.autograd.gradcheck(lambda x, w, b: PATHS[path](x, mask, w, b), leaves)
-
-
-def test_winograd_in_chunks(monkeypatch):
-    """Images and channels that need several rounds."""
-    x, mask, weight, bias = case((3, 2, 9, 6), 5)
-    weight.requires_grad_()
-    (whole,) = torch.autograd.grad(by_winograd(x, mask, weight, bias).square().sum(), weight)
-    monkeypatch.setattr(winograd, "CHANNEL_CHUNK", 2)
-    monkeypatch.setattr(winograd, "TILE_CHUNK", 7)
-    got = by_winograd(x, mask, weight, bias)
-    torch.testing.assert_close(got, F.conv2d(x, weight, bias, padding=1), rtol=1e-9, atol=1e-11)
-    (chunked,) = torch.autograd.grad(got.square().sum(), weight)
-    torch.testing.assert_close(chunked, whole, rtol=1e-9, atol=1e-11)
-
-
-def test_winograd_float32_error():
-    """The stated bound, of the largest output, at a real width."""
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(1, 512, 16, 16, generator=generator).relu()
-    weight = torch.randn(64, 512, 3, 3, generator=generator) * (2 / (9 * 512)) ** 0.5
-    expected = F.conv2d(x.double(), weight.double(), padding=1)
-    got = winograd_conv3x3(x, weight, torch.zeros(64))
-    assert (got - expected).abs().max() <= 1e-5 * expected.abs().max()
+    assert torch.autograd.gradcheck(lambda x, w, b: masked(x, mask, w, b), leaves)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -146,3 +106,23 @@ def test_masked_conv_follows_autocast(dtype: torch.dtype):
     assert error < (2e-3 if dtype == torch.float16 else 1e-2)
     (gradient,) = torch.autograd.grad(got.float().sum(), weight)
     assert gradient.dtype == torch.float32
+
+
+@pytest.mark.parametrize("frozen", ["rows", "weight", "bias"])
+def test_what_needs_no_gradient_gets_none(frozen: str):
+    """And the others get the same as where all are wanted."""
+    x, mask, weight, bias = case((1, 3, 4, 5), 2)
+    places = mask.flatten().nonzero()[:, 0]
+    rows = x.permute(0, 2, 3, 1).reshape(-1, 3)[places]
+    inputs = {"rows": rows, "weight": weight, "bias": bias}
+
+    def gradients(wanted: list[str]) -> dict[str, torch.Tensor | None]:
+        leaves = {n: t.clone().requires_grad_(n in wanted) for n, t in inputs.items()}
+        masked_conv3x3(**leaves, places=places, size=(1, 4, 5)).square().sum().backward()
+        return {name: leaf.grad for name, leaf in leaves.items()}
+
+    every = gradients(list(inputs))
+    some = gradients([name for name in inputs if name != frozen])
+    assert some.pop(frozen) is None
+    for name, gradient in some.items():
+        assert torch.equal(gradient, every[name]), name
