@@ -13,8 +13,8 @@ from PIL import Image
 
 from afdcd.data import IGNORE, LabelMap, SegmentationMapper, TrainingAugmentation
 from afdcd.data.cityscapes import IDS
-from afdcd.data.datasets import Record
 from afdcd.data.mapper import Draw
+from afdcd.data.spec import Record
 from afdcd.models.segmentor import PIXEL_MEAN
 
 MEAN = np.array(PIXEL_MEAN, dtype=np.float32)

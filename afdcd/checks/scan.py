@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from afdcd.data.datasets import Dataset, Record
+from afdcd.data.datasets import Dataset
 from afdcd.data.images import read_image
 from afdcd.data.labels import IGNORE, DataError, LabelMap, read_labels
+from afdcd.data.spec import Record
 
 
 @dataclass

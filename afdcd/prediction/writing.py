@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from afdcd.data.labels import LabelMap
-from afdcd.data.palette import Color
+from afdcd.data.spec import Color
 from afdcd.report.panels import colorize
 from afdcd.utils.files import write_atomically
 from afdcd.utils.problems import SetupError
