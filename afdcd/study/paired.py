@@ -54,17 +54,10 @@ def paired_difference(
         return None
     differences = np.array([second[seed] - first[seed] for seed in seeds], dtype=np.float64)
     test = permutation_test(
-        (differences,),
-        _sum,
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=MOST_CHOICES,
-        batch=1 << 14,
-        rng=0,
+        (differences,), _sum, permutation_type="samples", n_resamples=MOST_CHOICES, rng=0
     )
-    return PairedDifference(
-        seeds, float(differences.mean()), float(sem(differences)), float(test.pvalue)
-    )
+    mean, error, p = map(float, (differences.mean(), sem(differences), test.pvalue))
+    return PairedDifference(seeds, mean, error, p)
 
 
 def _sum(values: np.ndarray, axis: int) -> np.ndarray:
