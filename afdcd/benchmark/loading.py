@@ -13,8 +13,8 @@ from PIL import Image
 
 from afdcd.data import IGNORE, DenseMapper, LabelMap, TrainingAugmentation
 from afdcd.data.cityscapes import IDS
-from afdcd.data.datasets import Record
 from afdcd.data.mapper import Draw
+from afdcd.data.spec import Record
 from afdcd.data.targets import LabelReader
 from afdcd.models.segmentor import PIXEL_MEAN
 

@@ -15,7 +15,7 @@ from afdcd.data import (
     get_spec,
     load_dataset,
 )
-from afdcd.data.datasets import Record
+from afdcd.data.spec import Record
 
 # Names that a config has used of data sets described in YAML.
 _described: set[str] = set()

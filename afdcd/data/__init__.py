@@ -9,7 +9,6 @@ from afdcd.data import (  # noqa: F401  (they register their data sets)
 )
 from afdcd.data.datasets import (
     Dataset,
-    DatasetSpec,
     dataset_names,
     get_spec,
     load_dataset,
@@ -17,15 +16,18 @@ from afdcd.data.datasets import (
 )
 from afdcd.data.labels import IGNORE, DataError, LabelMap, read_labels
 from afdcd.data.mapper import DenseMapper, TrainingAugmentation
+from afdcd.data.spec import Color, DatasetSpec, Record
 from afdcd.data.synthetic import dataset as _synthetic  # noqa: F401
 
 __all__ = [
     "IGNORE",
+    "Color",
     "DataError",
     "Dataset",
     "DatasetSpec",
     "DenseMapper",
     "LabelMap",
+    "Record",
     "TrainingAugmentation",
     "dataset_names",
     "get_spec",

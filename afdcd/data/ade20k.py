@@ -5,10 +5,11 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from afdcd.data.datasets import DatasetSpec, Record, register_dataset
+from afdcd.data.datasets import register_dataset
 from afdcd.data.labels import LabelMap
 from afdcd.data.pairs import first_folder, image_files, pair_records
 from afdcd.data.palette import hex_colors
+from afdcd.data.spec import DatasetSpec, Record
 
 # First words of the names in the release's objectInfo150.
 _NAMES = """

@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from afdcd.data.datasets import DatasetSpec, Record, register_dataset
+from afdcd.data.datasets import register_dataset
 from afdcd.data.labels import IGNORE, LabelMap
 from afdcd.data.pairs import first_folder, image_files, pair_records
+from afdcd.data.spec import DatasetSpec, Record
 
 CLASSES = (
     "road",

@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from afdcd.data.datasets import Color, DatasetSpec, Record
 from afdcd.data.labels import IGNORE, LabelMap, rgb_code
 from afdcd.data.listing import Listing, read_listing, select_split
 from afdcd.data.pairs import pair_records
 from afdcd.data.palette import bit_palette
 from afdcd.data.panoptic import SegmentMap, read_panoptic
+from afdcd.data.spec import Color, DatasetSpec, Record
 from afdcd.data.yaml_fields import DescriptionError, Fields, as_color, as_text, read_yaml
 
 ENCODINGS = ("index", "rgb", "panoptic")

@@ -9,8 +9,8 @@ from typing import IO
 
 import numpy as np
 
-from afdcd.data.datasets import Record
 from afdcd.data.labels import DataError
+from afdcd.data.spec import Record
 from afdcd.utils.files import write_atomically
 
 Pair = tuple[np.ndarray, np.ndarray]

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from afdcd.data.datasets import Record
 from afdcd.data.labels import DataError
+from afdcd.data.spec import Record
 from afdcd.data.yaml_fields import DescriptionError, Fields
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")

@@ -16,10 +16,10 @@ from afdcd.data.crop_resize import (
     crop_of_resized_labels,
     resized_size,
 )
-from afdcd.data.datasets import Record
 from afdcd.data.disk_cache import DiskCache
 from afdcd.data.images import read_image
 from afdcd.data.labels import IGNORE, DataError
+from afdcd.data.spec import Record
 from afdcd.data.targets import TargetReader, size_problem
 
 # The loader's processes are the parallelism; OpenCV's own threads would fight them.

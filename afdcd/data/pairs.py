@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from afdcd.data.datasets import Record
 from afdcd.data.labels import DataError, image_size
+from afdcd.data.spec import Record
 
 
 def pair_records(pairs: Iterable[tuple[Path, Path]], what: str) -> list[Record]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-Color = tuple[int, int, int]
+from afdcd.data.spec import Color
 
 
 def bit_palette(count: int, first: int = 0) -> tuple[Color, ...]:

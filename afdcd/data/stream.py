@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from afdcd.data.datasets import Record
 from afdcd.data.labels import DataError
+from afdcd.data.spec import Record
 
 Sample = dict[str, Any]
 TrainingMapper = Callable[[Record, np.random.Generator], Sample]

@@ -7,8 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
-from afdcd.data.datasets import Record
 from afdcd.data.labels import IGNORE, LabelMap, read_labels
+from afdcd.data.spec import Record
 
 
 class TargetReader(Protocol):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from afdcd.data.datasets import DatasetSpec, Record, register_dataset
+from afdcd.data.datasets import register_dataset
 from afdcd.data.labels import DataError, LabelMap
 from afdcd.data.pairs import first_folder, image_files, pair_records
 from afdcd.data.palette import bit_palette
+from afdcd.data.spec import DatasetSpec, Record
 
 CLASSES = (
     "background",

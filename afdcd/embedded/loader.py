@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from afdcd.data import DataError, DenseMapper
-from afdcd.data.datasets import Record
+from afdcd.data.spec import Record
 from afdcd.data.stream import Echo, RecordList, Sample, SampleStream
 
 

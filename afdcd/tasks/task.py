@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from afdcd.data import DataError, Dataset
-from afdcd.data.datasets import Record
 from afdcd.data.images import read_image
 from afdcd.data.listing import spread
+from afdcd.data.spec import Record
 from afdcd.data.targets import TargetReader, size_problem
 from afdcd.tasks.registry import TASKS
 from afdcd.utils.files import write_atomically, write_png

@@ -1,8 +1,8 @@
 """The memory format of convolutions: ``channels_last`` on a GPU, contiguous elsewhere.
 
 On a CPU ``channels_last`` is some 5 % faster, but neither safe nor exact in PyTorch 2.12 to 2.14:
-the backward pass of a narrow strided 1x1 convolution writes beyond its memory, and BatchNorm's running
-variance is wrong by up to 1 % (in float32; contiguous: 1e-7).
+the backward pass of a narrow strided 1x1 convolution writes beyond its memory, and BatchNorm's
+running variance is wrong by up to 1 % (in float32; contiguous: 1e-7).
 """
 
 from __future__ import annotations

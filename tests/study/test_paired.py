@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -10,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from afdcd.study import paired_difference
-from afdcd.study.paired import EXACT_PAIRS
 
 
 def test_three_seeds():
@@ -37,12 +37,32 @@ def test_fewer_than_two_common_seeds(second):
     assert paired_difference({1: 1.0, 4: 2.0}, second) is None
 
 
+def test_rounding_does_not_decide():
+    """0.1 + 0.2 - 0.3 isn't quite 0 in floating point, but no sum of signs is nearer to 0."""
+    found = paired_difference(dict.fromkeys(range(3), 0.0), {0: 0.1, 1: 0.2, 2: -0.3})
+    assert found is not None and found.p == 1.0
+    # 61.4 - 61.1 is not quite 0.3 either. Of the eight sums +-0.3 +-0.3 +-1, six reach 1.
+    found = paired_difference({1: 61.1, 2: 0.3, 3: 0.0}, {1: 61.4, 2: 0.0, 3: 1.0})
+    assert found is not None and found.p == 6 / 8
+
+
+@given(st.lists(st.integers(-9, 9), min_size=2, max_size=7))
+def test_every_choice_of_signs_is_tried(values):
+    found = paired_difference(dict.fromkeys(range(len(values)), 0.0), dict(enumerate(values)))
+    sums = [
+        sum(sign * value for sign, value in zip(signs, values, strict=True))
+        for signs in itertools.product((1, -1), repeat=len(values))
+    ]
+    as_far = sum(abs(total) >= abs(sum(values)) for total in sums)
+    assert found is not None and found.p == as_far / len(sums)
+
+
 def test_many_seeds_are_drawn():
-    count = EXACT_PAIRS + 5
+    exact, count = 17, 25
     rng = np.random.default_rng(1)
     base = dict.fromkeys(range(count), 0.0)
     other = {seed: float(value) for seed, value in enumerate(rng.normal(0.3, 1, count))}
-    exactly = paired_difference(base, {k: v for k, v in other.items() if k < EXACT_PAIRS})
+    exactly = paired_difference(base, {k: v for k, v in other.items() if k < exact})
     drawn = paired_difference(base, other)
     assert exactly is not None and drawn is not None
     # For so many, nearly what a normal distribution says.
@@ -57,6 +77,7 @@ def test_many_seeds_are_drawn():
 def test_swapping_the_ways_turns_the_difference(values):
     ones = dict(enumerate(values))
     zeros = dict.fromkeys(ones, 0.0)
-    there, back = paired_difference(zeros, ones), paired_difference(ones, zeros)
-    assert there is not None and back is not None
-    assert there.mean == -back.mean and there.p == back.p >= 2 / 2 ** len(values)
+    forward, backward = paired_difference(zeros, ones), paired_difference(ones, zeros)
+    assert forward is not None and backward is not None
+    assert forward.mean == -backward.mean
+    assert forward.p == backward.p >= 2 / 2 ** len(values)

@@ -6,9 +6,10 @@ import logging
 from functools import partial
 from pathlib import Path
 
-from afdcd.data.datasets import DatasetSpec, Record, register_dataset
+from afdcd.data.datasets import register_dataset
 from afdcd.data.labels import DataError, LabelMap
 from afdcd.data.pairs import pair_records
+from afdcd.data.spec import DatasetSpec, Record
 from afdcd.data.synthetic.on_disk import draw_folder, write_image
 from afdcd.data.synthetic.scene import CLASSES, COLORS, render_scene
 

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from afdcd.data import DatasetSpec, read_labels
-from afdcd.data.datasets import Dataset, Record
+from afdcd.data.datasets import Dataset
 from afdcd.data.labels import LabelMap
 from afdcd.data.palette import bit_palette
+from afdcd.data.spec import Record
 from afdcd.data.targets import LabelReader, TargetReader
 from afdcd.evaluation import SegmentationEvaluator
 from afdcd.evaluation.confusion_plot import write_confusion

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from tqdm import tqdm
 
-from afdcd.data.datasets import Dataset, Record
+from afdcd.data.datasets import Dataset
 from afdcd.data.images import read_image
 from afdcd.data.labels import IGNORE, DataError, LabelMap, read_labels
 from afdcd.data.listing import spread
+from afdcd.data.spec import Record
 from afdcd.data.targets import size_problem
 from afdcd.utils.findings import Report
 from afdcd.utils.problems import SHOWN, first_few
