@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 
+import numpy as np
 import pytest
 import yaml
 
@@ -59,6 +61,11 @@ def test_a_described_data_set_to_a_distilled_student(described, tmp_path, capsys
     words = [*DETECTRON2, "--num-gpus", "0", *config]
     assert main([*words, *out, "TEST.CONFUSION", "True"]) == 0
     assert (tmp_path / "run/confusion_tiles.yaml_val.png").is_file()
+    with open(tmp_path / "run/confusion_tiles.yaml_val.csv", newline="") as file:
+        counts = np.array([row[1:] for row in csv.reader(file)][1:], int)
+    figures = json.loads((tmp_path / "run/results.json").read_text())["figures"]
+    accuracy = next(iter(figures.values()))["sem_seg"]["pACC"]
+    assert accuracy == pytest.approx(100 * counts.trace() / counts.sum())
     student = str(tmp_path / "run/student_final.pth")
     words = [*DETECTRON2, *config, "--weights", student, "--num-gpus", "0"]
     words += ["--input", str(described / "tiles"), "--output", str(tmp_path / "predictions")]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from detectron2.config import LazyConfig, instantiate
@@ -60,10 +62,9 @@ def test_a_step(cfg):
         trainer.storage, trainer.iter = storage, 0
         trainer.run_step()
         terms = {name: value for name, (value, _) in storage.latest().items() if "loss" in name}
-    assert {"loss_logit_kd", "loss_reconstruction_fpn_output4", "loss_contrast_fpn_output3"} <= set(
-        terms
-    )
-    assert all(0 <= value < float("inf") for value in terms.values())
+    for name in ("logit_kd", "reconstruction_fpn_output4", "contrast_fpn_output3"):
+        assert 0 < terms[f"loss_{name}"] < 100
+    assert all(math.isfinite(value) for value in terms.values())
     assert not torch.equal(weight, before)
 
 

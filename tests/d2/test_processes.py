@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import cv2
+import pytest
 import torch
 
 from helpers.d2_runs import checkpoint, losses, train_detectron2
@@ -46,6 +47,8 @@ def test_two_processes_average_the_gradients_of_one(configs, tmp_path):
                 torch.testing.assert_close(b[part][name], value, rtol=1e-4, atol=1e-6)
     (first,), (second,) = losses(one), losses(two)
     assert first.keys() == second.keys()
+    for term, value in first.items():
+        assert second[term] == pytest.approx(value, rel=1e-3), term
 
 
 def test_two_processes_in_parts_average_the_gradients_of_one(configs, tmp_path):
