@@ -14,7 +14,7 @@ from afdcd.data.images import read_image
 from afdcd.distill.objectives import check_distiller_settings
 from afdcd.engine.checkpoints import Checkpoints
 from afdcd.engine.precision import DTYPES
-from afdcd.models.build import HEADS
+from afdcd.models import HEADS
 from afdcd.utils.problems import first_few
 
 INSTALL_DETECTRON2 = (
@@ -137,7 +137,7 @@ def batch_problems(cfg: Any, processes: int = 1, *, synchronised: bool = False) 
 def _pools_images(cfg: Any) -> bool:
     """Whether a head normalizes averages of whole images by the statistics of a batch."""
     head = cfg.MODEL.SEM_SEG_HEAD
-    return head.NAME in HEADS and head.NORM == "BN"
+    return head.NAME in HEADS and HEADS.get(head.NAME).POOLS_IMAGES and head.NORM == "BN"
 
 
 def crop_problems(cfg: Any) -> list[str]:

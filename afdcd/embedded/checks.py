@@ -15,7 +15,7 @@ from afdcd.checks.preflight import (
     setting_problems,
 )
 from afdcd.embedded.build import teacher_config
-from afdcd.models.build import BACKBONES, HEADS
+from afdcd.models import BACKBONES, HEADS
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +42,9 @@ def config_problems(cfg: Any) -> list[str]:
     problems = []
     if wanted := needs_detectron2(cfg):
         problems.append(
-            f"{', '.join(wanted)}: that is Detectron2's, and the embedded runtime has only "
-            f"{', '.join([*BACKBONES, *HEADS])}. {INSTALL_DETECTRON2}"
+            f"{', '.join(wanted)}: the embedded runtime has only the backbones "
+            f"{', '.join(BACKBONES.names())} and the heads {', '.join(HEADS.names())} (IMPORTS "
+            f"adds to them). The rest takes Detectron2. {INSTALL_DETECTRON2}"
         )
     solver = cfg.SOLVER
     if solver.LR_SCHEDULER_NAME != "WarmupPolyLR":

@@ -30,6 +30,11 @@ def predict(cfg: Any, model: nn.Module, batch: list[dict[str, Any]]) -> list[dic
             "TEST.SCALES, TEST.FLIP and TEST.WINDOW take a SemanticSegmentor; got "
             f"{type(model).__name__}"
         )
+    if (step := getattr(backbone, "size_divisibility", 0)) > 1:
+        raise ValueError(
+            "TEST.SCALES, TEST.FLIP and TEST.WINDOW don't pad images, and "
+            f"{type(backbone).__name__} takes multiples of {step} pixels: leave them off"
+        )
     logits_of = _windowed(cfg, lambda x: head.layers(backbone(x)))
     outputs = []
     for item in batch:
