@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from afdcd.losses.afdcd.kernels.tokens import patch_tokens
-from afdcd.models import SemanticSegmentor
+from afdcd.models import SegmentationHead, SemanticSegmentor
 
 
 def plain_contrast(
@@ -90,6 +90,7 @@ def plain_teacher(
 ) -> dict[str, torch.Tensor]:
     """Feature map and logits of a whole evaluation, the auxiliary head's logits included."""
     head = model.sem_seg_head
+    assert isinstance(head, SegmentationHead)
     with torch.no_grad():
         images = torch.stack([item["image"].to(model.device) for item in batched_inputs])
         features = model.backbone((images - model.pixel_mean) / model.pixel_std)

@@ -1,9 +1,8 @@
 """AfDCD's configuration keys, and reading config files."""
 
 from afdcd.config.defaults import embedded_config
+from afdcd.config.errors import ConfigError, ConfigKeyError
 from afdcd.config.files import (
-    ConfigError,
-    ConfigKeyError,
     differences,
     differing,
     flat_values,

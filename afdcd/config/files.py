@@ -12,27 +12,17 @@ from typing import Any
 
 from fvcore.common.config import BASE_KEY, CfgNode
 
+from afdcd.config import imports
+from afdcd.config.errors import ConfigError, ConfigKeyError
 from afdcd.utils.strict_yaml import read_strict_yaml
-
-
-class ConfigError(ValueError):
-    """A config can't be read, or says what can't be."""
-
-
-class ConfigKeyError(ConfigError):
-    """A config sets a key that doesn't exist."""
-
-    def __init__(self, key: str, near: Sequence[str], source: str) -> None:
-        hint = f"; did you mean {', '.join(near)}?" if near else ""
-        super().__init__(f"{source}: there is no key {key}{hint}")
-        self.key = key
 
 
 def merge_file(cfg: CfgNode, path: str | Path) -> None:
     """Merge a YAML file, and the files it is based on, into ``cfg``.
 
     ``MODEL.DISTILLER.TEACHER.CONFIG_FILE``, and data set descriptions in ``DATASETS``, are made
-    absolute: a relative one is looked for beside the YAML file that names it.
+    absolute: a relative one is looked for beside the YAML file that names it. So are files in
+    ``IMPORTS``, which are imported, in order, before anything else of the config is looked at.
 
     Raises:
         ConfigError: a file is missing or no YAML, or a value has another type than the default.
@@ -68,7 +58,9 @@ def merge_overrides(cfg: CfgNode, overrides: Sequence[str]) -> None:
         raise ConfigError(
             f"overrides are KEY VALUE pairs; got {len(overrides)} words: {' '.join(overrides)}"
         )
-    for key, value in zip(overrides[::2], overrides[1::2], strict=True):
+    pairs = list(zip(overrides[::2], overrides[1::2], strict=True))
+    # Imported first, since the other pairs may set keys that come with it.
+    for key, value in sorted(pairs, key=lambda pair: pair[0] != imports.KEY):
         try:
             literal = ast.literal_eval(value)
         except (ValueError, SyntaxError):
@@ -150,6 +142,7 @@ def _load(path: Path, opened: tuple[Path, ...]) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for base in [bases] if isinstance(bases, str) else bases:
         _overlay(merged, _load(path.parent / base, (*opened, path.resolve())), path)
+    _anchor_imports(content, path)
     _anchor_teacher(content, path)
     _anchor_datasets(content, path)
     return _overlay(merged, content, path)
@@ -159,13 +152,21 @@ def _overlay(
     below: dict[str, Any], above: dict[str, Any], path: Path, prefix: str = ""
 ) -> dict[str, Any]:
     for key, value in above.items():
-        if isinstance(value, dict) and key in below:
+        if key == imports.KEY and not prefix:
+            below[key] = [*below.get(key, []), *value]
+        elif isinstance(value, dict) and key in below:
             if not isinstance(below[key], dict):
                 raise ConfigError(f"{path}: {prefix}{key} holds keys here but a value in its base")
             _overlay(below[key], value, path, f"{prefix}{key}.")
         else:
             below[key] = value
     return below
+
+
+def _anchor_imports(content: dict[str, Any], path: Path) -> None:
+    if imports.KEY in content:
+        names = imports.listed(content[imports.KEY], str(path))
+        content[imports.KEY] = imports.anchored(names, path.parent)
 
 
 def _anchor_teacher(content: dict[str, Any], path: Path) -> None:
@@ -193,6 +194,9 @@ def _anchor_datasets(content: dict[str, Any], path: Path) -> None:
 
 
 def _merge(cfg: CfgNode, content: dict[str, Any], source: str) -> None:
+    if imports.KEY in content and imports.KEY in cfg:
+        names = imports.listed(content.pop(imports.KEY), source)
+        imports.import_all(cfg, imports.anchored(names, Path.cwd()), source)
     _fit_keys(cfg, content, source)
     try:
         cfg.merge_from_other_cfg(type(cfg)(content))

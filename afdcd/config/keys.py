@@ -13,6 +13,13 @@ def add_afdcd_config(cfg: CfgNode) -> None:
     node = type(cfg)
     model, head = cfg.MODEL, cfg.MODEL.SEM_SEG_HEAD
 
+    # --- Python code of your own (docs/extending.md) ------------------------------------------
+    # Modules (my_package.my_losses) and .py files that are imported before anything is checked or
+    # built, in every process; a relative file is looked for beside the YAML file that names it. A
+    # config imports what its _BASE_ files name, then its own, and KEY VALUE adds to both: an import
+    # can't be taken back. A module's function add_config(cfg) may add keys, before they are read.
+    cfg.IMPORTS = []
+
     # --- Networks ---------------------------------------------------------------------------
     # Stride of res5: 8 (published), 16 or 32.
     model.BACKBONE.OUTPUT_STRIDE = 8

@@ -25,6 +25,7 @@ from afdcd.data import DataError
 from afdcd.data.build import loading_settings
 from afdcd.data.stream import Echo, RecordList, Sample, SampleStream
 from afdcd.tasks import Task
+from afdcd.utils.user_modules import after_user_modules
 
 
 class Numbers(Sampler[int]):
@@ -36,10 +37,12 @@ class Numbers(Sampler[int]):
 
     def __init__(self, batch_size: int, first: int) -> None:
         self.batch_size, self.first = batch_size, first
+        # Asked for here: a loader process, where this is iterated, may not know of the others.
+        self.rank, self.processes = comm.get_rank(), comm.get_world_size()
 
     def __iter__(self) -> Iterator[int]:
-        share = self.batch_size // comm.get_world_size()
-        start = self.first * self.batch_size + comm.get_rank() * share
+        share = self.batch_size // self.processes
+        start = self.first * self.batch_size + self.rank * share
         while True:
             yield from range(start, start + share)
             start += self.batch_size
@@ -89,7 +92,8 @@ def detectron2_training_loader(cfg: Any, *, seed: int, first: int) -> Any:
 def evaluation_loader(cfg: Any, name: str) -> Any:
     """Whole images in batches of one, shared among the processes."""
     if cfg.INPUT.MAPPER == "detectron2":
-        return build_detection_test_loader(cfg, name)
+        mapper = after_user_modules(DatasetMapper(cfg, is_train=False))
+        return build_detection_test_loader(cfg, name, mapper=mapper)
     dataset = find_dataset(name)
     records = RecordList(dataset.records, loading_settings(cfg).evaluation_mapper())
     loader = build_detection_test_loader(

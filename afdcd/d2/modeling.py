@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,54 +13,58 @@ from detectron2.modeling import (
     BACKBONE_REGISTRY,
     META_ARCH_REGISTRY,
     SEM_SEG_HEADS_REGISTRY,
-    Backbone,
 )
+from detectron2.modeling import Backbone as Detectron2Backbone
 from detectron2.utils import comm
+from detectron2.utils.registry import Registry as Detectron2Registry
 from torch import nn
 
 from afdcd.d2.config import teacher_config, trained_architecture
 from afdcd.d2.weights import load_model_weights
 from afdcd.distill import Distiller, build_distiller
-from afdcd.models.backbones.mobilenetv2 import MobileNetV2
-from afdcd.models.backbones.resnet import ResNet
-from afdcd.models.build import check_freeze_at
-from afdcd.models.heads.aspp_head import ASPPHead
-from afdcd.models.heads.psp_head import PSPHead
+from afdcd.models import BACKBONES, HEADS, Backbone, Head
+from afdcd.utils.registry import Registry
 
 logger = logging.getLogger(__name__)
 
 
-class DilatedResNet(ResNet, Backbone):
-    """`ResNet` as a Detectron2 backbone."""
+# Detectron2 asks whether a backbone is one of its own; ours have its attributes.
+Detectron2Backbone.register(Backbone)
 
 
-class DilatedMobileNetV2(MobileNetV2, Backbone):
-    """`MobileNetV2` as a Detectron2 backbone."""
+def _offer(ours: Registry, theirs: Detectron2Registry, build: Callable[..., nn.Module]) -> None:
+    """Make a registry's parts, and those that join it later, known to Detectron2 by their names.
+
+    Args:
+        ours: the registry.
+        theirs: Detectron2's of the same kind.
+        build: called with a class of ours and with what Detectron2 calls its own parts with.
+    """
+
+    def construct(name: str, *arguments: Any) -> nn.Module:
+        return build(ours.get(name), *arguments)
+
+    # Looked up by name at each call: a part may be registered anew.
+    ours.tell_names(lambda name: theirs._do_register(name, partial(construct, name)))
 
 
-def _build(kind: type[Any], cfg: Any, *args: Any) -> Any:
-    """Construct from a config, with any of Detectron2's normalizations."""
-    arguments = kind.from_config(cfg, *args)
-    return kind(**{**arguments, "norm": partial(get_norm, arguments["norm"])})
+def _build_backbone(kind: type[Backbone], cfg: Any, input_shape: ShapeSpec) -> Backbone:
+    return kind(**_any_norm(kind.from_config(cfg)))
 
 
-@BACKBONE_REGISTRY.register()
-def build_dilated_resnet_backbone(cfg: Any, input_shape: ShapeSpec) -> DilatedResNet:
-    """`ResNet` from ``MODEL.RESNETS`` and ``MODEL.BACKBONE``."""
-    check_freeze_at(cfg)
-    return _build(DilatedResNet, cfg)
+def _build_head(kind: type[Head], cfg: Any, input_shape: dict[str, ShapeSpec]) -> Head:
+    return kind(**_any_norm(kind.from_config(cfg, input_shape)))
 
 
-@BACKBONE_REGISTRY.register()
-def build_dilated_mobilenetv2_backbone(cfg: Any, input_shape: ShapeSpec) -> DilatedMobileNetV2:
-    """`MobileNetV2` from ``MODEL.MOBILENETV2`` and ``MODEL.BACKBONE``."""
-    check_freeze_at(cfg)
-    return _build(DilatedMobileNetV2, cfg)
+def _any_norm(arguments: dict[str, Any]) -> dict[str, Any]:
+    """A constructor's arguments, with any of Detectron2's normalizations by its name."""
+    if "norm" not in arguments:
+        return arguments
+    return {**arguments, "norm": partial(get_norm, arguments["norm"])}
 
 
-# Detectron2 calls a head with (cfg, input_shape), ours take keywords.
-SEM_SEG_HEADS_REGISTRY._do_register("ASPPHead", partial(_build, ASPPHead))
-SEM_SEG_HEADS_REGISTRY._do_register("PSPHead", partial(_build, PSPHead))
+_offer(BACKBONES, BACKBONE_REGISTRY, _build_backbone)
+_offer(HEADS, SEM_SEG_HEADS_REGISTRY, _build_head)
 
 
 def build_student(cfg: Any) -> nn.Module:

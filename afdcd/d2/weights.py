@@ -9,8 +9,7 @@ from typing import Any
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
-from afdcd.models import load_weights
-from afdcd.models.heads.segmentation_head import SegmentationHead
+from afdcd.models import Head, load_weights
 from afdcd.models.weights import CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -41,7 +40,7 @@ def load_model_weights(model: nn.Module, path: str, *, complete: bool) -> None:
     Raises:
         CheckpointError: the file can't be read, or doesn't fit, or sets nothing.
     """
-    if isinstance(getattr(model, "sem_seg_head", None), SegmentationHead):
+    if isinstance(getattr(model, "sem_seg_head", None), Head):
         try:
             local = DetectionCheckpointer(model).path_manager.get_local_path(path)
         except (OSError, RuntimeError, AssertionError) as error:

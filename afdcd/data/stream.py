@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from afdcd.data.labels import DataError
 from afdcd.data.spec import Record
+from afdcd.utils.user_modules import USER_MODULES
 
 Sample = dict[str, Any]
 TrainingMapper = Callable[[Record, np.random.Generator], Sample]
@@ -28,6 +29,9 @@ class SampleStream(Dataset[Sample]):
         self.mapper = mapper
         self.seed = seed
         self._order = lru_cache(maxsize=2)(self._epoch_order)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (USER_MODULES, type(self), self.records, self.mapper, self.seed)
 
     def _epoch_order(self, epoch: int) -> np.ndarray:
         return np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.records))
@@ -69,6 +73,9 @@ class RecordList(Dataset[Sample]):
         self.records = records
         self.mapper = mapper
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (USER_MODULES, type(self), self.records, self.mapper)
+
     def __len__(self) -> int:
         return len(self.records)
 
@@ -77,3 +84,11 @@ class RecordList(Dataset[Sample]):
             return self.mapper(self.records[index])
         except DataError as error:
             return {"error": str(error)}
+
+
+def _restored(user_modules: object, kind: Callable[..., Any], *arguments: Any) -> Any:
+    """A stream or list in a loader process that doesn't share its parent's memory.
+
+    What the user's modules define is imported before the records and the mapper are unpickled.
+    """
+    return kind(*arguments)

@@ -11,7 +11,7 @@ from afdcd.checks import weights
 from afdcd.distill.objectives import check_distiller_settings
 from afdcd.embedded.build import teacher_config
 from afdcd.engine.build import training_problems
-from afdcd.models.build import BACKBONES, HEADS
+from afdcd.models import BACKBONES, HEADS
 from afdcd.utils.problems import INSTALL_DETECTRON2, constructed
 
 logger = logging.getLogger(__name__)
@@ -39,8 +39,9 @@ def config_problems(cfg: Any) -> list[str]:
     problems = []
     if wanted := needs_detectron2(cfg):
         problems.append(
-            f"{', '.join(wanted)}: that is Detectron2's, and the embedded runtime has only "
-            f"{', '.join([*BACKBONES, *HEADS])}. {INSTALL_DETECTRON2}"
+            f"{', '.join(wanted)}: the embedded runtime has only the backbones "
+            f"{', '.join(BACKBONES.names())} and the heads {', '.join(HEADS.names())} (IMPORTS "
+            f"adds to them). The rest takes Detectron2. {INSTALL_DETECTRON2}"
         )
     solver = cfg.SOLVER
     if solver.LR_SCHEDULER_NAME != "WarmupPolyLR":

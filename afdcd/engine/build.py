@@ -18,7 +18,7 @@ from afdcd.engine.settings import (
     TrainingSettings,
 )
 from afdcd.evaluation.build import inference_settings
-from afdcd.models.build import HEADS
+from afdcd.models import HEADS
 from afdcd.utils.problems import Problem, SettingsError, constructed, refuse
 
 
@@ -142,7 +142,8 @@ def batch_settings(cfg: Any, processes: int = 1, synchronised: bool = False) -> 
     """From ``SOLVER``, and the head. Raises SettingsError."""
     head = cfg.MODEL.SEM_SEG_HEAD
     # These heads average whole images and normalize the averages.
-    pooled = head.NAME in HEADS and head.NORM == "BN"
+    known = head.NAME in HEADS
+    pooled = known and HEADS.get(head.NAME).POOLS_IMAGES and head.NORM == "BN"
     return BatchSettings(
         images=cfg.SOLVER.IMS_PER_BATCH,
         parts=cfg.SOLVER.ACCUMULATE,

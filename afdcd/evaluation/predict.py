@@ -30,6 +30,11 @@ def predict(
             "TEST.SCALES, TEST.FLIP and TEST.WINDOW take a SemanticSegmentor; got "
             f"{type(model).__name__}"
         )
+    if (step := getattr(backbone, "size_divisibility", 0)) > 1:
+        raise ValueError(
+            "TEST.SCALES, TEST.FLIP and TEST.WINDOW don't pad images, and "
+            f"{type(backbone).__name__} takes multiples of {step} pixels: leave them off"
+        )
 
     def whole(x: torch.Tensor) -> torch.Tensor:
         return head.layers(backbone(x))

@@ -1,20 +1,31 @@
 """The paper's networks as plain modules with Detectron2's attribute names and protocol."""
 
 from afdcd.models.backbones.mobilenetv2 import MobileNetV2
+from afdcd.models.backbones.registry import BACKBONES, Backbone
 from afdcd.models.backbones.resnet import ResNet
 from afdcd.models.build import build_segmentor, build_segmentor_from_config
 from afdcd.models.complexity import count_multiply_adds, count_parameters
 from afdcd.models.heads.aspp_head import ASPPHead
 from afdcd.models.heads.psp_head import PSPHead
+from afdcd.models.heads.registry import HEADS, Head
+from afdcd.models.heads.segmentation_head import SegmentationHead
+from afdcd.models.layers import ConvNorm, ShapeSpec
 from afdcd.models.segmentor import SemanticSegmentor
 from afdcd.models.weights import load_weights
 
 __all__ = [
+    "BACKBONES",
+    "HEADS",
     "ASPPHead",
+    "Backbone",
+    "ConvNorm",
+    "Head",
     "MobileNetV2",
     "PSPHead",
     "ResNet",
+    "SegmentationHead",
     "SemanticSegmentor",
+    "ShapeSpec",
     "build_segmentor",
     "build_segmentor_from_config",
     "count_multiply_adds",

@@ -6,21 +6,16 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from afdcd.models.backbones.backbone import StagedBackbone
 from afdcd.models.backbones.mobilenetv2 import MobileNetV2
+from afdcd.models.backbones.registry import BACKBONES, Backbone
 from afdcd.models.backbones.resnet import ResNet
 from afdcd.models.heads.aspp_head import ASPPHead
 from afdcd.models.heads.psp_head import PSPHead
-from afdcd.models.heads.segmentation_head import SegmentationHead
+from afdcd.models.heads.registry import HEADS
 from afdcd.models.layers import Norm
 from afdcd.models.segmentor import PIXEL_MEAN, PIXEL_STD, SemanticSegmentor
+from afdcd.utils.registry import Registry
 
-# Names in MODEL.BACKBONE.NAME and MODEL.SEM_SEG_HEAD.NAME; registered with Detectron2 under these.
-BACKBONES: dict[str, type[ResNet] | type[MobileNetV2]] = {
-    "build_dilated_resnet_backbone": ResNet,
-    "build_dilated_mobilenetv2_backbone": MobileNetV2,
-}
-HEADS: dict[str, type[SegmentationHead]] = {"ASPPHead": ASPPHead, "PSPHead": PSPHead}
 ARCHITECTURES = {"deeplabv3": ASPPHead, "pspnet": PSPHead}
 
 
@@ -67,7 +62,7 @@ def build_segmentor(
         raise ValueError(
             f"architecture must be one of {', '.join(ARCHITECTURES)}; got {architecture!r}"
         )
-    body: StagedBackbone
+    body: Backbone
     if match := re.fullmatch(r"resnet(\d+)", backbone):
         if width_mult != 1.0:
             raise ValueError(f"width_mult is MobileNetV2's; got {width_mult} for {backbone}")
@@ -114,35 +109,27 @@ def build_segmentor(
     )
 
 
-def check_freeze_at(cfg: Any) -> None:
-    """Raise ValueError where a config freezes stages, which these backbones don't do."""
-    if cfg.MODEL.BACKBONE.FREEZE_AT != 0:
-        raise ValueError(
-            f"MODEL.BACKBONE.FREEZE_AT is {cfg.MODEL.BACKBONE.FREEZE_AT}, but "
-            f"{cfg.MODEL.BACKBONE.NAME} trains all of its stages: set it to 0"
-        )
-
-
 def build_segmentor_from_config(cfg: Any) -> SemanticSegmentor:
     """Build the model that a Detectron2 config of a ``SemanticSegmentor`` describes.
 
     Raises:
-        ValueError: the config names a backbone or head that this package has no plain form of.
+        ValueError: the config names a backbone or head that isn't registered, or settings of one
+            don't work.
     """
-    backbone_name, head_name = cfg.MODEL.BACKBONE.NAME, cfg.MODEL.SEM_SEG_HEAD.NAME
-    if backbone_name not in BACKBONES:
-        raise ValueError(
-            f"MODEL.BACKBONE.NAME {backbone_name!r} is not one of {', '.join(BACKBONES)}"
-        )
-    if head_name not in HEADS:
-        raise ValueError(f"MODEL.SEM_SEG_HEAD.NAME {head_name!r} is not one of {', '.join(HEADS)}")
-    check_freeze_at(cfg)
-    backbone_type, head_type = BACKBONES[backbone_name], HEADS[head_name]
-    backbone = backbone_type(**backbone_type.from_config(cfg))
-    head = head_type(**head_type.from_config(cfg, backbone.output_shape()))
+    backbone = _build("MODEL.BACKBONE.NAME", BACKBONES, cfg.MODEL.BACKBONE.NAME, cfg)
+    shape = backbone.output_shape()
+    head = _build("MODEL.SEM_SEG_HEAD.NAME", HEADS, cfg.MODEL.SEM_SEG_HEAD.NAME, cfg, shape)
     return SemanticSegmentor(
         backbone=backbone,
         sem_seg_head=head,
         pixel_mean=cfg.MODEL.PIXEL_MEAN,
         pixel_std=cfg.MODEL.PIXEL_STD,
     )
+
+
+def _build(key: str, registry: Registry, name: str, cfg: Any, *arguments: Any) -> Any:
+    try:
+        kind = registry.get(name)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from error
+    return kind(**kind.from_config(cfg, *arguments))

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from afdcd.models.backbones.backbone import StagedBackbone
-from afdcd.models.heads.segmentation_head import SegmentationHead
+from afdcd.models.backbones.registry import Backbone
+from afdcd.models.heads.registry import Head
 
 # Blue, green, red mean of the published networks' inputs, in 0..255.
 PIXEL_MEAN = (104.00698793, 116.66876762, 122.67891434)
@@ -32,8 +32,8 @@ class SemanticSegmentor(nn.Module):
     def __init__(
         self,
         *,
-        backbone: StagedBackbone,
-        sem_seg_head: SegmentationHead,
+        backbone: Backbone,
+        sem_seg_head: Head,
         pixel_mean: Sequence[float] = PIXEL_MEAN,
         pixel_std: Sequence[float] = PIXEL_STD,
     ) -> None:
@@ -65,12 +65,14 @@ class SemanticSegmentor(nn.Module):
         """
         images = [item["image"].to(self.device, non_blocking=True) for item in batched_inputs]
         images = [(image - self.pixel_mean) / self.pixel_std for image in images]
-        features = self.backbone(_stack(images, 0.0))
+        step = self.backbone.size_divisibility
+        features = self.backbone(_stack(images, 0.0, step))
         if self.training:
             if "sem_seg" not in batched_inputs[0]:
                 raise ValueError('training needs labels: each input must hold "sem_seg" [H, W]')
             labels = [item["sem_seg"].to(self.device, non_blocking=True) for item in batched_inputs]
-            _, losses = self.sem_seg_head(features, _stack(labels, self.sem_seg_head.ignore_value))
+            targets = _stack(labels, self.sem_seg_head.ignore_value, step)
+            _, losses = self.sem_seg_head(features, targets)
             return losses
         logits, _ = self.sem_seg_head(features)
         return [
@@ -79,10 +81,17 @@ class SemanticSegmentor(nn.Module):
         ]
 
 
-def _stack(tensors: list[torch.Tensor], fill: float) -> torch.Tensor:
-    """Stack [..., H, W] tensors, the smaller ones padded at the bottom and right."""
-    height = max(t.shape[-2] for t in tensors)
-    width = max(t.shape[-1] for t in tensors)
+def _stack(tensors: list[torch.Tensor], fill: float, step: int) -> torch.Tensor:
+    """Stack [..., H, W] tensors, padded at the bottom and right to one size.
+
+    Args:
+        tensors: of one number of dimensions.
+        fill: the padding's value.
+        step: height and width are made multiples of this many pixels; 0 for no such padding.
+    """
+    height, width = (
+        -(-max(t.shape[axis] for t in tensors) // max(step, 1)) * max(step, 1) for axis in (-2, -1)
+    )
     return torch.stack(
         [F.pad(t, (0, width - t.shape[-1], 0, height - t.shape[-2]), value=fill) for t in tensors]
     )

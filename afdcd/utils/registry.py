@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -20,7 +21,16 @@ class Registry(FvcoreRegistry):
 
         @LOSSES.register("my_loss")
         class MyLoss(DistillationLoss): ...
+
+    Args:
+        name: of the registry, for errors.
+        base: the class that parts are subclasses of; anything is taken when None.
     """
+
+    def __init__(self, name: str, base: type | None = None) -> None:
+        super().__init__(name)
+        self._base = base
+        self._listeners: list[Callable[[str], None]] = []
 
     def register(self, name: str) -> Callable[[T], T]:
         """Register the decorated class or function under a name.
@@ -29,18 +39,34 @@ class Registry(FvcoreRegistry):
 
         Raises:
             ValueError: the name belongs to a part of another module.
+            TypeError: the part isn't a subclass of the registry's base class.
         """
 
         def decorate(part: T) -> T:
+            if self._base is not None and not (
+                isinstance(part, type) and issubclass(part, self._base)
+            ):
+                raise TypeError(
+                    f"{self._name} takes subclasses of {self._base.__module__}."
+                    f"{self._base.__qualname__}; got {part!r} for {name!r}"
+                )
             known = self._obj_map.get(name)
             if known is not None and known.__module__ != getattr(part, "__module__", None):
                 raise ValueError(
-                    f"{self._name} already has {name!r}, of {known.__module__}: choose another name"
+                    f"{self._name} already has {name!r}, of {_source(known)}: choose another name"
                 )
+            for listener in self._listeners if known is None else ():
+                listener(name)
             self._obj_map[name] = part
             return part
 
         return decorate
+
+    def tell_names(self, listener: Callable[[str], None]) -> None:
+        """Call a function with every name, those that are registered later included."""
+        for name in self.names():
+            listener(name)
+        self._listeners.append(listener)
 
     def get(self, name: str) -> Any:
         """The part of that name.
@@ -58,3 +84,8 @@ class Registry(FvcoreRegistry):
     def names(self) -> list[str]:
         """All names, sorted."""
         return sorted(self._obj_map)
+
+
+def _source(part: Any) -> str:
+    """The file, or else the module, that a part is defined in."""
+    return getattr(sys.modules.get(part.__module__), "__file__", None) or part.__module__

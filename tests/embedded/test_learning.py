@@ -12,7 +12,6 @@ from afdcd.data import load_dataset, read_labels
 from afdcd.data.synthetic import dataset as synthetic
 from afdcd.embedded.run import run
 from afdcd.embedded.runtime import configure
-from afdcd.tasks.semantic_segmentation.teacher import majority_miou
 
 pytestmark = pytest.mark.slow
 CONFIGS = Path(__file__).parents[2] / "configs/quickstart"

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from afdcd.models.backbones.backbone import StagedBackbone
+from afdcd.models.backbones.registry import BACKBONES
+from afdcd.models.backbones.staged import StagedBackbone, check_freeze_at
 from afdcd.models.layers import ConvNorm, Norm, init_convolutions, stage_dilations
 
 EXPANSION = 6
@@ -85,6 +86,7 @@ class MobileNetV2Stem(nn.Module):
         return self.block(self.conv(x))
 
 
+@BACKBONES.register("build_dilated_mobilenetv2_backbone")
 class MobileNetV2(StagedBackbone):
     """MobileNetV2 (arXiv 1801.04381) without its last 1x1 convolution, late stages dilated.
 
@@ -144,6 +146,7 @@ class MobileNetV2(StagedBackbone):
     @classmethod
     def from_config(cls, cfg: Any) -> dict[str, Any]:
         """Constructor arguments from ``MODEL.MOBILENETV2`` and ``MODEL.BACKBONE``."""
+        check_freeze_at(cfg)
         mobilenet = cfg.MODEL.MOBILENETV2
         return {
             "width_mult": mobilenet.WIDTH_MULT,

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from afdcd.models.backbones.backbone import StagedBackbone
+from afdcd.models.backbones.registry import BACKBONES
+from afdcd.models.backbones.staged import StagedBackbone, check_freeze_at
 from afdcd.models.layers import ConvNorm, Norm, init_convolutions, stage_dilations
 
 # Blocks of res2 to res5, and whether they are bottlenecks.
@@ -119,6 +120,7 @@ class BottleneckBlock(_ResidualBlock):
         return self.conv3(self.conv2(self.conv1(x)))
 
 
+@BACKBONES.register("build_dilated_resnet_backbone")
 class ResNet(StagedBackbone):
     """ResNet (arXiv 1512.03385) with the stride in the 3x3 convolutions and dilated late stages.
 
@@ -187,6 +189,7 @@ class ResNet(StagedBackbone):
     @classmethod
     def from_config(cls, cfg: Any) -> dict[str, Any]:
         """Constructor arguments from ``MODEL.RESNETS`` and ``MODEL.BACKBONE``."""
+        check_freeze_at(cfg)
         resnets, backbone = cfg.MODEL.RESNETS, cfg.MODEL.BACKBONE
         return {
             "depth": resnets.DEPTH,

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from afdcd.models.heads.registry import HEADS
 from afdcd.models.heads.segmentation_head import SegmentationHead, upsample
 from afdcd.models.layers import ConvNorm, Norm, ShapeSpec, normalizes_batch
 
@@ -55,6 +56,7 @@ class ASPP(nn.Module):
         return self.dropout(self.project(torch.cat(branches, dim=1)))
 
 
+@HEADS.register("ASPPHead")
 class ASPPHead(SegmentationHead):
     """DeepLabV3 (arXiv 1706.05587) as in the published networks.
 
@@ -68,6 +70,8 @@ class ASPPHead(SegmentationHead):
         aspp_dropout: after ASPP's projection.
         **head: see `SegmentationHead`.
     """
+
+    POOLS_IMAGES = True
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from afdcd.models.heads.registry import HEADS
 from afdcd.models.heads.segmentation_head import SegmentationHead, upsample
 from afdcd.models.layers import ConvNorm, Norm, ShapeSpec, normalizes_batch
 
@@ -43,6 +44,7 @@ class PyramidPooling(nn.Module):
         return torch.cat(branches, dim=1)
 
 
+@HEADS.register("PSPHead")
 class PSPHead(SegmentationHead):
     """PSPNet (arXiv 1612.01105) as in the published networks.
 
@@ -51,6 +53,8 @@ class PSPHead(SegmentationHead):
             published ResNets, 128 for MobileNetV2.
         **head: see `SegmentationHead`.
     """
+
+    POOLS_IMAGES = True
 
     def __init__(
         self,

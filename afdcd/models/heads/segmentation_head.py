@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from afdcd.models.heads.registry import Head
 from afdcd.models.layers import ConvNorm, FeatureMaps, Norm, ShapeSpec
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -53,7 +54,7 @@ class FCNHead(nn.Module):
         return self.predictor(self.dropout(self.conv(x)))
 
 
-class SegmentationHead(nn.Module):
+class SegmentationHead(Head):
     """Context module, fusing conv3x3, dropout and classifier on one backbone output.
 
     Follows the protocol of Detectron2's semantic segmentation heads: in training `forward` returns

@@ -1,29 +1,26 @@
-"""What the backbones have in common: a stem and the stages res2 to res5."""
+"""What ResNets and MobileNets have in common: a stem and the stages res2 to res5."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any
 
 import torch
 from torch import nn
 
-from afdcd.models.layers import FeatureMaps, ShapeSpec, stage_dilations
+from afdcd.models.backbones.registry import Backbone
+from afdcd.models.layers import ShapeSpec, stage_dilations
 
 STAGES = ("res2", "res3", "res4", "res5")
 
 
-class StagedBackbone(nn.Module):
+class StagedBackbone(Backbone):
     """A stem of stride 4 (or 2, if res2 has the other 2), then res2, res3, res4 and res5.
 
     Subclasses set ``stem`` and the stages as submodules, then call `finish`.
     """
 
     stem: nn.Module
-
-    # As in ``detectron2.modeling.Backbone``: inputs need no padding to a multiple of anything.
-    size_divisibility = 0
-    padding_constraints: ClassVar[dict[str, int]] = {}
 
     def finish(
         self, channels: dict[str, int], *, output_stride: int, out_features: Sequence[str]
@@ -55,9 +52,8 @@ class StagedBackbone(nn.Module):
         """Channels and stride of each output."""
         return dict(self._shapes)
 
-    def forward(self, x: torch.Tensor) -> FeatureMaps:
+    def feature_maps(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """[N, 3, H, W] to ``{stage: [N, C, (H - 1) // stride + 1, (W - 1) // stride + 1]}``."""
-        height, width = x.shape[-2:]
         maps = {}
         x = self.stem(x)
         for stage in STAGES:
@@ -66,4 +62,13 @@ class StagedBackbone(nn.Module):
                 maps[stage] = x
             if stage == self._last:
                 break
-        return FeatureMaps(maps, image_size=(height, width))
+        return maps
+
+
+def check_freeze_at(cfg: Any) -> None:
+    """Raise ValueError where a config freezes stages, which these backbones don't do."""
+    if cfg.MODEL.BACKBONE.FREEZE_AT != 0:
+        raise ValueError(
+            f"MODEL.BACKBONE.FREEZE_AT is {cfg.MODEL.BACKBONE.FREEZE_AT}, but "
+            f"{cfg.MODEL.BACKBONE.NAME} trains all of its stages: set it to 0"
+        )
