@@ -11,11 +11,11 @@ from typing import Any
 from afdcd.config import ConfigError, differences, merge_file
 from afdcd.data import DataError, Dataset, TrainingAugmentation, read_labels
 from afdcd.data.images import read_image
-from afdcd.distill.objectives import check_distiller_settings
+from afdcd.distill import distiller_settings
 from afdcd.engine.checkpoints import Checkpoints
 from afdcd.engine.precision import DTYPES
 from afdcd.models.build import HEADS
-from afdcd.utils.problems import first_few
+from afdcd.utils.problems import collect, first_few
 
 INSTALL_DETECTRON2 = (
     "Install Detectron2 by its official instructions "
@@ -84,10 +84,7 @@ def setting_problems(cfg: Any) -> list[str]:
             f"SOLVER.AMP.DTYPE must be one of {', '.join(DTYPES)}; got {cfg.SOLVER.AMP.DTYPE}"
         )
     if cfg.MODEL.META_ARCHITECTURE == "Distiller":
-        try:
-            check_distiller_settings(cfg)
-        except ValueError as error:
-            problems.append(str(error))
+        problems += collect(lambda: distiller_settings(cfg))
     if cfg.INPUT.FORMAT not in ("BGR", "RGB") and cfg.INPUT.MAPPER == "scale_crop":
         problems.append(f"INPUT.FORMAT must be BGR or RGB; got {cfg.INPUT.FORMAT}")
     if cfg.INPUT.MAPPER != "scale_crop":

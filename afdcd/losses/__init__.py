@@ -6,16 +6,19 @@ from afdcd.losses.afdcd.masks import centre_mask, random_mask
 from afdcd.losses.afdcd.projection import ProjectionPaths
 from afdcd.losses.afdcd.projector import EnhancedProjector, PlainProjector
 from afdcd.losses.afdcd.reconstruction import masked_reconstruction
+from afdcd.losses.afdcd.settings import AfDCDSettings
 from afdcd.losses.logit_kd import LogitKDLoss, logit_kd
-from afdcd.losses.registry import LOSSES, DistillationLoss, LossContext, TapShape
+from afdcd.losses.registry import LOSSES, DistillationLoss, LossContext, LossDescription, TapShape
 
 __all__ = [
     "LOSSES",
     "AfDCDLoss",
+    "AfDCDSettings",
     "DistillationLoss",
     "EnhancedProjector",
     "LogitKDLoss",
     "LossContext",
+    "LossDescription",
     "PlainProjector",
     "ProjectionPaths",
     "TapShape",

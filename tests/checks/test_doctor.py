@@ -65,7 +65,7 @@ def test_the_command_never_shows_a_traceback(case):
 
 
 def test_suggested_weight_balances_the_gradients(case, capsys):
-    case.override("MODEL.AFDCD.RECONSTRUCTION.WEIGHT", "1e6")
+    case.override("MODEL.DISTILLER.LOSSES.afdcd.RECONSTRUCTION_WEIGHT", "1e6")
     report = examine(case, capsys)
     norms = report["facts"]["gradient norms at the student's tap"]
     ratio = norms["loss_reconstruction"] / norms["loss_sem_seg"]

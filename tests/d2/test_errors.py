@@ -45,8 +45,12 @@ def refused(configs, tmp_path, capsys):
         ("SOLVER.LR_SCHEDULER_NAME", "WarmupPoly", "did you mean WarmupPolyLR"),
         ("INPUT.MAPPER", "detectron", "did you mean detectron2"),
         ("DATASETS.TRAIN", "['camvid_trian']", "did you mean camvid_train"),
-        ("MODEL.DISTILLER.FEATURE_TAPS", "[['backbone.ers5','backbone.res5']]", "backbone.res5"),
-        ("MODEL.DISTILLER.LOSSES", "['afdc']", "takes some of logit_kd, afdcd"),
+        (
+            "MODEL.DISTILLER.LOSSES.afdcd.TAPS",
+            "[['backbone.ers5','backbone.res5']]",
+            "backbone.res5",
+        ),
+        ("MODEL.DISTILLER.LOSSES.afdcd.NAME", "afdc", "did you mean afdcd"),
         ("DATASETS.TEST", "[]", "DATASETS.TEST is empty"),
         ("SOLVER.IMS_PER_BATCH", "1", "IMS_PER_BATCH must be at least 2"),
         ("SOLVER.AMP.DTYPE", "float8", "must be one of float16, bfloat16"),
@@ -87,7 +91,7 @@ def test_missing_coco(refused):
 def test_errors_of_processes(refused, configs):
     """Known only when the models are built, in each of them."""
     flags = ("--num-gpus", "2")
-    words = ["MODEL.DISTILLER.FEATURE_TAPS", "[['backbone.ers5','backbone.res5']]"]
+    words = ["MODEL.DISTILLER.LOSSES.afdcd.TAPS", "[['backbone.ers5','backbone.res5']]"]
     message = refused("SOLVER.IMS_PER_BATCH", "4", *words, flags=flags)
     assert message.count("error: ") == 1 and "did you mean backbone.res5" in message
 

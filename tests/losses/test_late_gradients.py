@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from afdcd.benchmark.memory import allocated_peak
-from afdcd.losses import AfDCDLoss, ProjectionPaths
+from afdcd.losses import AfDCDLoss, LossContext, ProjectionPaths
 from afdcd.losses.afdcd.kernels.late import LateGradient
 
 CHANNELS = 16
@@ -59,7 +59,7 @@ def test_no_value_depends_on_it(
         if late:
             loss.defer_weight_gradients()
         generator = torch.Generator().manual_seed(1)
-        terms = loss(student, teacher, mask=mask, generator=generator)
+        terms = loss(student, teacher, mask=mask, context=LossContext(generator))
         leaves = [student, *loss.parameters()]
         results.append((*terms.values(), *torch.autograd.grad(sum(terms.values()), leaves)))
     for mine, theirs in zip(*results, strict=True):
