@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -35,7 +36,7 @@ def sampling_noise(
         precision: of the forward passes.
         model: with the weights of some moment of a training: those at random say little.
         batches: two or more; as a loader gives them.
-        shares: of the patches, as ``MODEL.AFDCD.SAMPLE``.
+        shares: of the patches, as the loss's setting ``SAMPLE``.
 
     Returns:
         rows of ``gradient of``, ``norm`` (of its mean), ``deviation`` (between batches, all
@@ -48,7 +49,9 @@ def sampling_noise(
     train_without_dropout(model)
     losses = [m for m in model.distiller.modules() if isinstance(m, AfDCDLoss)]
     if not losses:
-        raise ValueError("no Af-DCD loss, whose patches could be sampled: see LOSSES")
+        raise ValueError(
+            "no Af-DCD loss, whose patches could be sampled: see MODEL.DISTILLER.LOSSES"
+        )
     groups = {
         "student": list(model.student.parameters()),
         "align and projector": list(model.distiller.parameters()),
@@ -65,7 +68,7 @@ def sampling_noise(
             # The same step, and so the same mask, which is drawn before the patches.
             model.distiller.set_extra_state({**state, "steps": state["steps"] + count})
             for loss in losses:
-                loss.sample = share
+                loss.settings = dataclasses.replace(loss.settings, sample=share)
             found = _gradients(precision, model, batch, groups)
             for name, gradient in found.items():
                 if share == 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from afdcd.config import embedded_config
+from afdcd.config import embedded_config, merge_content
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -51,7 +51,8 @@ class Setting:
         cfg.INPUT.SCALE_CROP.SIZE = list(self.crop)
         cfg.SOLVER.WARMUP_ITERS, cfg.SOLVER.BASE_LR = 0, 0.02
         cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.WEIGHT_DECAY_NORM = self.batch, 1e-4
-        cfg.MODEL.AFDCD.CONTRAST.POOL = self.pool
+        losses = {"logit_kd": {}, "afdcd": {"POOL": self.pool}}
+        merge_content(cfg, {"MODEL": {"DISTILLER": {"LOSSES": losses}}}, "benchmark")
         return cfg
 
     def _channels(self, published: int) -> int:

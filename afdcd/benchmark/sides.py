@@ -12,6 +12,7 @@ from torch import nn
 
 from afdcd.benchmark.plain import PlainAfDCDLoss, plain_logit_kd, plain_teacher
 from afdcd.benchmark.settings import Setting, Variant
+from afdcd.config import merge_content
 from afdcd.distill import Distiller, FeatureTaps, build_distiller
 from afdcd.engine.build import optimizer_settings, precision_settings
 from afdcd.engine.optimizer import build_optimizer
@@ -86,8 +87,8 @@ def _config(setting: Setting, variant: Variant | None = None) -> Any:
     cfg = setting.network(setting.student_depth)
     cfg.MODEL.META_ARCHITECTURE = "Distiller"
     if variant is not None:
-        cfg.MODEL.AFDCD.SAMPLE = variant.sample
-        cfg.MODEL.AFDCD.RECONSTRUCTION.RECOMPUTE = variant.recompute
+        afdcd = {"SAMPLE": variant.sample, "RECOMPUTE": variant.recompute}
+        merge_content(cfg, {"MODEL": {"DISTILLER": {"LOSSES": {"afdcd": afdcd}}}}, variant.name)
         if variant.dtype != "float32":
             cfg.SOLVER.AMP.ENABLED, cfg.SOLVER.AMP.DTYPE = True, variant.dtype
     return cfg
@@ -157,12 +158,11 @@ class _Plain:
         return losses, {path: taps[path] for path in (RES5, LOGITS)}
 
     def loss(self, student: Features, teacher: Features) -> dict[str, torch.Tensor]:
-        afdcd = self.cfg.MODEL.AFDCD
         terms = self.model["distiller"](student[RES5], teacher[RES5])  # type: ignore[index]
         return {
             "loss_logit_kd": plain_logit_kd(student[LOGITS], teacher[LOGITS]),
-            "loss_reconstruction": afdcd.RECONSTRUCTION.WEIGHT * terms["reconstruction"],
-            "loss_contrast": afdcd.CONTRAST.WEIGHT * terms["contrast"],
+            "loss_reconstruction": AfDCDLoss.TERMS["reconstruction"] * terms["reconstruction"],
+            "loss_contrast": AfDCDLoss.TERMS["contrast"] * terms["contrast"],
         }
 
     def clipped(self) -> list[nn.Parameter]:

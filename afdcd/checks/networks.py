@@ -18,9 +18,6 @@ from afdcd.engine.runtime import Runtime
 from afdcd.models import count_parameters
 from afdcd.utils.findings import Report
 
-# An uncovered part of the feature map beyond this share is worth a remark.
-UNCOVERED = 0.1
-
 
 def build_student(cfg: Any, runtime: Runtime, report: Report) -> nn.Module | None:
     """The student with its weights, or None where it can't be built."""
@@ -139,14 +136,13 @@ def _describe_taps(cfg: Any, distiller: Distiller, report: Report) -> None:
     }
     shapes = {}
     for whose, (model, paths) in sides.items():
-        for path, (channels, height, width) in tap_shapes(model, paths, size=size).items():
-            shapes[whose, path] = (channels, height, width)
+        for path, shape in tap_shapes(model, paths, size=size).items():
+            shapes[whose, path] = shape
             report.facts[f"tap of the {whose}: {path}"] = {
-                "channels": channels,
-                "size": [height, width],
-                "stride": size[0] / height,
+                "channels": shape.channels,
+                "size": [shape.height, shape.width],
+                "stride": size[0] / shape.height,
             }
-    node = cfg.MODEL.AFDCD.CONTRAST
     for objective in distiller.distiller.objectives:
         one, other = (
             shapes["student", objective.student_tap],
@@ -155,29 +151,11 @@ def _describe_taps(cfg: Any, distiller: Distiller, report: Report) -> None:
         if one[1:] != other[1:]:
             report.note(
                 "stride",
-                f"{objective.student_tap} is {one[1]}x{one[2]} and {objective.teacher_tap} "
-                f"{other[1]}x{other[2]}: the student's map is resized",
+                f"{objective.student_tap} is {one.height}x{one.width} and {objective.teacher_tap} "
+                f"{other.height}x{other.width}: the student's map is resized",
             )
-        if objective.name.startswith("afdcd"):
-            _describe_grid(other, node, report)
-
-
-def _describe_grid(shape: tuple[int, int, int], node: Any, report: Report) -> None:
-    channels, height, width = shape
-    patch = (1, 1) if node.KIND == "channel" else tuple(node.PATCH)
-    pool = node.POOL or 1
-    cover = [n // pool // p * p * pool for n, p in zip((height, width), patch, strict=True)]
-    share = cover[0] * cover[1] / (height * width)
-    report.facts["patch grid"] = {
-        "map": [height, width],
-        "pool": pool,
-        "patch": list(patch),
-        "covers": cover,
-        "channels of a group": channels // max(1, 1 if node.KIND == "spatial" else node.GROUPS),
-    }
-    if share < 1 - UNCOVERED:
-        report.note(
-            "patch-grid",
-            f"patches of {patch[0]}x{patch[1]} after pooling by {pool} cover {100 * share:.0f} % "
-            f"of the {height}x{width} map: another crop, POOL or PATCH would cover more",
-        )
+        description = distiller.distiller.loss_of(objective).describe(one, other)
+        report.facts |= description.facts
+        for kind, sentences in description.remarks.items():
+            for sentence in sentences:
+                report.note(kind, sentence)

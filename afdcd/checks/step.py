@@ -146,7 +146,7 @@ def measure_step(
     seconds = _timed(settings, model, batch, device)
     for name, buffer in model.named_buffers():
         buffer.copy_(before[name])
-    _judge_losses(losses, norms, task_loss, report)
+    _judge_losses(losses, norms, task_loss, _weight_keys(model), report)
     whole = settings.batch.images / len(batch)
     _judge_memory(settings, counter.total * whole + _state_bytes(model), device, report)
     step = seconds * whole
@@ -174,19 +174,18 @@ def _student_taps(model: nn.Module) -> list[str]:
 
 
 def _gradient_norms(losses: dict[str, torch.Tensor], taps: list[torch.Tensor]) -> dict[str, float]:
-    """L2 norm of each loss's gradient at the first feature tap that all losses reach."""
+    """L2 norm of each loss's gradient at the tap that most losses reach; of equals the last one."""
     if not taps:
         return {}
-    # Feature taps come after the logits' tap among the objectives; the deepest map is the last.
-    tap = taps[-1]
-    norms = {}
+    at_taps: list[dict[str, float]] = [{} for _ in taps]
     for name, loss in losses.items():
         if not loss.requires_grad:
             continue
-        (gradient,) = torch.autograd.grad(loss, [tap], retain_graph=True, allow_unused=True)
-        if gradient is not None:
-            norms[name] = float(gradient.float().norm())
-    return norms
+        gradients = torch.autograd.grad(loss, taps, retain_graph=True, allow_unused=True)
+        for norms, gradient in zip(at_taps, gradients, strict=True):
+            if gradient is not None:
+                norms[name] = float(gradient.float().norm())
+    return max(reversed(at_taps), key=len)
 
 
 def _timed(
@@ -213,7 +212,11 @@ def _timed(
 
 
 def _judge_losses(
-    losses: dict[str, torch.Tensor], norms: dict[str, float], task_loss: str, report: Report
+    losses: dict[str, torch.Tensor],
+    norms: dict[str, float],
+    task_loss: str,
+    keys: dict[str, str],
+    report: Report,
 ) -> None:
     values = {name: float(value.detach()) for name, value in losses.items()}
     report.facts["losses"] = values
@@ -222,12 +225,12 @@ def _judge_losses(
         if not math.isfinite(value) or not math.isfinite(norms.get(name, 0.0)):
             report.fix("non-finite", f"{name} is {value:g}, its gradient {norms.get(name, 0.0):g}")
     # The student's own losses; the auxiliary head's doesn't reach the tap.
-    own = [norm for name, norm in norms.items() if not _weight_key(name)]
+    own = [norm for name, norm in norms.items() if name not in keys]
     task = norms.get(task_loss, max(own, default=0.0))
     if not math.isfinite(task) or task <= 0:
         return
     for name, norm in norms.items():
-        key = _weight_key(name)
+        key = keys.get(name, "")
         if not key or not math.isfinite(norm):
             continue
         ratio = norm / task
@@ -243,16 +246,9 @@ def _judge_losses(
             )
 
 
-def _weight_key(name: str) -> str:
-    """The key of a distillation loss's weight; empty for the student's own losses."""
-    for term, key in (
-        ("reconstruction", "MODEL.AFDCD.RECONSTRUCTION.WEIGHT"),
-        ("contrast", "MODEL.AFDCD.CONTRAST.WEIGHT"),
-        ("logit_kd", "MODEL.LOGIT_KD.WEIGHT"),
-    ):
-        if name.startswith(f"loss_{term}"):
-            return key
-    return ""
+def _weight_keys(model: nn.Module) -> dict[str, str]:
+    """The config key of each distillation term's weight, by the term's name among the losses."""
+    return model.distiller.weight_keys() if isinstance(model, Distiller) else {}
 
 
 def _state_bytes(model: nn.Module) -> float:

@@ -40,10 +40,11 @@ def sampling(args: argparse.Namespace) -> tuple[dict[str, Any], Text]:
     if args.batches < 2 or not all(0 < share < 1 for share in args.shares):
         raise ConfigError("--batches is at least 2, --shares are between 0 and 1")
     cfg, model, batches = _trained(args)
-    if "afdcd" not in cfg.MODEL.DISTILLER.LOSSES:
-        raise ConfigError(f"{args.config_file} has no Af-DCD loss, whose patches could be sampled")
     some = itertools.islice(batches, args.batches)
-    rows = sampling_noise(precision_settings(cfg), model, some, args.shares)
+    try:
+        rows = sampling_noise(precision_settings(cfg), model, some, args.shares)
+    except ValueError as error:
+        raise ConfigError(f"{args.config_file}: {error}") from error
     result = {
         "config": args.config_file,
         "batch": cfg.SOLVER.IMS_PER_BATCH,

@@ -14,6 +14,7 @@ from fvcore.common.config import BASE_KEY, CfgNode
 
 from afdcd.config import imports
 from afdcd.config.errors import ConfigError, ConfigKeyError
+from afdcd.config.losses import merge_losses, take_losses
 from afdcd.utils.strict_yaml import read_strict_yaml
 
 
@@ -68,7 +69,7 @@ def merge_overrides(cfg: CfgNode, overrides: Sequence[str]) -> None:
         content: Any = literal
         for name in reversed(key.split(".")):
             content = {name: content}
-        _merge(cfg, content, "command line")
+        _merge(cfg, content, "command line", switching_off=True)
 
 
 def flat_keys(cfg: CfgNode, prefix: str = "") -> Iterator[str]:
@@ -154,7 +155,7 @@ def _overlay(
     for key, value in above.items():
         if key == imports.KEY and not prefix:
             below[key] = [*below.get(key, []), *value]
-        elif isinstance(value, dict) and key in below:
+        elif isinstance(value, dict) and below.get(key) is not None:
             if not isinstance(below[key], dict):
                 raise ConfigError(f"{path}: {prefix}{key} holds keys here but a value in its base")
             _overlay(below[key], value, path, f"{prefix}{key}.")
@@ -193,13 +194,21 @@ def _anchor_datasets(content: dict[str, Any], path: Path) -> None:
             ]
 
 
-def _merge(cfg: CfgNode, content: dict[str, Any], source: str) -> None:
+def _merge(
+    cfg: CfgNode, content: dict[str, Any], source: str, *, switching_off: bool = False
+) -> None:
     if imports.KEY in content and imports.KEY in cfg:
         names = imports.listed(content.pop(imports.KEY), source)
         imports.import_all(cfg, imports.anchored(names, Path.cwd()), source)
+    try:
+        losses = take_losses(content)
+    except ValueError as error:
+        raise ConfigError(f"{source}: {error}") from error
     _fit_keys(cfg, content, source)
     try:
         cfg.merge_from_other_cfg(type(cfg)(content))
+        if losses is not None:
+            merge_losses(cfg, losses, switching_off=switching_off)
     except (ValueError, AssertionError, KeyError) as error:
         raise ConfigError(f"{source}: {error}") from error
 

@@ -55,53 +55,29 @@ def add_afdcd_config(cfg: CfgNode) -> None:
     distiller.TEACHER.DTYPE = ""
     # Whether it runs through torch.compile: a little faster, after some ten seconds at the start.
     distiller.TEACHER.COMPILE = False
-    # Any of "afdcd" and "logit_kd".
-    distiller.LOSSES = ["logit_kd", "afdcd"]
-    # [student's module path, teacher's module path]: one pair, or several for an FPN.
-    distiller.FEATURE_TAPS = [["backbone.res5", "backbone.res5"]]
-    # A factor for each pair of FEATURE_TAPS; all 1 when empty.
-    distiller.FEATURE_TAP_WEIGHTS = []
-    # The modules whose outputs are the logits of logit_kd.
-    distiller.LOGIT_TAPS = ["sem_seg_head.predictor", "sem_seg_head.predictor"]
+    # The losses, by labels of one's own choice, in the order that they draw random numbers in:
+    #
+    #     logits: {NAME: logit_kd, WEIGHT: 0.5, TEMPERATURE: 2.0}
+    #     context: {NAME: afdcd, TAPS: [[backbone.res5, backbone.res5]], CONTRAST_WEIGHT: 0.01}
+    #     afdcd: null
+    #
+    # NAME: of the loss in `afdcd.losses.LOSSES`; may be left out where the label is that name.
+    # TAPS: pairs of [student's module path, teacher's module path], several for an FPN; for the
+    #   losses of this package their own where left out (res5, or the logits).
+    # WEIGHT: factor of all of the loss's terms, 1.0 where left out; or one for each pair of TAPS.
+    # <TERM>_WEIGHT: weight of a single term: LOGIT_KD_WEIGHT of logit_kd; RECONSTRUCTION_WEIGHT and
+    #   CONTRAST_WEIGHT of afdcd.
+    # Everything else: the loss's settings, that is its constructor's arguments in upper case:
+    #   logit_kd TEMPERATURE (`LogitKDLoss`), afdcd MASK, MASK_RATIO, PROJECTOR, KIND, GROUPS,
+    #   PATCH, POOL, TEMPERATURE, DISTANCE, REDUCTION, SAMPLE, KERNEL, MASKED_CONV, RECOMPUTE
+    #   (`AfDCDLoss` describes them).
+    #
+    # A config merges over its _BASE_ label by label and key by key. Null switches a label off.
+    distiller.LOSSES = node(new_allowed=True)
     # The gradients of align and projector are clipped to this L2 norm, alone; 0 for not at all.
     distiller.CLIP_GRADIENTS = 15.0
     # Learning rate of align and projector, in times the student's.
     distiller.LR_FACTOR = 1.0
-
-    # KL divergence of the logits, averaged over pixels.
-    model.LOGIT_KD = node()
-    model.LOGIT_KD.WEIGHT = 1.0
-    model.LOGIT_KD.TEMPERATURE = 1.0
-
-    afdcd = model.AFDCD = node()
-    # "published": the reconstruction is a sum over channels, rows and columns of an image, the
-    # contrast a sum over the groups of a position, so that the weights depend on the size of the
-    # feature map. "mean": per element and per token, so that they don't.
-    afdcd.REDUCTION = "published"
-    # Share of the patches that both losses are evaluated on, drawn anew in every step; below 1 an
-    # estimate without bias, cheaper, and noisier: `tools/benchmark.py sampling` says by how much.
-    # 1.0: all of them, as published.
-    afdcd.SAMPLE = 1.0
-    afdcd.RECONSTRUCTION = node()
-    afdcd.RECONSTRUCTION.WEIGHT = 2.0e-6
-    afdcd.RECONSTRUCTION.MASK = "random"  # or "centre"
-    afdcd.RECONSTRUCTION.MASK_RATIO = 0.75
-    afdcd.RECONSTRUCTION.PROJECTOR = "plain"  # or "enhanced"
-    # How it is computed, whatever its values (docs/performance.md). The first convolution at the
-    # kept positions only: "auto", "always" or "never".
-    afdcd.RECONSTRUCTION.MASKED_CONV = "auto"
-    # Compute the projector's activations again in the backward pass instead of keeping them.
-    afdcd.RECONSTRUCTION.RECOMPUTE = False
-    afdcd.CONTRAST = node()
-    afdcd.CONTRAST.WEIGHT = 0.005
-    afdcd.CONTRAST.KIND = "omni"  # or "omni_all", "spatial", "channel"
-    afdcd.CONTRAST.DISTANCE = "l1"  # or "l2", "cosine"
-    afdcd.CONTRAST.TEMPERATURE = 0.07
-    afdcd.CONTRAST.PATCH = [4, 4]
-    afdcd.CONTRAST.GROUPS = 16
-    afdcd.CONTRAST.POOL = 4
-    # How it is computed: "auto", "torch", "compiled" (torch.compile) or "triton" (on a GPU).
-    afdcd.CONTRAST.KERNEL = "auto"
 
     # --- Data -------------------------------------------------------------------------------
     # "scale_crop": the paper's mapper, for semantic segmentation. "detectron2": Detectron2's own

@@ -21,7 +21,7 @@ from afdcd.d2.panoptic_data import PANOPTIC_TYPES, is_standard, separated_classe
 from afdcd.d2.record_files import SEMANTIC, record_problems
 from afdcd.data import DataError, LabelMap
 from afdcd.data.build import loading_settings
-from afdcd.distill.objectives import check_distiller_settings
+from afdcd.distill import distiller_settings
 from afdcd.engine.build import batch_problems, training_problems
 from afdcd.engine.checkpoints import Checkpoints, own_weights
 from afdcd.tasks import Task, task_of
@@ -98,7 +98,7 @@ def config_problems(cfg: Any) -> list[str]:
         head = cfg.MODEL.SEM_SEG_HEAD.NAME
         problems += name_problems("MODEL.SEM_SEG_HEAD.NAME", head, _names(SEM_SEG_HEADS_REGISTRY))
     if cfg.MODEL.META_ARCHITECTURE == "Distiller":
-        constructed(lambda: check_distiller_settings(cfg), problems)
+        constructed(lambda: distiller_settings(cfg), problems)
     problems += training_problems(cfg)
     problems += name_problems("SOLVER.LR_SCHEDULER_NAME", cfg.SOLVER.LR_SCHEDULER_NAME, SCHEDULES)
     problems += name_problems("INPUT.MAPPER", cfg.INPUT.MAPPER, MAPPERS)

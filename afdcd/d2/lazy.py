@@ -36,8 +36,7 @@ def distill(
         student: to be trained.
         teacher: in Detectron2's protocol; it is frozen.
         teacher_weights: file or URL; must set all of the teacher. Empty: it has its weights.
-        settings: the keys ``DISTILLER``, ``AFDCD`` and ``LOGIT_KD`` of a YAML config's ``MODEL``
-            (`afdcd.config.keys`).
+        settings: the key ``DISTILLER`` of a YAML config's ``MODEL`` (`afdcd.config.keys`).
         student_weights: file or URL, of all or a part of the student; ``train.init_checkpoint``
             would be taken for both.
         image_size: height and width of the smallest training images, to check that the settings

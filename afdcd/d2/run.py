@@ -25,6 +25,7 @@ from afdcd.engine.checkpoints import Checkpoints, own_weights
 from afdcd.engine.results import CONFIG_COPY, results_of, write_results
 from afdcd.evaluation.scores import write_evaluation
 from afdcd.tasks import task_of
+from afdcd.utils.files import write_text
 from afdcd.utils.problems import SetupError, raise_problems
 
 logger = logging.getLogger(__name__)
@@ -99,6 +100,9 @@ def run(
     cfg.freeze()
     comm.synchronize()  # the copy that was compared with is about to be replaced
     default_setup(cfg, None)
+    if comm.is_main_process():
+        # Detectron2's own copy is sorted; the order of the losses matters to what they draw.
+        write_text(folder / CONFIG_COPY, cfg.dump(sort_keys=False))
     if changed and comm.is_main_process():
         logger.warning("%s", changed)
     if eval_only:

@@ -8,8 +8,10 @@ import torch
 from torch import nn
 
 from afdcd.distill.distiller import Distiller, tap_shapes
-from afdcd.distill.objectives import check_distiller_settings, objectives_from_config
+from afdcd.distill.objectives import build_objectives, plan_objectives
+from afdcd.distill.settings import DistillerSettings, read_losses
 from afdcd.distill.teacher import FrozenTeacher
+from afdcd.utils.problems import SettingsError
 
 TEACHER_DTYPES = {
     "": None,
@@ -31,11 +33,11 @@ def build_distiller(
     """Put a student and a teacher together as ``MODEL.DISTILLER`` says.
 
     Args:
-        cfg: the student's config, with ``MODEL.DISTILLER``, ``MODEL.AFDCD`` and ``MODEL.LOGIT_KD``.
+        cfg: the student's config, with ``MODEL.DISTILLER``.
         student: the model to train.
         teacher: with its weights loaded.
         teacher_format: the teacher's ``INPUT.FORMAT``; the student's is ``cfg.INPUT.FORMAT``.
-        seed: of the random masks.
+        seed: of what losses draw (masks, patches).
         part: which part of a batch this process has, and of how many.
 
     Raises:
@@ -43,43 +45,56 @@ def build_distiller(
         ValueError: settings don't fit the taps, the numbers of classes differ, or the models pad
             their images to different sizes.
     """
-    check_distiller_settings(cfg)
-    if cfg.MODEL.DISTILLER.TEACHER.DTYPE not in TEACHER_DTYPES:
-        raise ValueError(
-            f"MODEL.DISTILLER.TEACHER.DTYPE takes {', '.join(map(repr, TEACHER_DTYPES))}; got "
-            f"{cfg.MODEL.DISTILLER.TEACHER.DTYPE!r}"
-        )
-    settings = cfg.MODEL.DISTILLER
+    settings = distiller_settings(cfg)
     size = training_size(cfg)
     _check_padding(cfg, student, teacher)
-    sides = {"student": student, "teacher": teacher}
-    pairs = list(settings.FEATURE_TAPS) if "afdcd" in settings.LOSSES else []
-    if "logit_kd" in settings.LOSSES:
-        pairs.append(settings.LOGIT_TAPS)
-    shapes = {}
-    for side, (name, model) in enumerate(sides.items()):
-        paths = list(dict.fromkeys(pair[side] for pair in pairs))
-        found = tap_shapes(model, paths, size=size, whose=f"the {name}")
-        shapes.update({(name, path): shape for path, shape in found.items()})
-    if "logit_kd" in settings.LOSSES:
-        student_tap, teacher_tap = settings.LOGIT_TAPS
-        classes = shapes["student", student_tap][0], shapes["teacher", teacher_tap][0]
-        if classes[0] != classes[1]:
-            raise ValueError(
-                f"logit_kd compares {student_tap} ({classes[0]} channels) of the student with "
-                f"{teacher_tap} ({classes[1]} channels) of the teacher: their classes must be the "
-                "same. Check NUM_CLASSES of both configs, or leave logit_kd out of "
-                "MODEL.DISTILLER.LOSSES"
-            )
-    objectives = objectives_from_config(cfg, shapes, seed=seed, part=part)
+    objectives = plan_objectives(settings.losses)
+    taps = {
+        "student": (student, [o.student_tap for o in objectives]),
+        "teacher": (teacher, [o.teacher_tap for o in objectives]),
+    }
+    shapes = {
+        (whose, path): shape
+        for whose, (model, paths) in taps.items()
+        for path, shape in tap_shapes(
+            model, list(dict.fromkeys(paths)), size=size, whose=f"the {whose}"
+        ).items()
+    }
+    distillation = build_objectives(settings.losses, shapes, seed=seed, part=part)
     flip = teacher_format != cfg.INPUT.FORMAT
-    dtype = TEACHER_DTYPES[settings.TEACHER.DTYPE]
+    dtype = TEACHER_DTYPES[settings.teacher_dtype]
     frozen = FrozenTeacher(
-        teacher, flip_channels=flip, dtype=dtype, compiled=settings.TEACHER.COMPILE
+        teacher, flip_channels=flip, dtype=dtype, compiled=settings.compile_teacher
     )
-    return Distiller(
-        student, frozen, objectives, format_student=settings.STUDENT == "SemanticSegmentor"
-    )
+    formatted = cfg.MODEL.DISTILLER.STUDENT == "SemanticSegmentor"
+    return Distiller(student, frozen, distillation, format_student=formatted)
+
+
+def distiller_settings(cfg: Any) -> DistillerSettings:
+    """What ``MODEL.DISTILLER`` says.
+
+    Raises:
+        SettingsError: settings that can't work whatever the models are, all of them.
+    """
+    node = cfg.MODEL.DISTILLER
+    problems: list[str] = []
+    try:
+        losses = read_losses(node.LOSSES)
+    except SettingsError as error:
+        problems += error.problems
+        losses = ()
+    try:
+        return DistillerSettings(
+            losses=losses,
+            clip_gradients=node.CLIP_GRADIENTS,
+            lr_factor=node.LR_FACTOR,
+            teacher_dtype=node.TEACHER.DTYPE,
+            compile_teacher=node.TEACHER.COMPILE,
+        )
+    except SettingsError as error:
+        # Without losses it says that there are none: why is among the problems already.
+        problems += error.problems if losses else error.problems[1:]
+    raise SettingsError(problems)
 
 
 def training_size(cfg: Any) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from torch import nn
 from afdcd.distill.objectives import Objectives
 from afdcd.distill.taps import FeatureTaps
 from afdcd.distill.teacher import FrozenTeacher
+from afdcd.losses.registry import TapShape
 from afdcd.utils.memory_format import format_module
 
 
@@ -69,7 +70,7 @@ class Distiller(nn.Module):
         with FeatureTaps(self.student, self.distiller.student_taps, whose="the student") as taps:
             losses = dict(self.student(batched_inputs))
         features = self._teacher.features(batched_inputs, self.distiller.teacher_taps)
-        terms = self.distiller(taps, features)
+        terms = self.distiller(taps, features, batched_inputs)
         if twice := losses.keys() & terms.keys():
             raise ValueError(f"the student already has losses called {', '.join(sorted(twice))}")
         return losses | terms
@@ -91,8 +92,8 @@ def tap_shapes(
     *,
     size: tuple[int, int] = (128, 128),
     whose: str = "the model",
-) -> dict[str, tuple[int, int, int]]:
-    """Channels, height and width of taps for an image of the given size.
+) -> dict[str, TapShape]:
+    """The shapes of taps for an image of the given size.
 
     Evaluates the model once, on a black image and without gradients, as deep as the last tap.
 
@@ -111,5 +112,5 @@ def tap_shapes(
     shapes = {}
     for path in paths:
         _, channels, height, width = taps[path].shape
-        shapes[path] = (channels, height, width)
+        shapes[path] = TapShape(channels, height, width)
     return shapes

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import nn
 
-from afdcd.losses import AfDCDLoss, LogitKDLoss
-from afdcd.losses.afdcd.masks import make_mask
+from afdcd.distill.settings import KEY, LossSettings
+from afdcd.losses.registry import DistillationLoss, LossContext, TapShape
 from afdcd.utils.seeds import MASKS, stream_seed
-
-LOSSES = ("logit_kd", "afdcd")
 
 
 class FeatureSource(Protocol):
@@ -30,7 +28,8 @@ class Objective:
         name: of its module among the distillation modules.
         student_tap, teacher_tap: module paths.
         weights: by term of the loss's dict. A term with weight 0 is still computed and reported.
-        suffix: appended to the terms' names, to tell several pairs apart.
+        suffix: appended to the terms' names, to tell several pairs or losses apart.
+        label: of the loss in the config, for errors; the name when empty.
     """
 
     name: str
@@ -38,6 +37,11 @@ class Objective:
     teacher_tap: str
     weights: Mapping[str, float]
     suffix: str = ""
+    label: str = ""
+
+    def term_names(self) -> dict[str, str]:
+        """The names that the terms are reported by: ``loss_<term><suffix>``."""
+        return {term: f"loss_{term}{self.suffix}" for term in self.weights}
 
 
 class Objectives(nn.Module):
@@ -45,31 +49,40 @@ class Objectives(nn.Module):
 
     Args:
         objectives: what to compare.
-        losses: a module for each objective, by its name, from (student, teacher) maps to a dict of
-            unweighted scalars. Must hold exactly the objectives' names.
-        seed: of the random masks. Each step's masks are a function of it and of the number of
-            steps so far, whatever the device and the number of processes.
+        losses: a module for each objective, by its name. Must hold exactly the objectives' names.
+        seed: of what losses draw (masks, patches). Each step's draws are a function of it and of
+            the number of steps so far, whatever the device and the number of processes. All
+            losses draw from one generator, in the objectives' order.
         part: which part of a batch this process has, and of how many. Where this part is itself
             worked on in parts, `take_part` says which one comes next.
 
     Raises:
-        ValueError: names of ``objectives`` and ``losses`` differ.
+        ValueError: names of ``objectives`` and ``losses`` differ, or two objectives have one name,
+            or give one name to their terms.
     """
 
     def __init__(
         self,
         objectives: Sequence[Objective],
-        losses: Mapping[str, nn.Module],
+        losses: Mapping[str, DistillationLoss],
         *,
         seed: int = 0,
         part: tuple[int, int] = (0, 1),
     ) -> None:
         super().__init__()
         names = [objective.name for objective in objectives]
+        terms = [name for o in objectives for name in o.term_names().values()]
+        for what, given in (("losses", names), ("terms", terms)):
+            if twice := sorted({name for name in given if given.count(name) > 1}):
+                raise ValueError(
+                    f"two {what} are called {', '.join(twice)}: give the losses other labels"
+                )
         if sorted(names) != sorted(losses):
             raise ValueError(f"objectives {names} and losses {list(losses)} must have equal names")
         self.objectives = tuple(objectives)
         for name in names:
+            if hasattr(self, name):
+                raise ValueError(f"a loss can't have the label {name!r}: choose another one")
             self.add_module(name, losses[name])
         self._seed, self._part, self._steps = seed, part, 0
         self._portion = (0, 1)
@@ -91,33 +104,57 @@ class Objectives(nn.Module):
         """Module paths in the teacher, each once."""
         return list(dict.fromkeys(o.teacher_tap for o in self.objectives))
 
-    def forward(self, student: FeatureSource, teacher: FeatureSource) -> dict[str, torch.Tensor]:
-        """Every weighted term, as ``loss_<term><suffix>``."""
+    def loss_of(self, objective: Objective) -> DistillationLoss:
+        """The module of an objective."""
+        return cast(DistillationLoss, self.get_submodule(objective.name))
+
+    def forward(
+        self,
+        student: FeatureSource,
+        teacher: FeatureSource,
+        batched_inputs: Sequence[Mapping[str, Any]] = (),
+    ) -> dict[str, torch.Tensor]:
+        """Every weighted term, as ``loss_<term><suffix>``.
+
+        Args:
+            student, teacher: the feature maps at their taps.
+            batched_inputs: the samples that they show, for losses that use labels.
+
+        Raises:
+            ValueError: a loss returns other terms than its class names.
+        """
         seed = stream_seed(self._seed, MASKS, 0, self._steps)
-        generator = torch.Generator().manual_seed(seed)
         index, count = self._portion
-        part = self._part[0] * count + index, self._part[1] * count
+        context = LossContext(
+            generator=torch.Generator().manual_seed(seed),
+            part=(self._part[0] * count + index, self._part[1] * count),
+            step=self._steps,
+            batched_inputs=tuple(batched_inputs),
+        )
         if index == count - 1:
             self._steps += 1
         terms = {}
         for objective in self.objectives:
-            loss = self.get_submodule(objective.name)
-            pair = student[objective.student_tap], teacher[objective.teacher_tap]
-            if isinstance(loss, AfDCDLoss):
-                mask = make_mask(
-                    loss.mask,
-                    pair[1],
-                    ratio=loss.mask_ratio,
-                    generator=generator,
-                    part=part,
-                    device="cpu",
+            loss = self.loss_of(objective)
+            values = loss(
+                student[objective.student_tap], teacher[objective.teacher_tap], context=context
+            )
+            if values.keys() != objective.weights.keys():
+                raise ValueError(
+                    f"{type(loss).__name__} returned the terms {', '.join(values)}; its weights "
+                    f"are of {', '.join(objective.weights)}: forward must return what TERMS names"
                 )
-                values = loss(*pair, mask=mask, generator=generator, part=part)
-            else:
-                values = loss(*pair)
-            for term, value in values.items():
-                terms[f"loss_{term}{objective.suffix}"] = objective.weights[term] * value
+            for term, name in objective.term_names().items():
+                terms[name] = objective.weights[term] * values[term]
         return terms
+
+    def weight_keys(self) -> dict[str, str]:
+        """The config key of the weight of each term, by the term's reported name."""
+        return {
+            name: f"{KEY}.{objective.label or objective.name}.{term.upper()}_WEIGHT"
+            for objective in self.objectives
+            for term, name in objective.term_names().items()
+        }
 
     def get_extra_state(self) -> dict[str, int]:
         return {"steps": self._steps, "seed": self._seed}
@@ -135,109 +172,65 @@ class Objectives(nn.Module):
         return " + ".join(["task", *terms])
 
 
-def objectives_from_config(
-    cfg: Any,
-    shapes: Mapping[tuple[str, str], tuple[int, int, int]],
+def plan_objectives(losses: Sequence[LossSettings]) -> list[Objective]:
+    """The objectives of a distiller's losses, in their order: one for each pair of taps.
+
+    Modules are named by label, several pairs' with the last word of the student's path. Terms have
+    the label in their name only where another loss gives terms of the same name.
+    """
+    objectives = []
+    for loss in losses:
+        shared = any(
+            other is not loss and other.weights.keys() & loss.weights.keys() for other in losses
+        )
+        for (student, teacher), factor, suffix in zip(
+            loss.taps, loss.factors, _suffixes(loss.taps), strict=True
+        ):
+            objectives.append(
+                Objective(
+                    name=f"{loss.label}{suffix}",
+                    student_tap=student,
+                    teacher_tap=teacher,
+                    weights={term: factor * weight for term, weight in loss.weights.items()},
+                    suffix=f"_{loss.label}{suffix}" if shared else suffix,
+                    label=loss.label,
+                )
+            )
+    return objectives
+
+
+def build_objectives(
+    losses: Sequence[LossSettings],
+    shapes: Mapping[tuple[str, str], TapShape],
     *,
     seed: int = 0,
     part: tuple[int, int] = (0, 1),
 ) -> Objectives:
-    """Build the objectives that ``MODEL.DISTILLER`` names.
+    """Build a distiller's losses.
 
     Args:
-        cfg: the config.
-        shapes: channels, height and width of each tap for a training image, by (``student`` or
-            ``teacher``, path).
+        losses: what to compare.
+        shapes: of each tap for a training image, by (``student`` or ``teacher``, path).
         seed, part: see `Objectives`.
 
     Raises:
-        ValueError: an unknown loss, or settings that don't fit the taps.
+        ValueError: settings that don't fit the taps.
     """
-    settings = cfg.MODEL.DISTILLER
-    check_distiller_settings(cfg)
-    objectives: list[Objective] = []
-    losses: dict[str, nn.Module] = {}
-    if "logit_kd" in settings.LOSSES:
-        objectives.append(
-            Objective(
-                name="logit_kd",
-                student_tap=settings.LOGIT_TAPS[0],
-                teacher_tap=settings.LOGIT_TAPS[1],
-                weights={"logit_kd": cfg.MODEL.LOGIT_KD.WEIGHT},
+    objectives = plan_objectives(losses)
+    settings = {loss.label: loss for loss in losses}
+    modules: dict[str, DistillationLoss] = {}
+    for objective in objectives:
+        student, teacher = objective.student_tap, objective.teacher_tap
+        loss = settings[objective.label]
+        try:
+            modules[objective.name] = loss.kind.from_taps(
+                shapes["student", student], shapes["teacher", teacher], **loss.arguments
             )
-        )
-        losses["logit_kd"] = LogitKDLoss(cfg.MODEL.LOGIT_KD.TEMPERATURE)
-    if "afdcd" in settings.LOSSES:
-        pairs = [(student, teacher) for student, teacher in settings.FEATURE_TAPS]
-        factors = list(settings.FEATURE_TAP_WEIGHTS) or [1.0] * len(pairs)
-        for (student, teacher), factor, suffix in zip(
-            pairs, factors, _suffixes(pairs), strict=True
-        ):
-            name = f"afdcd{suffix}"
-            weights = {
-                "reconstruction": factor * cfg.MODEL.AFDCD.RECONSTRUCTION.WEIGHT,
-                "contrast": factor * cfg.MODEL.AFDCD.CONTRAST.WEIGHT,
-            }
-            objectives.append(Objective(name, student, teacher, weights, suffix))
-            try:
-                loss = AfDCDLoss(
-                    shapes["student", student][0],
-                    shapes["teacher", teacher][0],
-                    **afdcd_settings(cfg),
-                )
-                loss.check_fit(*shapes["teacher", teacher][1:])
-                losses[name] = loss
-            except ValueError as error:
-                raise ValueError(f"MODEL.AFDCD on {student} -> {teacher}: {error}") from error
-    return Objectives(objectives, losses, seed=seed, part=part)
-
-
-def afdcd_settings(cfg: Any) -> dict[str, Any]:
-    """`AfDCDLoss` arguments, channels aside, from ``MODEL.AFDCD``."""
-    node = cfg.MODEL.AFDCD
-    return {
-        "mask": node.RECONSTRUCTION.MASK,
-        "mask_ratio": node.RECONSTRUCTION.MASK_RATIO,
-        "projector": node.RECONSTRUCTION.PROJECTOR,
-        "kind": node.CONTRAST.KIND,
-        "groups": node.CONTRAST.GROUPS,
-        "patch": tuple(node.CONTRAST.PATCH),
-        "pool": node.CONTRAST.POOL,
-        "temperature": node.CONTRAST.TEMPERATURE,
-        "distance": node.CONTRAST.DISTANCE,
-        "reduction": node.REDUCTION,
-        "sample": node.SAMPLE,
-        "kernel": node.CONTRAST.KERNEL,
-        "masked_conv": node.RECONSTRUCTION.MASKED_CONV,
-        "recompute": node.RECONSTRUCTION.RECOMPUTE,
-    }
-
-
-def check_distiller_settings(cfg: Any) -> None:
-    """Raise ValueError for what is wrong in ``MODEL.DISTILLER`` whatever the models are."""
-    settings = cfg.MODEL.DISTILLER
-    unknown = [name for name in settings.LOSSES if name not in LOSSES]
-    if unknown or not settings.LOSSES:
-        raise ValueError(
-            f"MODEL.DISTILLER.LOSSES takes some of {', '.join(LOSSES)}; got {list(settings.LOSSES)}"
-        )
-    if not settings.LR_FACTOR > 0:
-        raise ValueError(f"MODEL.DISTILLER.LR_FACTOR must be above 0; got {settings.LR_FACTOR}")
-    pairs = settings.FEATURE_TAPS
-    for pair in [*pairs, settings.LOGIT_TAPS]:
-        if len(pair) != 2 or not all(isinstance(path, str) and path for path in pair):
+        except ValueError as error:
             raise ValueError(
-                "a pair of taps is [student's module path, teacher's module path], e.g. "
-                f"[backbone.res5, backbone.res5]; got {pair!r}"
-            )
-    if "afdcd" in settings.LOSSES and not pairs:
-        raise ValueError("MODEL.DISTILLER.FEATURE_TAPS is empty: the loss 'afdcd' needs a pair")
-    factors = settings.FEATURE_TAP_WEIGHTS
-    if factors and len(factors) != len(pairs):
-        raise ValueError(
-            f"MODEL.DISTILLER.FEATURE_TAP_WEIGHTS has {len(factors)} factors for {len(pairs)} "
-            "pairs of FEATURE_TAPS"
-        )
+                f"{KEY}.{objective.label} on {student} -> {teacher}: {error}"
+            ) from error
+    return Objectives(objectives, modules, seed=seed, part=part)
 
 
 def _suffixes(pairs: Sequence[tuple[str, str]]) -> list[str]:

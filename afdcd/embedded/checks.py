@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from afdcd.checks import weights
-from afdcd.distill.objectives import check_distiller_settings
+from afdcd.distill import distiller_settings
 from afdcd.embedded.build import teacher_config
 from afdcd.engine.build import training_problems
 from afdcd.models import BACKBONES, HEADS
@@ -51,7 +51,7 @@ def config_problems(cfg: Any) -> list[str]:
         )
     problems += training_problems(cfg)
     if cfg.MODEL.META_ARCHITECTURE == "Distiller":
-        constructed(lambda: check_distiller_settings(cfg), problems)
+        constructed(lambda: distiller_settings(cfg), problems)
     return problems
 
 

@@ -135,7 +135,7 @@ def _train(cfg: Any, num_gpus: int | None, problems: list[str], *, resume: bool)
             ) from error
         logger.info("Resuming at iteration %d of %d", trainer.state.iteration, settings.max_iter)
     else:
-        write_text(folder / CONFIG_COPY, cfg.dump())
+        write_text(folder / CONFIG_COPY, cfg.dump(sort_keys=False))
         logger.info("Seed %d; output in %s", seed, folder)
         if teacher is not None:
             trainer.state.teacher_figures = _score_teacher(teacher, test[0])

@@ -45,8 +45,6 @@ def training_settings(
     output = constructed(lambda: output_settings(cfg), problems)
     problems += _model_problems(cfg)
     clip = cfg.MODEL.DISTILLER.CLIP_GRADIENTS
-    if not clip >= 0:
-        problems.append(f"MODEL.DISTILLER.CLIP_GRADIENTS must be at least 0; got {clip}")
     refuse(problems)
     assert schedule and optimizer and precision and batch and loading and inference and output
     return TrainingSettings(

@@ -5,15 +5,17 @@ from afdcd.losses.afdcd.loss import AfDCDLoss
 from afdcd.losses.afdcd.masks import centre_mask, random_mask
 from afdcd.losses.afdcd.projector import EnhancedProjector, PlainProjector
 from afdcd.losses.afdcd.reconstruction import masked_reconstruction
+from afdcd.losses.afdcd.settings import AfDCDSettings
 from afdcd.losses.cwd import CWDLoss, cwd
 from afdcd.losses.dist import DISTLoss, dist
 from afdcd.losses.feature_kd import FeatureKDLoss, feature_kd
 from afdcd.losses.logit_kd import LogitKDLoss, logit_kd
-from afdcd.losses.registry import LOSSES, DistillationLoss, LossContext, TapShape
+from afdcd.losses.registry import LOSSES, DistillationLoss, LossContext, LossDescription, TapShape
 
 __all__ = [
     "LOSSES",
     "AfDCDLoss",
+    "AfDCDSettings",
     "CWDLoss",
     "DISTLoss",
     "DistillationLoss",
@@ -21,6 +23,7 @@ __all__ = [
     "FeatureKDLoss",
     "LogitKDLoss",
     "LossContext",
+    "LossDescription",
     "PlainProjector",
     "TapShape",
     "centre_mask",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from afdcd.losses.precision import at_least_float32, no_autocast
+from afdcd.losses.registry import LOSSES, DistillationLoss, LossContext, TapShape
 from afdcd.losses.shapes import match_size
 
 
@@ -47,17 +50,45 @@ def logit_kd(
     return temperature**2 * divergence / pixels
 
 
-class LogitKDLoss(nn.Module):
+@LOSSES.register("logit_kd")
+class LogitKDLoss(DistillationLoss):
     """`logit_kd` with its temperature."""
+
+    TERMS: ClassVar[Mapping[str, float]] = {"logit_kd": 1.0}
+    DEFAULT_TAPS: ClassVar[tuple[str, str] | None] = (
+        "sem_seg_head.predictor",
+        "sem_seg_head.predictor",
+    )
 
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__()
-        if temperature <= 0:
+        if not temperature > 0:
             raise ValueError(f"temperature must be above 0; got {temperature}")
         self.temperature = temperature
 
-    def forward(self, student: torch.Tensor, teacher: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Return ``{"logit_kd": scalar}``, unweighted."""
+    @classmethod
+    def from_taps(cls, student: TapShape, teacher: TapShape, **settings: Any) -> LogitKDLoss:
+        """Construct for logits of these shapes.
+
+        Raises:
+            ValueError: different numbers of classes, or settings that can't work.
+        """
+        if student.channels != teacher.channels:
+            raise ValueError(
+                f"logit_kd compares {student.channels} channels of the student with "
+                f"{teacher.channels} channels of the teacher: their classes must be the same. "
+                "Check NUM_CLASSES of both configs, or set this loss to null"
+            )
+        return cls(**settings)
+
+    def forward(
+        self,
+        student: torch.Tensor,
+        teacher: torch.Tensor,
+        *,
+        context: LossContext | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """Return ``{"logit_kd": scalar}``, unweighted; see `logit_kd`."""
         return {"logit_kd": logit_kd(student, teacher, temperature=self.temperature)}
 
     def extra_repr(self) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -41,11 +41,25 @@ class LossContext:
     batched_inputs: tuple[Mapping[str, Any], ...] = ()
 
 
+@dataclass(frozen=True)
+class LossDescription:
+    """What a person may want to know of a loss on a pair of taps.
+
+    Attributes:
+        facts: figures, by what they are of.
+        remarks: sentences on what may be unwanted, by their kind (a word or two).
+    """
+
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    remarks: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
 class DistillationLoss(nn.Module):
     """A loss over one pair of taps; subclass it and register the class in `LOSSES`.
 
-    The constructor's keyword arguments are the loss's settings: in a config they stand in upper
-    case below the loss's label, and their defaults say which type they take.
+    The constructor's arguments that have a default are the loss's settings: in a config they stand
+    in upper case below the loss's label, and the default says which type they take. What has no
+    default is given by `from_taps`.
 
     Attributes:
         TERMS: names of the terms that `forward` returns, with their default weights.
@@ -71,7 +85,12 @@ class DistillationLoss(nn.Module):
 
         Losses whose constructor takes shapes override it.
         """
-        cls(**settings)
+        with torch.random.fork_rng(devices=[]):  # of layers' weights
+            cls(**settings)
+
+    def describe(self, student: TapShape, teacher: TapShape) -> LossDescription:
+        """Figures and remarks on maps of these shapes, which ``tools/doctor.py`` shows."""
+        return LossDescription()
 
     def forward(
         self,

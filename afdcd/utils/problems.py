@@ -53,9 +53,36 @@ def name_problems(key: str, name: str, known: Iterable[str]) -> list[str]:
     known = sorted(known)
     if name in known:
         return []
+    return [f"{key}: nothing is called {name!r}; {nearest_hint(name, known)}"]
+
+
+class SettingsError(ValueError):
+    """Settings that can't work. Holds everything that is wrong with them.
+
+    Attributes:
+        problems: one sentence or more each.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = list(problems)
+        super().__init__("; ".join(self.problems))
+
+
+def collect(*checks: Callable[[], object]) -> list[str]:
+    """What the checks say that raise ValueError; all of them are called."""
+    problems: list[str] = []
+    for check in checks:
+        constructed(check, problems)
+    return problems
+
+
+def nearest_hint(name: str, known: Iterable[str], *, what: str = "") -> str:
+    """Ends an error about an unknown name: with the nearest ones, or with all that there are."""
+    known = list(known)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-    hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(known)}"
-    return [f"{key}: nothing is called {name!r}; {hint}"]
+    if near:
+        return f"did you mean {what}{', '.join(near)}?"
+    return f"there are {what}{', '.join(known)}" if known else "there are none"
 
 
 class Problem(str):
@@ -71,18 +98,6 @@ class Problem(str):
         problem = super().__new__(cls, text)
         problem.kind = kind
         return problem
-
-
-class SettingsError(ValueError):
-    """Settings that can't work. Raised by the settings' own constructors.
-
-    Attributes:
-        problems: one sentence or more each; all that was found.
-    """
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        self.problems = list(problems)
-        super().__init__("; ".join(self.problems))
 
 
 def refuse(problems: Iterable[str]) -> None:

@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from loss_settings import SMALL, give_losses
 
 from afdcd.benchmark.sampling import sampling_noise
 from afdcd.config import embedded_config
@@ -18,9 +19,7 @@ CLASSES = 3
 def config(loss: str = "afdcd"):
     cfg = embedded_config()
     cfg.INPUT.SCALE_CROP.SIZE = [64, 64]
-    cfg.MODEL.DISTILLER.LOSSES = [loss]
-    cfg.MODEL.AFDCD.CONTRAST.POOL, cfg.MODEL.AFDCD.CONTRAST.GROUPS = 0, 8
-    return cfg
+    return give_losses(cfg, **{loss: SMALL if loss == "afdcd" else {}})
 
 
 def build(cfg) -> Distiller:

@@ -71,7 +71,7 @@ def test_the_command_never_shows_a_traceback(case):
 
 
 def test_suggested_weight_balances_the_gradients(case, capsys):
-    case.override("MODEL.AFDCD.RECONSTRUCTION.WEIGHT", "1e6")
+    case.override("MODEL.DISTILLER.LOSSES.afdcd.RECONSTRUCTION_WEIGHT", "1e6")
     report = examine(case, capsys)
     norms = report["facts"]["gradient norms at the student's tap"]
     ratio = norms["loss_reconstruction"] / norms["loss_sem_seg"]
@@ -82,7 +82,7 @@ def test_suggested_weight_balances_the_gradients(case, capsys):
 def test_gradient_norms_follow_the_weights(case, capsys):
     norms = []
     for weight in ("1.0", "3.0"):
-        case.override("MODEL.LOGIT_KD.WEIGHT", weight)
+        case.override("MODEL.DISTILLER.LOSSES.logit_kd.WEIGHT", weight)
         norms.append(examine(case, capsys)["facts"]["gradient norms at the student's tap"])
     assert norms[1]["loss_logit_kd"] == pytest.approx(3 * norms[0]["loss_logit_kd"], rel=1e-3)
     assert norms[1]["loss_sem_seg"] == pytest.approx(norms[0]["loss_sem_seg"], rel=1e-3)

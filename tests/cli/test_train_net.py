@@ -103,7 +103,7 @@ def test_misspelt_key(refused):
 
 
 def test_misspelt_tap(refused):
-    message = refused("MODEL.DISTILLER.FEATURE_TAPS", "[['backbone.res5','backbone.ers5']]")
+    message = refused("MODEL.DISTILLER.LOSSES.afdcd.TAPS", "[['backbone.res5','backbone.ers5']]")
     assert "the teacher has no module 'backbone.ers5'" in message
     assert "did you mean backbone.res5" in message
 

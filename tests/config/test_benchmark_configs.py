@@ -11,10 +11,12 @@ import torch
 import yaml
 
 from afdcd.data import get_spec
+from afdcd.distill import distiller_settings
 from afdcd.distill.distiller import tap_shapes
-from afdcd.distill.objectives import objectives_from_config
+from afdcd.distill.objectives import build_objectives
 from afdcd.embedded.build import teacher_config
 from afdcd.embedded.runtime import configure
+from afdcd.losses import AfDCDSettings, LogitKDLoss
 from afdcd.models import build_segmentor_from_config
 
 RUNTIMES = ["embedded"]
@@ -50,8 +52,12 @@ def test_settings(dataset: str, student: str):
         cfg = configure(str(folder / f"{method}_{student}.yaml"), [])
         outputs.add(cfg.OUTPUT_DIR)
         assert cfg.MODEL.META_ARCHITECTURE == "Distiller"
-        assert losses == cfg.MODEL.DISTILLER.LOSSES
-        assert kd == cfg.MODEL.LOGIT_KD.WEIGHT and cfg.MODEL.LOGIT_KD.TEMPERATURE == 1.0
+        settings = distiller_settings(cfg)
+        assert losses == [loss.name for loss in settings.losses]
+        assert losses == [loss.label for loss in settings.losses]
+        logit_kd, afdcd = settings.losses[0], settings.losses[-1]
+        assert logit_kd.factors == (kd,) and logit_kd.weights == {"logit_kd": 1.0}
+        assert LogitKDLoss(**logit_kd.arguments).temperature == 1.0
         # Only the distillation differs from the student alone.
         for node in ("INPUT", "DATASETS", "SOLVER", "DATALOADER", "TEST"):
             assert cfg[node] == alone[node]
@@ -60,9 +66,7 @@ def test_settings(dataset: str, student: str):
         teacher = teacher_config(cfg)
         assert teacher.MODEL.RESNETS.DEPTH == 101 and teacher.DATASETS == cfg.DATASETS
     assert len(outputs) == 3
-    assert fd == cfg.MODEL.AFDCD.RECONSTRUCTION.WEIGHT
-    assert ctr == cfg.MODEL.AFDCD.CONTRAST.WEIGHT
-    assert (0 if dataset == "camvid" else 4) == cfg.MODEL.AFDCD.CONTRAST.POOL
+    assert afdcd.weights == {"reconstruction": fd, "contrast": ctr} and afdcd.factors == (1.0,)
     assert list(cfg.INPUT.SCALE_CROP.SIZE) == crop and iterations == cfg.SOLVER.MAX_ITER
     assert (cfg.SOLVER.BASE_LR, cfg.SOLVER.IMS_PER_BATCH) == (0.02, 16)
     # Of each script, or the release's defaults, as far as they go beyond the table above.
@@ -79,12 +83,14 @@ def test_settings(dataset: str, student: str):
     assert cfg.MODEL.PIXEL_MEAN == [104.00698793, 116.66876762, 122.67891434]
     assert cfg.MODEL.PIXEL_STD == [1.0, 1.0, 1.0]
     assert (cfg.TEST.SCALES, cfg.TEST.FLIP, cfg.TEST.WINDOW) == ([1.0], False, [])
-    rec, contrast = cfg.MODEL.AFDCD.RECONSTRUCTION, cfg.MODEL.AFDCD.CONTRAST
-    assert (rec.MASK, rec.MASK_RATIO, rec.PROJECTOR) == ("random", 0.75, "plain")
-    assert (contrast.KIND, contrast.DISTANCE, contrast.TEMPERATURE) == ("omni", "l1", 0.07)
-    assert (list(contrast.PATCH), contrast.GROUPS) == ([4, 4], 16)
-    assert (cfg.MODEL.AFDCD.REDUCTION, cfg.MODEL.AFDCD.SAMPLE) == ("published", 1.0)
-    assert cfg.MODEL.DISTILLER.FEATURE_TAPS == [["backbone.res5", "backbone.res5"]]
+    loss = AfDCDSettings(**afdcd.arguments)
+    assert (0 if dataset == "camvid" else 4) == loss.pool
+    assert (loss.mask, loss.mask_ratio, loss.projector) == ("random", 0.75, "plain")
+    assert (loss.kind, loss.distance, loss.temperature) == ("omni", "l1", 0.07)
+    assert (loss.patch, loss.groups) == ((4, 4), 16)
+    assert (loss.reduction, loss.sample) == ("published", 1.0)
+    assert afdcd.taps == (("backbone.res5", "backbone.res5"),)
+    assert logit_kd.taps == (("sem_seg_head.predictor", "sem_seg_head.predictor"),)
     assert cfg.MODEL.DISTILLER.CLIP_GRADIENTS == 15.0
     assert (0.0 if student == "deeplabv3_mbv2" else 0.4) == cfg.MODEL.SEM_SEG_HEAD.AUX_WEIGHT
     assert teacher.MODEL.SEM_SEG_HEAD.NAME == "ASPPHead"
@@ -115,7 +121,7 @@ def test_every_student_fits_its_teacher(dataset: str):
         assert teacher_shapes["teacher", taps[0]][0] == 2048
         assert shapes["student", taps[1]] == teacher_shapes["teacher", taps[1]]
         with torch.device("meta"):
-            objectives = objectives_from_config(cfg, shapes | teacher_shapes)
+            objectives = build_objectives(distiller_settings(cfg).losses, shapes | teacher_shapes)
         assert [o.name for o in objectives.objectives] == ["logit_kd", "afdcd"]
         if dataset == "cityscapes" and student in PARAMETERS:
             assert sum(p.numel() for p in model.parameters()) == PARAMETERS[student]

@@ -15,6 +15,8 @@ from afdcd.config import (
     merge_file,
     merge_overrides,
 )
+from afdcd.distill import distiller_settings
+from afdcd.losses import AfDCDSettings
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 # The others are parts, which runs are based on.
@@ -52,26 +54,26 @@ def test_numbers_are_taken_as_floats_where_due(tmp_path):
     written(tmp_path, a="SOLVER: {BASE_LR: 1, WEIGHT_DECAY: 1e-4}")
     cfg = embedded_config()
     merge_file(cfg, tmp_path / "a.yaml")
-    merge_overrides(cfg, ["MODEL.AFDCD.CONTRAST.WEIGHT", "2"])
+    merge_overrides(cfg, ["MODEL.DISTILLER.LR_FACTOR", "2"])
     assert (cfg.SOLVER.BASE_LR, cfg.SOLVER.WEIGHT_DECAY) == (1.0, 1e-4)
-    assert isinstance(cfg.MODEL.AFDCD.CONTRAST.WEIGHT, float)
+    assert isinstance(cfg.MODEL.DISTILLER.LR_FACTOR, float)
 
 
 def test_overrides():
     cfg = embedded_config()
     merge_overrides(
         cfg,
-        ["SOLVER.MAX_ITER", "7", "OUTPUT_DIR", "some/where", "MODEL.DISTILLER.LOSSES", "['afdcd']"],
+        ["SOLVER.MAX_ITER", "7", "OUTPUT_DIR", "some/where", "TEST.SCALES", "[0.5, 1.0]"],
     )
     assert (cfg.SOLVER.MAX_ITER, cfg.OUTPUT_DIR) == (7, "some/where")
-    assert cfg.MODEL.DISTILLER.LOSSES == ["afdcd"]
+    assert cfg.TEST.SCALES == [0.5, 1.0]
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["SOLVER.BASE_LRR", "1"], "no key SOLVER.BASE_LRR; did you mean SOLVER.BASE_LR"),
-        (["MODEL.AFDCD.GROUPS", "1"], "did you mean MODEL.AFDCD.CONTRAST.GROUPS"),
+        (["SOLVER.DTYPE", "1"], "did you mean .*SOLVER.AMP.DTYPE"),
         (["SOLVER.BASE_LR", "fast"], "SOLVER.BASE_LR takes a number; got 'fast'"),
         (["SOLVER.MAX_ITER", "1.5"], "SOLVER.MAX_ITER"),
         (["SOLVER", "1"], "SOLVER holds the keys LR_SCHEDULER_NAME"),
@@ -162,12 +164,15 @@ def test_paper_settings():
         cfg = embedded_config()
         merge_file(cfg, CONFIGS / name)
         model, solver = cfg.MODEL, cfg.SOLVER
-        assert kd == model.LOGIT_KD.WEIGHT and model.LOGIT_KD.TEMPERATURE == 1.0
-        assert fd == model.AFDCD.RECONSTRUCTION.WEIGHT
-        assert ctr == model.AFDCD.CONTRAST.WEIGHT and pool == model.AFDCD.CONTRAST.POOL
-        assert model.AFDCD.REDUCTION == "published"
+        losses = distiller_settings(cfg).losses
+        logit_kd, afdcd = losses
+        assert logit_kd.factors == (kd,) and logit_kd.weights == {"logit_kd": 1.0}
+        assert logit_kd.arguments.get("temperature", 1.0) == 1.0
+        assert afdcd.weights == {"reconstruction": fd, "contrast": ctr}
+        assert afdcd.factors == (1.0,) and afdcd.arguments["pool"] == pool
+        assert AfDCDSettings(**afdcd.arguments).reduction == "published"
         assert crop == cfg.INPUT.SCALE_CROP.SIZE
         assert classes == model.SEM_SEG_HEAD.NUM_CLASSES
-        assert model.DISTILLER.LOSSES == ["logit_kd", "afdcd"]
+        assert [loss.name for loss in losses] == ["logit_kd", "afdcd"]
         assert (solver.BASE_LR, solver.MAX_ITER, solver.IMS_PER_BATCH) == (0.02, 40000, 16)
         assert solver.WEIGHT_DECAY == solver.WEIGHT_DECAY_NORM == 1e-4

@@ -80,6 +80,6 @@ def test_the_doctor(described, tmp_path, capsys):
     report = json.loads(capsys.readouterr().out)
     assert {f["kind"] for f in report["fix"]} <= {"teacher", "loss-weight"}  # hardly trained
     assert report["facts"]["tap of the student: backbone.res5"]["stride"] == 8
-    assert doctor([*words, *out, "MODEL.DISTILLER.FEATURE_TAPS", "[['backbone.x','a']]"]) == 1
+    assert doctor([*words, *out, "MODEL.DISTILLER.LOSSES.afdcd.TAPS", "[['backbone.x','a']]"]) == 1
     report = json.loads(capsys.readouterr().out)
     assert any("no module 'backbone.x'" in f["text"] for f in report["fix"])

@@ -106,11 +106,14 @@ def write_pair(configs):
         torch.save({"model": weights}, configs.parent / "teacher.pth")
         path = configs / "distilled.yaml"
         content = yaml.safe_load(path.read_text())
-        content["MODEL"]["DISTILLER"]["FEATURE_TAPS"] = [[student_tap, teacher_tap]]
-        content["MODEL"]["AFDCD"] = {
+        content["MODEL"]["DISTILLER"]["LOSSES"]["afdcd"] = {
+            "NAME": "afdcd",
+            "TAPS": [[student_tap, teacher_tap]],
             "REDUCTION": "mean",
-            "RECONSTRUCTION": {"WEIGHT": 1.0},
-            "CONTRAST": {"POOL": 0, "GROUPS": 4, "PATCH": [2, 2]},
+            "RECONSTRUCTION_WEIGHT": 1.0,
+            "POOL": 0,
+            "GROUPS": 4,
+            "PATCH": [2, 2],
         }
         path.write_text(yaml.safe_dump(content))
         return path

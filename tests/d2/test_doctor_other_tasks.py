@@ -59,13 +59,15 @@ DISTILLED = {
         "DISTILLER": {
             "STUDENT": "GeneralizedRCNN",
             "TEACHER": {"CONFIG_FILE": "student.yaml"},
-            "LOSSES": ["afdcd"],
-            "FEATURE_TAPS": [["backbone.fpn_output3", "backbone.fpn_output3"]],
-        },
-        "AFDCD": {
-            "REDUCTION": "mean",
-            "RECONSTRUCTION": {"WEIGHT": 1.0},
-            "CONTRAST": {"GROUPS": 4, "POOL": 0},
+            "LOSSES": {
+                "afdcd": {
+                    "TAPS": [["backbone.fpn_output3", "backbone.fpn_output3"]],
+                    "REDUCTION": "mean",
+                    "RECONSTRUCTION_WEIGHT": 1.0,
+                    "GROUPS": 4,
+                    "POOL": 0,
+                }
+            },
         },
     },
 }
@@ -145,7 +147,7 @@ def test_planted_faults(examine, tmp_path):
     assert "did you mean doctor_boxes" in kinds("DATASETS.TRAIN", "['doctor_boxe']")["dataset"]
     assert "NUM_CLASSES is 3, but" in kinds("MODEL.ROI_HEADS.NUM_CLASSES", "3")["classes"]
     taps = "[['backbone.fpn_output9','backbone.fpn_output3']]"
-    assert "fpn_output9" in kinds("MODEL.DISTILLER.FEATURE_TAPS", taps)["tap"]
+    assert "fpn_output9" in kinds("MODEL.DISTILLER.LOSSES.afdcd.TAPS", taps)["tap"]
     Path(examine.records[1]["file_name"]).write_bytes(b"nothing")
     assert "can't be read as an image" in kinds()["file"]
     Image.new("RGB", (40, 30)).save(examine.records[1]["file_name"])

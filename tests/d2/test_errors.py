@@ -80,22 +80,22 @@ SETTINGS = {
     ),
     "precise BatchNorm": (["TEST.PRECISE_BN.ENABLED", "True"], "not supported by this trainer"),
     "student's tap": (
-        [f"{D}FEATURE_TAPS", "[['backbone.ers5','backbone.res5']]"],
+        [f"{D}LOSSES.afdcd.TAPS", "[['backbone.ers5','backbone.res5']]"],
         "did you mean backbone.res5",
     ),
     "teacher's tap": (
-        [f"{D}FEATURE_TAPS", "[['backbone.res5','backbone.ers5']]"],
+        [f"{D}LOSSES.afdcd.TAPS", "[['backbone.res5','backbone.ers5']]"],
         "the teacher has no module 'backbone.ers5'",
     ),
-    "one tap": ([f"{D}FEATURE_TAPS", "[['backbone.res5']]"], "pair"),
-    "loss": ([f"{D}LOSSES", "['afdcdd']"], "takes some of logit_kd, afdcd; got ['afdcdd']"),
+    "one tap": ([f"{D}LOSSES.afdcd.TAPS", "[['backbone.res5']]"], "pair"),
+    "loss": ([f"{D}LOSSES.afdcd.NAME", "afdcdd"], "did you mean afdcd"),
     "teacher's config": ([f"{D}TEACHER.CONFIG_FILE", ""], "CONFIG_FILE is empty"),
     "teacher's network": (
         [f"{D}TEACHER.OPTS", "['MODEL.RESNETS.DEPTH', '50']"],
         "doesn't fit the model",
     ),
-    "groups": (["MODEL.AFDCD.CONTRAST.GROUPS", "7"], "7"),
-    "temperature": (["MODEL.AFDCD.CONTRAST.TEMPERATURE", "0.0"], "temperature"),
+    "groups": ([f"{D}LOSSES.afdcd.GROUPS", "7"], "7"),
+    "temperature": ([f"{D}LOSSES.afdcd.TEMPERATURE", "0.0"], "temperature"),
 }
 
 
@@ -170,7 +170,7 @@ def test_missing_coco(refused):
 def test_errors_of_processes(refused, configs):
     """Known only when the models are built, in each of them."""
     flags = ("--num-gpus", "2")
-    words = ["MODEL.DISTILLER.FEATURE_TAPS", "[['backbone.ers5','backbone.res5']]"]
+    words = ["MODEL.DISTILLER.LOSSES.afdcd.TAPS", "[['backbone.ers5','backbone.res5']]"]
     message = refused("SOLVER.IMS_PER_BATCH", "4", *words, flags=flags)
     assert message.count("error: ") == 1 and "did you mean backbone.res5" in message
 

@@ -26,9 +26,10 @@ def cfg(tmp_path, monkeypatch):
     cfg = LazyConfig.load(str(CONFIGS / "lazy/afdcd_panoptic_fpn_r18.py"))
     cfg.model.student_weights = cfg.model.teacher_weights = ""
     cfg.model.image_size = [96, 96]
-    cfg.model.settings.AFDCD.CONTRAST.POOL = 0
-    cfg.model.settings.DISTILLER.FEATURE_TAPS = cfg.model.settings.DISTILLER.FEATURE_TAPS[:2]
-    cfg.model.settings.DISTILLER.FEATURE_TAP_WEIGHTS = [0.5, 1.0]
+    afdcd = cfg.model.settings.DISTILLER.LOSSES.afdcd
+    afdcd.POOL = 0
+    afdcd.TAPS = afdcd.TAPS[:2]
+    afdcd.WEIGHT = [0.5, 1.0]
     for side in (cfg.model.student, cfg.model.teacher):
         side.roi_heads.num_classes = 2
         side.sem_seg_head.num_classes = 3
@@ -88,6 +89,10 @@ def test_the_same_distillation_as_the_yaml_config():
 
 
 def test_a_misspelt_setting(cfg):
-    cfg.model.settings.AFDCD.CONTRASTS = {"WEIGHT": 1.0}
-    with pytest.raises(ConfigKeyError, match=r"no key MODEL\.AFDCD\.CONTRASTS; did you mean"):
+    cfg.model.settings.DISTILLER.LOSSES.afdcd.CONTRASTS_WEIGHT = 1.0
+    with pytest.raises(ValueError, match=r"afdcd\.CONTRASTS_WEIGHT; did you mean CONTRAST_WEIGHT"):
+        instantiate(cfg.model)
+    del cfg.model.settings.DISTILLER.LOSSES.afdcd.CONTRASTS_WEIGHT
+    cfg.model.settings.DISTILLER.LOSS = {}
+    with pytest.raises(ConfigKeyError, match=r"no key MODEL\.DISTILLER\.LOSS; did you mean"):
         instantiate(cfg.model)

@@ -58,7 +58,7 @@ def test_two_processes_in_parts_average_the_gradients_of_one(configs, tmp_path):
         labels[labels > 10] = 0
         assert cv2.imwrite(str(path), labels)
     one, two = tmp_path / "one", tmp_path / "two"
-    settings = [*FIXED, "MODEL.AFDCD.SAMPLE", "0.5"]
+    settings = [*FIXED, "MODEL.DISTILLER.LOSSES.afdcd.SAMPLE", "0.5"]
     train_detectron2(configs / "distilled.yaml", one, *settings)
     settings += ["SOLVER.ACCUMULATE", "2"]
     train_detectron2(configs / "distilled.yaml", two, *settings, num_gpus=2)

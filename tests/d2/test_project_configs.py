@@ -49,9 +49,9 @@ def test_models_and_taps_fit(name: str):
         teacher_format=teacher_cfg.INPUT.FORMAT,
     )
     assert distiller.distiller.formula() == (
-        "task + 0.5 * logit_kd"
-        " + 0.5 * reconstruction_fpn_output3 + 0.0012 * contrast_fpn_output3"
+        "task + 0.5 * reconstruction_fpn_output3 + 0.0012 * contrast_fpn_output3"
         " + 1 * reconstruction_fpn_output4 + 0.0024 * contrast_fpn_output4"
         " + 1 * reconstruction_fpn_output5 + 0.0024 * contrast_fpn_output5"
+        " + 0.5 * logit_kd"
     )
     assert distiller._teacher.flip_channels  # the teacher's weights are for blue, green, red

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from typing import ClassVar
 
 import pytest
 import torch
+from loss_settings import SMALL, give_losses
 
-from afdcd.config import embedded_config
-from afdcd.distill import Distiller, TapError, build_distiller
+from afdcd.config import embedded_config, merge_content
+from afdcd.distill import Distiller, LossSettings, TapError, build_distiller
+from afdcd.losses import LOSSES, DistillationLoss
 from afdcd.losses.afdcd.masks import make_mask
 from afdcd.models import build_segmentor
 
@@ -18,10 +21,8 @@ CLASSES = 4
 def config(**distiller):
     cfg = embedded_config()
     cfg.INPUT.SCALE_CROP.SIZE = [64, 64]
-    cfg.MODEL.AFDCD.CONTRAST.POOL = 0
-    cfg.MODEL.AFDCD.CONTRAST.GROUPS = 8
-    for name, value in distiller.items():
-        cfg.MODEL.DISTILLER[name] = value
+    give_losses(cfg, logit_kd={}, afdcd=SMALL)
+    merge_content(cfg, {"MODEL": {"DISTILLER": distiller}}, "test")
     return cfg
 
 
@@ -62,7 +63,7 @@ def test_every_term_is_in_the_dict_weighted():
         "loss_reconstruction",
         "loss_contrast",
     }
-    cfg.MODEL.AFDCD.CONTRAST.WEIGHT *= 3
+    give_losses(cfg, afdcd={"CONTRAST_WEIGHT": 3 * 0.005})
     heavier = build_distiller(cfg, model.student, model.teacher)
     heavier.distiller.load_state_dict(model.distiller.state_dict())
     heavier.distiller.set_extra_state({"steps": 0, "seed": 0})
@@ -114,10 +115,10 @@ def test_teacher_is_evaluated_as_deep_as_its_last_tap():
         model(inputs())
         return seen
 
-    features_only = calls(config(LOSSES=["afdcd"]))
+    features_only = calls(config(LOSSES={"logit_kd": None}))
     assert "backbone.res5" in features_only
     assert not any(name.startswith("sem_seg_head") for name in features_only)
-    assert "sem_seg_head.predictor" in calls(config(LOSSES=["logit_kd"]))
+    assert "sem_seg_head.predictor" in calls(config(LOSSES={"afdcd": None}))
 
 
 def test_evaluation_is_the_students():
@@ -174,17 +175,101 @@ FEATURES = {TAPS[0]: torch.zeros(2, 4, 4, 5), TAPS[1]: torch.zeros(2, 512, 4, 5)
 
 
 def test_several_pairs_with_factors():
-    cfg = config(
-        LOSSES=["afdcd"],
-        FEATURE_TAPS=[["backbone.res5", "backbone.res5"], ["backbone.res4", "backbone.res4"]],
-        FEATURE_TAP_WEIGHTS=[1.0, 0.5],
-    )
+    pairs = [["backbone.res5", "backbone.res5"], ["backbone.res4", "backbone.res4"]]
+    afdcd = {"TAPS": pairs, "WEIGHT": [1.0, 0.5], "CONTRAST_WEIGHT": 0.04}
+    cfg = config(LOSSES={"logit_kd": None, "afdcd": afdcd})
     model = distiller(cfg)
     terms = {f"loss_{t}_{r}" for t in ("reconstruction", "contrast") for r in ("res5", "res4")}
     assert set(model(inputs())) == {"loss_sem_seg"} | terms
-    factor = cfg.MODEL.AFDCD.CONTRAST.WEIGHT
-    assert [o.weights["contrast"] for o in model.distiller.objectives] == [factor, factor / 2]
+    assert [o.weights["contrast"] for o in model.distiller.objectives] == [0.04, 0.02]
+    assert [name for name, _ in model.distiller.named_children()] == ["afdcd_res5", "afdcd_res4"]
     assert "contrast_res4" in model.distiller.formula()
+
+
+def test_one_loss_under_several_labels():
+    """Terms get the labels, modules are named by them; each has weights of its own."""
+    low = {**SMALL, "NAME": "afdcd", "TAPS": [["backbone.res4", "backbone.res4"]], "WEIGHT": 3.0}
+    model = distiller(config(LOSSES={"low": low}))
+    terms = {f"loss_{t}_{label}" for t in ("reconstruction", "contrast") for label in LABELS}
+    assert set(model(inputs())) == {"loss_sem_seg", "loss_logit_kd"} | terms
+    assert [name for name, _ in model.distiller.named_children()] == ["logit_kd", *LABELS]
+    assert model.distiller.get_submodule("low").teacher_channels == 256
+    assert model.distiller.weight_keys() == {
+        f"loss_{term}": f"MODEL.DISTILLER.LOSSES.{label}.{key}_WEIGHT"
+        for term, label, key in [
+            ("logit_kd", "logit_kd", "LOGIT_KD"),
+            ("reconstruction_afdcd", "afdcd", "RECONSTRUCTION"),
+            ("contrast_afdcd", "afdcd", "CONTRAST"),
+            ("reconstruction_low", "low", "RECONSTRUCTION"),
+            ("contrast_low", "low", "CONTRAST"),
+        ]
+    }
+    assert "6e-06 * reconstruction_low + 0.015 * contrast_low" in model.distiller.formula()
+
+
+LABELS = ["afdcd", "low"]
+
+
+class Difference(DistillationLoss):
+    """Mean of all differences, remembering what it was given."""
+
+    TERMS: ClassVar = {"contrast": 1.0, "other": 0.5}
+
+    def __init__(self, sign: int = 1) -> None:
+        super().__init__()
+        self.sign, self.contexts = sign, []
+
+    def forward(self, student, teacher, *, context):
+        self.contexts.append(context)
+        value = self.sign * (student.mean() - teacher.mean())
+        return {"contrast": value, "other": value}
+
+
+@pytest.fixture
+def difference():
+    LOSSES.register("difference")(Difference)
+    yield
+    del LOSSES._obj_map["difference"]
+
+
+def test_a_loss_of_ones_own(difference):
+    """Beside one with a term of the same name, by the config alone."""
+    mine = {"NAME": "difference", "TAPS": [["backbone.res5", "backbone.res4"]], "SIGN": -1}
+    model = distiller(config(LOSSES={"mine": mine}))
+    model.distiller.set_extra_state({"steps": 4, "seed": 0})
+    batch = inputs()
+    losses = model(batch)
+    assert {"loss_contrast_mine", "loss_other_mine", "loss_contrast_afdcd"} <= set(losses)
+    torch.testing.assert_close(losses["loss_other_mine"], losses["loss_contrast_mine"] / 2)
+    loss = model.distiller.get_submodule("mine")
+    (context,) = loss.contexts
+    assert loss.sign == -1 and context.step == 4 and context.part == (0, 1)
+    assert context.batched_inputs == tuple(batch)
+    assert isinstance(context.generator, torch.Generator)
+    with pytest.raises(ValueError, match=r"mine has no TAPS, and 'difference' no pair of its own"):
+        LossSettings("mine", "difference")
+    Difference.TERMS, terms = {"contrast": 1.0}, Difference.TERMS
+    try:
+        with pytest.raises(ValueError, match="Difference returned the terms contrast, other"):
+            distiller(config(LOSSES={"mine": mine}))(batch)
+    finally:
+        Difference.TERMS = terms
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["forward"], "can't have the label 'forward'"),
+        (["afdcd_res5", "afdcd"], "two losses are called afdcd_res5"),
+    ],
+)
+def test_labels_that_clash(labels, message):
+    pairs = [["backbone.res5", "backbone.res5"], ["backbone.res4", "backbone.res4"]]
+    two = {"TAPS": pairs} if len(labels) > 1 else {}
+    losses = {label: {**SMALL, "NAME": "afdcd"} for label in labels}
+    losses[labels[-1]] |= two
+    with pytest.raises(ValueError, match=message):
+        distiller(config(LOSSES=losses))
 
 
 def test_taps_of_different_size():
@@ -212,20 +297,16 @@ def test_channels_are_flipped_for_an_rgb_teacher():
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
-        ({"LOSSES": ["kd"]}, ValueError, r"LOSSES takes some of logit_kd, afdcd; got \['kd'\]"),
-        ({"LOSSES": []}, ValueError, "LOSSES takes some of"),
-        ({"FEATURE_TAPS": [["backbone.res5"]]}, ValueError, "a pair of taps is"),
-        ({"FEATURE_TAPS": []}, ValueError, "FEATURE_TAPS is empty"),
-        ({"FEATURE_TAP_WEIGHTS": [1.0, 2.0]}, ValueError, "2 factors for 1 pairs"),
+        ({"LOSSES": {"logit_kd": None, "afdcd": None}}, ValueError, "names no loss"),
         ({"LR_FACTOR": 0.0}, ValueError, "LR_FACTOR must be above 0; got 0.0"),
         ({"LR_FACTOR": float("nan")}, ValueError, "LR_FACTOR must be above 0; got nan"),
         (
-            {"FEATURE_TAPS": [["backbone.res5", "backbone.res6"]]},
+            {"LOSSES": {"afdcd": {"TAPS": [["backbone.res5", "backbone.res6"]]}}},
             TapError,
             "the teacher has no module 'backbone.res6'",
         ),
         (
-            {"FEATURE_TAPS": [["backbone.rse5", "backbone.res5"]]},
+            {"LOSSES": {"afdcd": {"TAPS": [["backbone.rse5", "backbone.res5"]]}}},
             TapError,
             "the student has no module 'backbone.rse5'.*did you mean backbone.res5",
         ),
@@ -237,8 +318,7 @@ def test_refusals(settings: dict, error: type, message: str):
 
 
 def test_groups_that_do_not_divide_the_teachers_channels():
-    cfg = config()
-    cfg.MODEL.AFDCD.CONTRAST.GROUPS = 7
+    cfg = config(LOSSES={"afdcd": {"GROUPS": 7}})
     with pytest.raises(ValueError, match=r"backbone.res5 -> backbone.res5: groups must divide"):
         distiller(cfg)
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-import afdcd.distill.objectives
+import afdcd.losses.afdcd.loss
 from afdcd.distill import Distiller, FrozenTeacher, Objective, Objectives
 from afdcd.engine.build import optimizer_settings, schedule_settings
 from afdcd.engine.optimizer import build_optimizer, set_lr
@@ -99,7 +99,7 @@ def test_three_steps(dtype: torch.dtype, monkeypatch, two_threads):
         tolerance = 1e-6 if exact else (1e-4, 1e-3, 2e-2)[step - 1]
         noise = reference.uniform(f"step{step}/noise", (MANIFEST["batch"], 1, 16, 16))
         mask = torch.from_numpy(noise <= 0.25).to(dtype)
-        monkeypatch.setattr(afdcd.distill.objectives, "make_mask", lambda *a, m=mask, **k: m)
+        monkeypatch.setattr(afdcd.losses.afdcd.loss, "make_mask", lambda *a, m=mask, **k: m)
 
         lr = learning_rate(schedule_settings(cfg), step - 1)
         set_lr(optimizer, lr)

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from loss_settings import SMALL, give_losses
 from torch import nn
 
 from afdcd.config import embedded_config
@@ -27,8 +28,7 @@ def distiller(sample: float = 1.0) -> Distiller:
     teacher = build_segmentor("pspnet", "resnet18", aux_weight=0, **options)
     cfg = embedded_config()
     cfg.INPUT.SCALE_CROP.SIZE = [64, 64]
-    cfg.MODEL.AFDCD.CONTRAST.POOL, cfg.MODEL.AFDCD.CONTRAST.GROUPS = 0, 8
-    cfg.MODEL.AFDCD.SAMPLE = sample
+    give_losses(cfg, logit_kd={}, afdcd={**SMALL, "SAMPLE": sample})
     model = build_distiller(cfg, student, teacher).double().train()
     for module in model.modules():
         if isinstance(module, (nn.BatchNorm2d, nn.Dropout)):

@@ -34,7 +34,8 @@ def write_sound(folder: Path) -> None:
     student["DATASETS"] = {"TRAIN": ["data.yaml:train"], "TEST": ["data.yaml:val"]}
     distilled = copy.deepcopy(DISTILLED)
     # The published form's weights would be far too small for so small a map.
-    distilled["MODEL"]["AFDCD"] |= {"REDUCTION": "mean", "RECONSTRUCTION": {"WEIGHT": 1.0}}
+    afdcd = {"REDUCTION": "mean", "RECONSTRUCTION_WEIGHT": 1.0}
+    distilled["MODEL"]["DISTILLER"]["LOSSES"]["afdcd"] |= afdcd
     distilled["MODEL"]["DISTILLER"]["TEACHER"]["WEIGHTS"] = str(folder / "teacher.pth")
     files = {"data": DATA, "student": student, "teacher": TEACHER, "distilled": distilled}
     for name, content in files.items():

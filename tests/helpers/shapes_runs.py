@@ -21,7 +21,8 @@ CONFIGS = Path(__file__).parents[2] / "projects/AfDCD/configs"
 SHORT = ["SOLVER.WARMUP_ITERS", "5", "SOLVER.CHECKPOINTS_KEPT", "9"]
 SHORT += ["SOLVER.IMS_PER_BATCH", "2", "SOLVER.BASE_LR", "0.02"]
 # The paper's for Cityscapes, so that the terms fall within a few dozen iterations.
-PAPER = ["MODEL.AFDCD.RECONSTRUCTION.WEIGHT", "33.6", "MODEL.AFDCD.CONTRAST.WEIGHT", "0.08"]
+AFDCD = "MODEL.DISTILLER.LOSSES.afdcd"
+PAPER = [f"{AFDCD}.RECONSTRUCTION_WEIGHT", "33.6", f"{AFDCD}.CONTRAST_WEIGHT", "0.08"]
 
 
 def tiny(name: str) -> Path:

@@ -60,8 +60,13 @@ DISTILLED = {
     "_BASE_": "student.yaml",
     "MODEL": {
         "META_ARCHITECTURE": "Distiller",
-        "DISTILLER": {"TEACHER": {"CONFIG_FILE": "teacher.yaml"}},
-        "AFDCD": {"CONTRAST": {"POOL": 0, "GROUPS": 8}},
+        "DISTILLER": {
+            "TEACHER": {"CONFIG_FILE": "teacher.yaml"},
+            "LOSSES": {
+                "logit_kd": {"NAME": "logit_kd"},
+                "afdcd": {"NAME": "afdcd", "POOL": 0, "GROUPS": 8},
+            },
+        },
     },
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from afdcd.losses import AfDCDLoss, masked_reconstruction, patch_contrast
+from afdcd.losses import AfDCDLoss, LossContext, masked_reconstruction, patch_contrast
 
 
 def test_is_the_sum_of_its_parts():
@@ -52,7 +52,8 @@ def test_masks_come_from_the_generator():
     student, teacher = torch.randn(1, 4, 16, 16), torch.randn(1, 32, 16, 16)
 
     def terms(seed: int) -> dict[str, torch.Tensor]:
-        return loss(student, teacher, generator=torch.Generator().manual_seed(seed))
+        context = LossContext(generator=torch.Generator().manual_seed(seed))
+        return loss(student, teacher, context=context)
 
     assert terms(1)["reconstruction"] == terms(1)["reconstruction"]
     assert terms(1)["reconstruction"] != terms(2)["reconstruction"]

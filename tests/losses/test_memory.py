@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from afdcd.benchmark.plain import PlainAfDCDLoss
-from afdcd.losses import AfDCDLoss
+from afdcd.losses import AfDCDLoss, LossContext
 
 CHANNELS, SIZE = 32, (16, 32)
 
@@ -65,7 +65,8 @@ def test_recomputing_keeps_less_and_changes_nothing(sample: float, projector: st
         loss.recompute = recompute
 
         def call() -> dict[str, torch.Tensor]:
-            return loss(student, teacher, generator=torch.Generator().manual_seed(3))
+            context = LossContext(torch.Generator().manual_seed(3))
+            return loss(student, teacher, context=context)
 
         kept.append(kept_bytes(loss, call))
         terms = call()

@@ -84,7 +84,7 @@ def test_afdcd_float64(case: str, paths: str):
     loss.masked_conv, loss.recompute = PATHS[paths]
     loss, student, teacher = loss.double(), student.double(), teacher.double()
     if mask is None:
-        kept = make_mask(loss.mask, student)
+        kept = make_mask(loss.settings.mask, student)
     else:
         kept, mask = mask, mask.double()
     np.testing.assert_array_equal(kept.numpy().astype(np.uint8), VECTORS[f"omni/{case}/mask"])

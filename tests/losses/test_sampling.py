@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import pytest
 import torch
 
 import afdcd.losses.afdcd.loss as afdcd_module
-from afdcd.losses import AfDCDLoss
+from afdcd.losses import AfDCDLoss, LossContext
 from afdcd.losses.afdcd.patches import Blocks, cut, draw_blocks, positions
 
 
@@ -41,7 +42,7 @@ def test_expectation_of_value_and_gradient(size, projector, reduction, monkeypat
     every = draw_blocks((1, *size), (4, 4), share=1.0)
     count = len(every.image)
     draws = list(itertools.combinations(range(count), 2))
-    loss.sample = 2 / count
+    loss.settings = dataclasses.replace(loss.settings, sample=2 / count)
     totals = dict.fromkeys(expected, 0.0)
     for draw in draws:
         index = torch.tensor(draw)
@@ -82,7 +83,7 @@ def test_a_step_is_a_function_of_the_generator():
 
     def value(seed: int) -> float:
         generator = torch.Generator().manual_seed(seed)
-        return loss(student, teacher, generator=generator)["reconstruction"].item()
+        return loss(student, teacher, context=LossContext(generator))["reconstruction"].item()
 
     assert value(1) == value(1) != value(2)
 
@@ -104,9 +105,9 @@ def test_under_autocast_and_recomputed():
     loss = build(sample=0.5, recompute=True).float()
     student, teacher, mask = (t.detach().float() for t in maps(16, 16))
     blocks = torch.Generator().manual_seed(0)
-    exact = loss(student, teacher, mask=mask, generator=blocks)
+    exact = loss(student, teacher, mask=mask, context=LossContext(blocks))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        low = loss(student, teacher, mask=mask, generator=blocks.manual_seed(0))
+        low = loss(student, teacher, mask=mask, context=LossContext(blocks.manual_seed(0)))
     sum(low.values()).backward()
     for name, value in low.items():
         assert value.dtype == torch.float32

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import torch
-from torch import nn
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-from afdcd.losses.afdcd.contrast import check_contrast_fit, check_contrast_settings, patch_contrast
-from afdcd.losses.afdcd.kernels.contrast import check_kernel
-from afdcd.losses.afdcd.masks import check_mask_kind, check_mask_ratio, make_mask
-from afdcd.losses.afdcd.patches import check_sample, cut, draw_blocks, positions, whole
+import torch
+
+from afdcd.losses.afdcd.contrast import check_contrast_fit, patch_contrast
+from afdcd.losses.afdcd.masks import make_mask
+from afdcd.losses.afdcd.patches import cut, draw_blocks, positions, whole
 from afdcd.losses.afdcd.projection import (
-    check_masked_conv,
     halo,
     project,
     project_blocks,
@@ -18,12 +18,17 @@ from afdcd.losses.afdcd.projection import (
 )
 from afdcd.losses.afdcd.projector import build_align, build_projector
 from afdcd.losses.afdcd.reconstruction import check_mask, reconstruction
+from afdcd.losses.afdcd.settings import AfDCDSettings
 from afdcd.losses.precision import at_least_float32, no_autocast
-from afdcd.losses.reduction import check_reduction
+from afdcd.losses.registry import LOSSES, DistillationLoss, LossContext, LossDescription, TapShape
 from afdcd.losses.shapes import match_size
 
+# A patch grid that covers less of a map than this is worth a remark.
+LEAST_COVERED = 0.9
 
-class AfDCDLoss(nn.Module):
+
+@LOSSES.register("afdcd")
+class AfDCDLoss(DistillationLoss):
     """Augmentation-free dense contrastive distillation of one pair of feature maps.
 
     Fan et al., "Augmentation-free Dense Contrastive Knowledge Distillation for Efficient Semantic
@@ -49,9 +54,16 @@ class AfDCDLoss(nn.Module):
             the mask and from the same generator. 1 for all of them, as published; less makes
             terms and gradients estimates without bias (see `afdcd.losses.afdcd.patches`).
 
+    Attributes:
+        settings: all of these but the channels.
+
     Raises:
-        ValueError: a setting that can't work, at construction.
+        SettingsError: settings that can't work, at construction.
+        ValueError: ``groups`` doesn't divide the teacher's channels.
     """
+
+    TERMS: ClassVar[Mapping[str, float]] = {"reconstruction": 2e-6, "contrast": 0.005}
+    DEFAULT_TAPS: ClassVar[tuple[str, str] | None] = ("backbone.res5", "backbone.res5")
 
     def __init__(
         self,
@@ -67,48 +79,59 @@ class AfDCDLoss(nn.Module):
         temperature: float = 0.07,
         distance: str = "l1",
         reduction: str = "published",
-        masked_conv: str = "auto",
-        recompute: bool = False,
         kernel: str = "auto",
         sample: float = 1.0,
+        masked_conv: str = "auto",
+        recompute: bool = False,
     ) -> None:
         super().__init__()
-        check_mask_kind(mask)
-        check_mask_ratio(mask_ratio)
-        check_reduction(reduction)
-        check_masked_conv(masked_conv)
-        check_kernel(kernel)
-        check_sample(sample)
-        self._contrast = check_contrast_settings(
-            kind, groups=groups, patch=patch, pool=pool, temperature=temperature, distance=distance
+        self.settings = AfDCDSettings(
+            mask=mask,
+            mask_ratio=mask_ratio,
+            projector=projector,
+            kind=kind,
+            groups=groups,
+            patch=patch,
+            pool=pool,
+            temperature=temperature,
+            distance=distance,
+            reduction=reduction,
+            kernel=kernel,
+            sample=sample,
+            masked_conv=masked_conv,
+            recompute=recompute,
         )
         self.student_channels = student_channels
         self.teacher_channels = teacher_channels
-        self.mask = mask
-        self.mask_ratio = mask_ratio
-        self.kind = kind
-        self.groups = groups
-        self.patch = (patch[0], patch[1])
-        self.pool = pool
-        self.temperature = temperature
-        self.distance = distance
-        self.reduction = reduction
-        self.masked_conv = masked_conv
-        self.recompute = recompute
-        self.kernel = kernel
-        self.sample = sample
+        self._contrast = self.settings.contrast_sizes()
         self.align = build_align(student_channels, teacher_channels)
         self.projector = build_projector(projector, teacher_channels)
         _, used_patch, used_pool = self._contrast
         self.check_fit(used_patch[0] * used_pool, used_patch[1] * used_pool)
+
+    @classmethod
+    def from_taps(cls, student: TapShape, teacher: TapShape, **settings: Any) -> AfDCDLoss:
+        """Construct for maps of these shapes.
+
+        Raises:
+            ValueError: settings that can't work, or the teacher's map holds no patch.
+        """
+        loss = cls(student.channels, teacher.channels, **settings)
+        loss.check_fit(teacher.height, teacher.width)
+        return loss
+
+    @classmethod
+    def check_settings(cls, **settings: Any) -> None:
+        """Raise SettingsError for settings that can't work, whatever the channels."""
+        AfDCDSettings(**settings)
 
     def forward(
         self,
         student: torch.Tensor,
         teacher: torch.Tensor,
         mask: torch.Tensor | None = None,
-        generator: torch.Generator | None = None,
-        part: tuple[int, int] = (0, 1),
+        *,
+        context: LossContext | None = None,
     ) -> dict[str, torch.Tensor]:
         """Compute both terms, unweighted.
 
@@ -116,11 +139,9 @@ class AfDCDLoss(nn.Module):
             student: [N, Cs, h, w]; resized bilinearly to the teacher's size where they differ.
             teacher: [N, Ct, H, W]; gets no gradient.
             mask: [N, 1, H, W], 1 = kept; drawn when None.
-            generator: source of a random mask, then of sampled patches; the global CPU generator
-                when None.
-            part: which part of the whole batch these maps are, and of how many equal ones: masks
-                and patches are drawn for all of them. The mean of the parts' terms is the whole
-                batch's.
+            context: the generator of a random mask, then of sampled patches, and the part of the
+                batch that these maps are; the mean of the parts' terms is the whole batch's. The
+                global CPU generator, and a whole batch, when None.
 
         Returns:
             ``{"reconstruction": scalar, "contrast": scalar}``.
@@ -128,6 +149,7 @@ class AfDCDLoss(nn.Module):
         Raises:
             ValueError: channels or sizes don't fit.
         """
+        context = context or LossContext()
         self._check_channels(student, teacher)
         student = match_size(student, teacher)
         if not torch.is_autocast_enabled(student.device.type):
@@ -136,40 +158,41 @@ class AfDCDLoss(nn.Module):
         if mask is None:
             # On the CPU, so that nothing waits for another device to count what is kept.
             mask = make_mask(
-                self.mask,
+                self.settings.mask,
                 student,
-                ratio=self.mask_ratio,
-                generator=generator,
-                part=part,
+                ratio=self.settings.mask_ratio,
+                generator=context.generator,
+                part=context.part,
                 device="cpu",
             )
-        if self.sample < 1:
-            return self._sampled(student, teacher, mask, generator, part)
+        if self.settings.sample < 1:
+            return self._sampled(student, teacher, mask, context)
         projected = project(
             student,
             align=self.align,
             mask=mask,
             projector=self.projector,
-            masked_conv=self.masked_conv,
-            recompute=self.recompute,
+            masked_conv=self.settings.masked_conv,
+            recompute=self.settings.recompute,
         )
         return {
-            "reconstruction": reconstruction(projected, teacher, reduction=self.reduction),
+            "reconstruction": reconstruction(projected, teacher, reduction=self.settings.reduction),
             "contrast": self._contrast_of(projected, teacher),
         }
 
     def _contrast_of(self, projected: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+        settings = self.settings
         return patch_contrast(
             projected,
             teacher,
-            kind=self.kind,
-            groups=self.groups,
-            patch=self.patch,
-            pool=self.pool,
-            temperature=self.temperature,
-            distance=self.distance,
-            reduction=self.reduction,
-            kernel=self.kernel,
+            kind=settings.kind,
+            groups=settings.groups,
+            patch=settings.patch,
+            pool=settings.pool,
+            temperature=settings.temperature,
+            distance=settings.distance,
+            reduction=settings.reduction,
+            kernel=settings.kernel,
         )
 
     def _sampled(
@@ -177,8 +200,7 @@ class AfDCDLoss(nn.Module):
         student: torch.Tensor,
         teacher: torch.Tensor,
         mask: torch.Tensor,
-        generator: torch.Generator | None,
-        part: tuple[int, int],
+        context: LossContext,
     ) -> dict[str, torch.Tensor]:
         """Both terms, estimated from some of the patches."""
         check_mask(mask, student)
@@ -186,7 +208,11 @@ class AfDCDLoss(nn.Module):
         n, channels, height, width = teacher.shape
         size = patch[0] * pool, patch[1] * pool
         blocks = draw_blocks(
-            (n, height, width), size, share=self.sample, generator=generator, part=part
+            (n, height, width),
+            size,
+            share=self.settings.sample,
+            generator=context.generator,
+            part=context.part,
         )
         if len(blocks.image) == 0:  # all lie in other parts of the batch
             return dict.fromkeys(("reconstruction", "contrast"), self._nothing(student))
@@ -198,11 +224,11 @@ class AfDCDLoss(nn.Module):
             projector=self.projector,
             flat=flat,
             inside=inside,
-            recompute=self.recompute,
+            recompute=self.settings.recompute,
         )
         target = cut(teacher.detach(), blocks)
         on_map = to_device(positions(blocks)[1][:, None], projected.device)
-        elements = n if self.reduction == "published" else n * channels * height * width
+        elements = n if self.settings.reduction == "published" else n * channels * height * width
         with no_autocast(projected):
             difference = at_least_float32(projected) - at_least_float32(target)
             squares = torch.where(on_map, difference, 0).square().sum()
@@ -248,10 +274,33 @@ class AfDCDLoss(nn.Module):
                 f"{student.shape[0]} and {teacher.shape[0]}"
             )
 
+    def describe(self, student: TapShape, teacher: TapShape) -> LossDescription:
+        """The patch grid, and whether it leaves much of the teacher's map out."""
+        groups, patch, pool = self._contrast
+        size = (teacher.height, teacher.width)
+        cover = [n // pool // p * p * pool for n, p in zip(size, patch, strict=True)]
+        share = cover[0] * cover[1] / (size[0] * size[1])
+        grid = {
+            "map": list(size),
+            "pool": pool,
+            "patch": list(patch),
+            "covers": cover,
+            "channels of a group": teacher.channels // groups,
+        }
+        remarks = []
+        if share < LEAST_COVERED:
+            remarks.append(
+                f"patches of {patch[0]}x{patch[1]} after pooling by {pool} cover "
+                f"{100 * share:.0f} % of the {size[0]}x{size[1]} map: another crop, POOL or PATCH "
+                "would cover more"
+            )
+        return LossDescription({"patch grid": grid}, {"patch-grid": remarks})
+
     def extra_repr(self) -> str:
+        settings = self.settings
         return (
-            f"mask={self.mask}, mask_ratio={self.mask_ratio}, kind={self.kind}, "
-            f"groups={self.groups}, patch={self.patch}, pool={self.pool}, "
-            f"temperature={self.temperature}, distance={self.distance}, "
-            f"reduction={self.reduction}"
+            f"mask={settings.mask}, mask_ratio={settings.mask_ratio}, kind={settings.kind}, "
+            f"groups={settings.groups}, patch={settings.patch}, pool={settings.pool}, "
+            f"temperature={settings.temperature}, distance={settings.distance}, "
+            f"reduction={settings.reduction}"
         )

@@ -39,13 +39,16 @@ class EnhancedProjector(nn.Module):
         return (self.adaptor_1(first) + self.adaptor_2(second)) / 2
 
 
+def check_projector_kind(kind: str) -> None:
+    """Raise ValueError unless ``kind`` is one of `PROJECTOR_KINDS`."""
+    if kind not in PROJECTOR_KINDS:
+        raise ValueError(f"projector must be one of {', '.join(PROJECTOR_KINDS)}; got {kind!r}")
+
+
 def build_projector(kind: str, channels: int) -> PlainProjector | EnhancedProjector:
     """Build the projector named ``kind`` (see `PROJECTOR_KINDS`) for ``channels`` channels."""
-    if kind == "plain":
-        return PlainProjector(channels)
-    if kind == "enhanced":
-        return EnhancedProjector(channels)
-    raise ValueError(f"projector must be one of {', '.join(PROJECTOR_KINDS)}; got {kind!r}")
+    check_projector_kind(kind)
+    return PlainProjector(channels) if kind == "plain" else EnhancedProjector(channels)
 
 
 def build_align(student_channels: int, teacher_channels: int) -> nn.Module:

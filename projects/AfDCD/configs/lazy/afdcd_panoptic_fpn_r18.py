@@ -44,19 +44,23 @@ model = L(distill)(
     image_size=[640, 640],
     settings={
         "DISTILLER": {
-            "LOSSES": ["logit_kd", "afdcd"],
-            "FEATURE_TAPS": [
-                ["backbone.fpn_output3", "backbone.fpn_output3"],
-                ["backbone.fpn_output4", "backbone.fpn_output4"],
-                ["backbone.fpn_output5", "backbone.fpn_output5"],
-            ],
-            "FEATURE_TAP_WEIGHTS": [0.5, 1.0, 1.0],
-        },
-        "LOGIT_KD": {"WEIGHT": 0.5},
-        "AFDCD": {
-            "REDUCTION": "mean",
-            "RECONSTRUCTION": {"WEIGHT": 1.0},
-            "CONTRAST": {"WEIGHT": 0.0024, "GROUPS": 8, "POOL": 2},
+            "LOSSES": {
+                "logit_kd": {"NAME": "logit_kd", "WEIGHT": 0.5},
+                "afdcd": {
+                    "NAME": "afdcd",
+                    "TAPS": [
+                        ["backbone.fpn_output3", "backbone.fpn_output3"],
+                        ["backbone.fpn_output4", "backbone.fpn_output4"],
+                        ["backbone.fpn_output5", "backbone.fpn_output5"],
+                    ],
+                    "WEIGHT": [0.5, 1.0, 1.0],
+                    "RECONSTRUCTION_WEIGHT": 1.0,
+                    "CONTRAST_WEIGHT": 0.0024,
+                    "REDUCTION": "mean",
+                    "GROUPS": 8,
+                    "POOL": 2,
+                },
+            },
         },
     },
 )
