@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import importlib.util
 import pkgutil
 import sys
+import sysconfig
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,7 +20,13 @@ from afdcd.config.errors import ConfigError
 from afdcd.utils.user_modules import SUFFIX, file_module_name, import_user_module
 
 KEY = "IMPORTS"
-_PACKAGE = str(Path(__file__).parents[1])
+# Code whose lines say little about an error in a user's file: this package, Python itself, and what
+# is installed.
+_LIBRARIES = (
+    "<frozen ",
+    str(Path(__file__).parents[1]),
+    *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
+)
 
 
 def listed(value: Any, source: str) -> list[str]:
@@ -116,15 +124,16 @@ def _missing_module(name: str) -> str:
         return missing
     if name in sys.modules:
         return ""
+    folders: list[str] = sys.path
     try:
-        if importlib.util.find_spec(name) is not None:  # imports the packages above it
+        if parent:
+            folders = list(getattr(importlib.import_module(parent), "__path__", []))
+        if not folders:
+            return f"no module {name}: {parent} is no package"
+        if importlib.util.find_spec(name) is not None:
             return ""
-        package = sys.modules.get(parent)
-        folders = list(getattr(package, "__path__", [])) if parent else sys.path
     except (Exception, SystemExit):
         return ""  # importing the module says why
-    if parent and not folders:
-        return f"no module {name}: {parent} is no package"
     looked = ", ".join(str(Path(folder).absolute()) for folder in folders)
     near = _near(last, [found.name for found in pkgutil.iter_modules(folders)])
     hint = "" if parent else ". Add its folder to PYTHONPATH, or name the .py file"
@@ -147,11 +156,8 @@ def _failure(name: str, error: BaseException) -> str:
         text = f"{type(error).__name__}: {error.msg}"
         place = _line(name, error.filename, error.lineno or 0)
     else:
-        frames = [
-            frame
-            for frame in traceback.extract_tb(error.__traceback__)
-            if not frame.filename.startswith((_PACKAGE, "<frozen importlib"))
-        ]
+        whole = list(traceback.extract_tb(error.__traceback__))
+        frames = [f for f in whole if not f.filename.startswith(_LIBRARIES)] or whole[-1:]
         own = [frame for frame in frames if frame.filename == name]
         for frame in [*own[-1:], *([] if frames[-1:] == own[-1:] else frames[-1:])]:
             place += _line(name, frame.filename, frame.lineno or 0)
