@@ -26,7 +26,7 @@ def _code(file: str) -> str:
 
 
 def write_own_network(configs: Path, name: str) -> Path:
-    """Write my_network.py, my_loss.py, student.yaml and distilled.yaml beside the tiny runs' folder.
+    """Write my_network.py, my_loss.py, student.yaml and distilled.yaml beside the tiny runs.
 
     Args:
         configs: their folder.
