@@ -130,7 +130,7 @@ def _rows_gradient(
 def _weight_gradient(
     rows: torch.Tensor, weight: torch.Tensor, there: torch.Tensor, gradient: torch.Tensor
 ) -> torch.Tensor:
-    d_weight = torch.empty_like(weight, memory_format=torch.channels_last)
+    d_weight = torch.empty_like(weight)
     for tap, (row, column) in enumerate(TAPS):
         d_weight[:, :, row, column] = _gather(gradient, there[tap]).t() @ rows
     return d_weight
