@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -49,7 +50,8 @@ def gradient(model: Distiller, step: int, share: float) -> torch.Tensor:
         if isinstance(module, torch.nn.Dropout):
             module.eval()
     twin.distiller.set_extra_state({"steps": step, "seed": 0})
-    twin.distiller.get_submodule("afdcd").sample = share
+    loss = twin.distiller.get_submodule("afdcd")
+    loss.settings = dataclasses.replace(loss.settings, sample=share)
     sum(twin(batch(step)).values()).backward()
     return torch.cat([p.grad.flatten() for p in twin.distiller.parameters()]).double()
 

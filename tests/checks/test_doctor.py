@@ -53,7 +53,7 @@ def test_incomplete_benchmark(case, capsys, monkeypatch):
     case.override("DATASETS.TRAIN", "['camvid_train']", "DATASETS.TEST", "['camvid_val']")
     case.override("MODEL.SEM_SEG_HEAD.NUM_CLASSES", "11")
     report = examine(case, capsys, "student")
-    texts = [f["text"] for f in report["fix"] if f["kind"] == "incomplete"]
+    texts = [f["text"] for f in report["notes"] if f["kind"] == "incomplete"]
     assert "camvid_train: 3 images found, but 367 are published" in texts
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from afdcd.losses import AfDCDLoss
+from afdcd.losses import AfDCDLoss, LossContext
 from afdcd.losses.afdcd import projection as projection_module
 from afdcd.losses.afdcd.kernels.masked_conv import masked_conv3x3
 from afdcd.losses.afdcd.reconstruction import masked_projection
@@ -115,7 +115,7 @@ def test_each_term_may_be_differentiated_by_itself(
     ).double()
     student = torch.randn(2, 8, 8, 12, dtype=torch.float64, requires_grad=True)
     teacher = torch.randn(2, 16, 8, 12, dtype=torch.float64)
-    terms = loss(student, teacher, generator=torch.Generator().manual_seed(1))
+    terms = loss(student, teacher, context=LossContext(torch.Generator().manual_seed(1)))
     leaves = [student, *loss.parameters()]
     parts = [torch.autograd.grad(t, leaves, retain_graph=True) for t in terms.values()]
     whole = torch.autograd.grad(sum(terms.values()), leaves)
