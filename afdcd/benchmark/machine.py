@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
-# Share of the cores that others may take before times mean nothing.
+# Share of the cores that other processes may take before times mean nothing.
 MOST_LOAD = 0.1
-_STAT = Path("/proc/stat")
 
 
 class LoadMeter:
-    """How much of the machine's cores other processes take, from its making on.
+    """How much of the machine's cores other processes take, from the meter's construction on.
 
-    On Linux what is busy (or stolen by the host) and not this process or its children; elsewhere
-    the load average less this process's threads.
+    That is what is busy, or taken by the host of a virtual machine, and isn't this process or its
+    finished children.
     """
 
     def __init__(self) -> None:
@@ -27,25 +26,19 @@ class LoadMeter:
 
     def others(self) -> float:
         """Share 0..1 of all cores since the start."""
-        cores = os.cpu_count() or 1
-        if self._start is None or (now := _readings()) is None:
-            return max(0.0, os.getloadavg()[0] - torch.get_num_threads()) / cores
-        seconds, busy, own = (b - a for a, b in zip(self._start, now, strict=True))
-        # The system counts in hundredths of a second: less than that is nothing.
-        return max(0.0, busy - own - 0.02) / max(seconds * cores, 1e-9)
+        pairs = zip(self._start, _readings(), strict=True)
+        seconds, busy, own = (after - before for before, after in pairs)
+        # The system counts in hundredths of a second: less than two of them is noise.
+        return max(0.0, busy - own - 0.02) / max(seconds * (psutil.cpu_count() or 1), 1e-9)
 
 
-def _readings() -> tuple[float, float, float] | None:
-    """Seconds: now, of busy cores, and of this process with its children."""
-    try:
-        words = _STAT.read_text().splitlines()[0].split()[1:9]
-    except OSError:
-        return None
-    user, nice, system, _, _, interrupts, soft, stolen = (float(word) for word in words)
-    busy = (user + nice + system + interrupts + soft + stolen) / os.sysconf("SC_CLK_TCK")
-    times = os.times()
-    own = times.user + times.system + times.children_user + times.children_system
-    return time.perf_counter(), busy, own
+def _readings() -> tuple[float, float, float]:
+    """In seconds: the time, what all cores were busy, and this process with its children."""
+    cores = psutil.cpu_times()
+    # Linux counts a virtual machine's guests as user time already.
+    idle = ("idle", "iowait", "guest", "guest_nice")
+    busy = sum(value for name, value in cores._asdict().items() if name not in idle)
+    return time.perf_counter(), busy, sum(psutil.Process().cpu_times()[:4])
 
 
 def idle_load(seconds: float = 1.0) -> float:
@@ -59,7 +52,7 @@ def describe_machine(device: str) -> dict[str, Any]:
     """What a figure needs beside it."""
     found = {
         "device": device,
-        "cores": os.cpu_count(),
+        "cores": psutil.cpu_count(),
         "threads": torch.get_num_threads(),
         "processor": _processor(),
         "torch": torch.__version__,

@@ -19,6 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import nn
 
@@ -53,7 +54,7 @@ def _in_process(task: dict[str, Any]) -> dict[str, float]:
 
 def _task(task: dict[str, Any]) -> dict[str, float]:
     torch.set_num_threads(task["threads"])
-    before = _resident("VmRSS")
+    before = psutil.Process().memory_info().rss
     if task["kind"] == "contrast":
         device = task["device"]
         call = contrast_calls(tuple(task["shape"]), device)[task["way"]]
@@ -81,7 +82,7 @@ def live_bytes() -> int:
 
 
 def _peak(
-    call: Callable[[], None], kept: Callable[[], int], device: str, before: int | None
+    call: Callable[[], None], kept: Callable[[], int], device: str, before: int
 ) -> dict[str, float]:
     call()
     if device == "cuda":
@@ -93,8 +94,7 @@ def _peak(
     result = {}
     resets = _reset_peak()
     call()
-    peak = _resident("VmHWM")
-    if resets and before is not None and peak is not None:
+    if resets and (peak := _resident_peak()) is not None:
         result["resident"] = float(peak - before)
     result["tensors"] = float(kept() + allocated_peak(call))
     return result
@@ -121,12 +121,13 @@ def allocated_peak(call: Callable[[], None]) -> int:
     return max(total for _, total, _ in changes) - start
 
 
-def _resident(key: str) -> int | None:
+def _resident_peak() -> int | None:
+    """In bytes; psutil doesn't have it under Linux."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
         return None
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def _reset_peak() -> bool:

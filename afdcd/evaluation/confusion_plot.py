@@ -7,81 +7,73 @@ import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 
 from afdcd.utils.files import write_atomically, write_text
 
-CELL = 26
-# Beyond so many classes cells shrink and carry no numbers.
-NUMBERED = 40
-FONT, SIZE = cv2.FONT_HERSHEY_SIMPLEX, 0.36
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Sides of a cell and of the margins, in inches.
+CELL, MARGINS = 0.26, 2.0
+# With more classes than this, cells shrink and carry no numbers.
+NUMBERED = 35
 
 
-def confusion_picture(counts: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-    """Percent of each true class's pixels (row) by predicted class (column), as a BGR picture.
+def confusion_figure(counts: np.ndarray, classes: Sequence[str]) -> Figure:
+    """Percent of each true class's pixels (row) by predicted class (column).
 
     Args:
         counts: int [K, K]; rows are true classes.
         classes: K names.
 
     Returns:
-        uint8 [h, w, 3]; the darker the more. Rows without pixels are grey.
+        a chart whose cells are darker for higher percentages; rows without pixels are grey.
     """
+    # Imported here, since most evaluations draw nothing.
+    from matplotlib import colormaps
+    from matplotlib.colors import PowerNorm
+    from matplotlib.figure import Figure
+
     count = len(classes)
     if counts.shape != (count, count):
         raise ValueError(f"counts must be [{count}, {count}]; got {counts.shape}")
-    cell = CELL if count <= NUMBERED else max(4, CELL * NUMBERED // count)
     truth = counts.sum(1, keepdims=True)
-    shares = counts / np.maximum(truth, 1)
-    shades = np.empty((count, count, 3), dtype=np.uint8)
-    # White to dark blue.
-    for channel, dark in enumerate((110, 40, 10)):
-        shades[..., channel] = np.rint(255 - (255 - dark) * np.sqrt(shares))
-    shades[truth[:, 0] == 0] = 225
-    body = np.kron(shades, np.ones((cell, cell, 1), dtype=np.uint8))
+    percent = np.ma.masked_where((truth == 0).repeat(count, 1), 100 * counts / np.maximum(truth, 1))
+    cell = CELL * min(1, NUMBERED / count)
+    side = cell * count + MARGINS
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.add_subplot(xlabel="predicted", ylabel="true")
+    axes.imshow(
+        percent,
+        cmap=colormaps["Blues"].with_extremes(bad="lightgrey"),
+        # By the square root, so that a few percent are seen.
+        norm=PowerNorm(0.5, vmin=0, vmax=100),
+    )
+    # A point is 1/72 of an inch; names aren't formulas, even with dollar signs.
+    style: dict[str, Any] = {"fontsize": min(8, 0.8 * 72 * cell), "parse_math": False}
+    axes.set_xticks(range(count), classes, rotation=90, **style)
+    axes.set_yticks(range(count), classes, **style)
+    axes.tick_params(length=0, labeltop=True, labelbottom=False)
+    axes.xaxis.set_label_position("top")
     if count <= NUMBERED:
-        for row in range(count):
-            for column in range(count):
-                _number(body, shares[row, column], row, column, cell)
-    return _with_names(body, classes, cell)
+        for (row, column), value in np.ndenumerate(percent.filled(0).round().astype(int)):
+            if value:
+                color = "white" if value > 40 else "black"
+                axes.text(column, row, str(value), size=7, color=color, ha="center", va="center")
+    return figure
 
 
 def write_confusion(folder: Path, name: str, counts: np.ndarray, classes: Sequence[str]) -> None:
     """Write ``confusion_<name>.png`` and ``.csv`` (pixel counts; rows are true classes)."""
     folder.mkdir(parents=True, exist_ok=True)
     stem = "confusion_" + re.sub(r"[^\w.-]+", "_", Path(name).name)
-    done, data = cv2.imencode(".png", confusion_picture(counts, classes))
-    if not done:
-        raise OSError(f"can't encode the confusion matrix of {name}")
-    write_atomically(folder / f"{stem}.png", lambda file: file.write(data.tobytes()))
+    figure = confusion_figure(counts, classes)
+    write_atomically(folder / f"{stem}.png", lambda file: figure.savefig(file, format="png"))
     table = io.StringIO()
     writer = csv.writer(table)
     writer.writerow(["true \\ predicted", *classes])
     writer.writerows([name, *row] for name, row in zip(classes, counts.tolist(), strict=True))
     write_text(folder / f"{stem}.csv", table.getvalue())
-
-
-def _number(body: np.ndarray, share: float, row: int, column: int, cell: int) -> None:
-    percent = round(100 * share)
-    if percent:
-        text = str(percent)
-        (width, height), _ = cv2.getTextSize(text, FONT, SIZE, 1)
-        place = (column * cell + (cell - width) // 2, row * cell + (cell + height) // 2)
-        color = (255, 255, 255) if share > 0.4 else (60, 60, 60)
-        cv2.putText(body, text, place, FONT, SIZE, color, 1, cv2.LINE_AA)
-
-
-def _with_names(body: np.ndarray, classes: Sequence[str], cell: int) -> np.ndarray:
-    """Names of true classes on the left, of predicted ones (turned) on top."""
-    size = min(SIZE, cell / CELL * SIZE)
-    strip = 8 + max(cv2.getTextSize(name, FONT, size, 1)[0][0] for name in classes)
-    names = np.full((len(body), strip, 3), 255, dtype=np.uint8)
-    for index, name in enumerate(classes):
-        place = (4, index * cell + cell * 2 // 3)
-        cv2.putText(names, name, place, FONT, size, (0, 0, 0), 1, cv2.LINE_AA)
-    corner = np.full((strip, strip, 3), 255, dtype=np.uint8)
-    # Turned to the left, row 0 becomes column 0.
-    top = np.rot90(names, 1)
-    return np.vstack([np.hstack([corner, top]), np.hstack([names, body])])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import cv2
 import pytest
@@ -199,6 +200,25 @@ def test_times_are_summed_by_repeat():
         times.add(dict(zip("ab", values, strict=True)))
     assert times.totals == [3.0, 4.0, 11.0]
     assert times.summary()["total"] == {"median": 4.0, "least": 3.0, "most": 11.0}
+
+
+def test_load_of_other_processes(monkeypatch):
+    """Of 2 seconds of 4 cores, 5 were busy, 1 of them in this process: 4 of 8 are others'."""
+    readings = iter([(10.0, 100.0, 7.0), (12.0, 105.02, 8.0)])
+    monkeypatch.setattr(machine, "_readings", lambda: next(readings))
+    monkeypatch.setattr(machine.psutil, "cpu_count", lambda: 4)
+    assert machine.LoadMeter().others() == pytest.approx(0.5)
+
+
+def test_the_load_of_this_process_is_its_own():
+    before = machine._readings()
+    end = time.process_time() + 0.3
+    while time.process_time() < end:
+        pass
+    seconds, busy, own = (b - a for a, b in zip(before, machine._readings(), strict=True))
+    assert 0.27 <= own <= 0.6
+    # The kernel counts both in ticks of 10 ms.
+    assert busy >= own - 0.05 and seconds >= 0.29
 
 
 def test_load_of_an_idle_meter_is_a_share():

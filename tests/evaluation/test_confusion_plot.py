@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import csv
+import subprocess
+import sys
 
 import cv2
 import numpy as np
 import pytest
 
 from afdcd.cli.train_net import main
-from afdcd.evaluation.confusion_plot import confusion_picture, write_confusion
+from afdcd.evaluation.confusion_plot import confusion_figure, write_confusion
 
 
 def test_cells_are_darker_for_more():
     counts = np.array([[90, 10, 0], [0, 50, 50], [0, 0, 0]])
-    picture = confusion_picture(counts, ["a", "b", "c"])
-    cells = picture[-3 * 26 :, -3 * 26 :]
-    corners = cells[1::26, 1::26].astype(int).sum(-1)  # beside the numbers
-    assert corners[0, 0] < corners[1, 1] == corners[1, 2] < corners[0, 1] < corners[0, 2] == 765
-    assert (cells[53::26, 1::26] == 225).all()  # class c has no pixels
+    figure = confusion_figure(counts, ["a", "b$c$", "c"])
+    (image,) = figure.axes[0].images
+    colors = image.to_rgba(image.get_array())[..., :3].sum(-1)
+    assert colors[0, 0] < colors[1, 1] == colors[1, 2] < colors[0, 1] < colors[0, 2]
+    red, green, blue = image.to_rgba(image.get_array())[2, :, :3].T
+    assert (red == green).all() and (green == blue).all()  # class c has no pixels
+    # At (column, row).
+    texts = {text.get_position(): text.get_text() for text in figure.axes[0].texts}
+    assert texts == {(0, 0): "90", (1, 0): "10", (1, 1): "50", (2, 1): "50"}
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert names == ["a", "b$c$", "c"]
 
 
-def test_many_classes_stay_small():
-    assert max(confusion_picture(np.eye(171, dtype=int), ["n"] * 171).shape) < 1200
+def test_many_classes_stay_small(tmp_path):
+    write_confusion(tmp_path, "many", np.eye(171, dtype=int), ["n"] * 171)
+    picture = cv2.imread(str(tmp_path / "confusion_many.png"))
+    assert picture is not None and max(picture.shape) < 1200
     with pytest.raises(ValueError, match="counts must be"):
-        confusion_picture(np.eye(3), ["a"])
+        confusion_figure(np.eye(3), ["a"])
 
 
 def test_files(tmp_path):
@@ -33,6 +43,13 @@ def test_files(tmp_path):
     with open(tmp_path / "new/confusion_data.yaml_val.csv", newline="") as file:
         rows = list(csv.reader(file))
     assert rows == [["true \\ predicted", "a", "b"], ["a", "3", "1"], ["b", "0", "2"]]
+
+
+def test_nothing_that_does_not_draw_loads_matplotlib():
+    code = "import afdcd.cli.train_net, afdcd.cli.benchmark, afdcd.cli.compare, sys\n"
+    code += "print([name for name in ('matplotlib', 'scipy') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_evaluation_draws_it_with_windows_and_scales(configs, tmp_path):
