@@ -1,5 +1,6 @@
 # make quickstart   set up, then train and compare three small models on a CPU
 # make test         set up, then run the tests
+# make test-fast    the same without the slow ones: under a minute
 # make check        set up, then lint, types and import rules
 
 PYTHON ?= python3
@@ -7,13 +8,16 @@ VENV := .venv
 READY := $(VENV)/.ready
 LOG := $(VENV)/setup.log
 
-.PHONY: setup quickstart test check clean
+.PHONY: setup quickstart test test-fast check clean
 
 quickstart: setup
 	$(VENV)/bin/python tools/quickstart.py
 
 test: setup
 	$(VENV)/bin/python -m pytest --ignore tests/d2
+
+test-fast: setup
+	$(VENV)/bin/python -m pytest --ignore tests/d2 -m 'not slow'
 
 check: setup
 	$(VENV)/bin/ruff check .

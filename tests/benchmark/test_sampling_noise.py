@@ -6,12 +6,13 @@ import copy
 
 import pytest
 import torch
-from loss_settings import SMALL, give_losses
 
 from afdcd.benchmark.sampling import sampling_noise
 from afdcd.config import embedded_config
 from afdcd.distill import Distiller, build_distiller
 from afdcd.models import build_segmentor
+
+from helpers.loss_settings import SMALL, give_losses
 
 CLASSES = 3
 

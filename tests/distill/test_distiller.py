@@ -7,13 +7,14 @@ from typing import ClassVar
 
 import pytest
 import torch
-from loss_settings import SMALL, give_losses
 
 from afdcd.config import embedded_config, merge_content
 from afdcd.distill import Distiller, LossSettings, TapError, build_distiller
 from afdcd.losses import LOSSES, DistillationLoss
 from afdcd.losses.afdcd.masks import make_mask
 from afdcd.models import build_segmentor
+
+from helpers.loss_settings import SMALL, give_losses
 
 CLASSES = 4
 

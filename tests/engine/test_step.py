@@ -7,7 +7,6 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from loss_settings import SMALL, give_losses
 from torch import nn
 
 from afdcd.config import embedded_config
@@ -15,6 +14,8 @@ from afdcd.distill import Distiller, build_distiller
 from afdcd.engine.step import accumulate
 from afdcd.losses.afdcd.patches import draw_blocks
 from afdcd.models import build_segmentor
+
+from helpers.loss_settings import SMALL, give_losses
 
 CLASSES = 3
 CPU = torch.device("cpu")
