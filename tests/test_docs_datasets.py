@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import subprocess
 import sys
@@ -16,9 +15,10 @@ from PIL import Image
 from afdcd.data import load_dataset, read_labels
 
 from helpers import domains
+from helpers.documents import ROOT, blocks
 
-ROOT = Path(__file__).parents[1]
-TEXT = (ROOT / "docs/datasets.md").read_text()
+pytestmark = pytest.mark.slow
+BLOCKS = blocks("docs/datasets.md")
 TINY = {
     "MODEL.DEVICE": "cpu",
     "MODEL.RESNETS.DEPTH": "18",
@@ -36,13 +36,9 @@ TRAINING = {
 }
 
 
-def blocks(kind: str) -> list[str]:
-    return re.findall(rf"```{kind}\n(.*?)```", TEXT, re.DOTALL)
-
-
 def commands() -> list[list[str]]:
-    lines = "".join(blocks("bash")).replace("\\\n", " ").splitlines()
-    return [shlex.split(line) for line in lines if line.strip()]
+    text = "".join(block.text for block in BLOCKS if block.language == "bash")
+    return [shlex.split(line) for line in text.replace("\\\n", " ").splitlines() if line.strip()]
 
 
 def tiny(command: list[str]) -> list[str]:
@@ -72,9 +68,9 @@ def place(tmp_path_factory) -> Path:
     domains.write_medical(folder / "medical")
     for name in ("tools", "configs"):
         (folder / name).symlink_to(ROOT / name)
-    for content in blocks("yaml"):
-        name = re.match(r"# file: (\S+)\n", content)[1]
-        (folder / name).write_text(content)
+    for block in BLOCKS:
+        if block.file:
+            (folder / block.file).write_text(block.text)
     return folder
 
 
