@@ -1,10 +1,6 @@
 # make quickstart   set up, then train and compare three small models on a CPU
 # make test         set up, then run the tests
-<<<<<<< HEAD
-# make test-fast  the same without the slow ones: under a minute
-=======
 # make test-fast    the same without the slow ones: under a minute
->>>>>>> tests
 # make check        set up, then lint, types and import rules
 
 PYTHON ?= python3
