@@ -72,19 +72,35 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
+# A product that takes longer is measured at a smaller size: CPUs without instructions for bfloat16
+# compute it a hundred times as slowly as float32.
+LONGEST_PRODUCT = 0.5
+
+
 def product_rate(device: str, dtype: torch.dtype, *, size: int = 0, repeats: int = 5) -> float:
-    """FLOP a second of a square matrix product: the best of some."""
-    size = size or (8192 if device == "cuda" else 2048)
-    a = torch.randn(size, size, device=device).to(dtype)
-    b = torch.randn(size, size, device=device).to(dtype)
-    best = float("inf")
-    for _ in range(repeats + 1):
-        wait(device)
-        start = time.perf_counter()
-        torch.mm(a, b)
-        wait(device)
-        best = min(best, time.perf_counter() - start)
+    """FLOP a second of a square matrix product: the best of some.
+
+    Args:
+        device: to measure on.
+        dtype: of the matrices.
+        size: rows and columns; by default as large as takes no longer than `LONGEST_PRODUCT`.
+        repeats: after the first one, which doesn't count on its own.
+    """
+    if not size:
+        size, largest = 256, 8192 if device == "cuda" else 2048
+        while size < largest and 8 * _product_seconds(device, dtype, size) < LONGEST_PRODUCT:
+            size *= 2
+    best = min(_product_seconds(device, dtype, size) for _ in range(repeats + 1))
     return 2 * size**3 / best
+
+
+def _product_seconds(device: str, dtype: torch.dtype, size: int) -> float:
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    wait(device)
+    start = time.perf_counter()
+    torch.mm(a, b)
+    wait(device)
+    return time.perf_counter() - start
 
 
 def wait(device: str) -> None:
