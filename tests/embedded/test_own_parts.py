@@ -52,7 +52,8 @@ def test_trains_resumes_predicts_and_is_diagnosed(configs, tmp_path, capsys, mon
     monkeypatch.chdir(tmp_path)
     # The copy of the config is as good as the config.
     copy = output / "config.yaml"
-    assert yaml.safe_load(copy.read_text())["IMPORTS"] == [str(own / "my_network.py")]
+    files = ["my_network.py"] if name == "student" else ["my_network.py", "my_loss.py"]
+    assert yaml.safe_load(copy.read_text())["IMPORTS"] == [str(own / file) for file in files]
     assert train([*flags(copy), "--resume"]) == 0
     capsys.readouterr()
     image = str(tmp_path / "data/camvid/val/00000.png")
