@@ -11,11 +11,15 @@ import torch
 from afdcd.benchmark.sampling import sampling_noise
 from afdcd.config import embedded_config
 from afdcd.distill import Distiller, build_distiller
+from afdcd.engine.settings import PrecisionSettings
 from afdcd.models import build_segmentor
 
 from helpers.loss_settings import SMALL, give_losses
 
 CLASSES = 3
+
+
+PRECISION = PrecisionSettings()
 
 
 def config(loss: str = "afdcd"):
@@ -61,7 +65,7 @@ def test_variances():
     cfg = config()
     model = build(cfg)
     before = model.distiller.get_extra_state()
-    rows = sampling_noise(cfg, model, [batch(1), batch(2)], [0.5, 0.99])
+    rows = sampling_noise(PRECISION, model, [batch(1), batch(2)], [0.5, 0.99])
     assert model.distiller.get_extra_state() == before
 
     whole, some = ([gradient(model, step, share) for step in (1, 2)] for share in (1.0, 0.5))
@@ -78,7 +82,7 @@ def test_variances():
 def test_refusals():
     cfg = config()
     with pytest.raises(ValueError, match="two batches at least; got 1"):
-        sampling_noise(cfg, build(cfg), [batch(0)], [0.5])
+        sampling_noise(PRECISION, build(cfg), [batch(0)], [0.5])
     cfg = config("logit_kd")
     with pytest.raises(ValueError, match="no Af-DCD loss"):
-        sampling_noise(cfg, build(cfg), [batch(0), batch(1)], [0.5])
+        sampling_noise(PRECISION, build(cfg), [batch(0), batch(1)], [0.5])

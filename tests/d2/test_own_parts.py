@@ -29,6 +29,7 @@ from helpers.d2_runs import (
 )
 from helpers.own_network import processes_that_ran, write_own_network
 
+ROOT = Path(__file__).parents[2]
 THEIRS = """
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, Backbone, SemanticSegmentor
@@ -124,7 +125,7 @@ def test_loader_processes_that_start_anew(configs, tmp_path, method: str):
     config, output = str(own / "student.yaml"), tmp_path / "anew"
     done = subprocess.run(
         [sys.executable, str(tmp_path / "script.py"), method, config, str(output)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,

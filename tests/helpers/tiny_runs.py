@@ -85,7 +85,7 @@ def write_tiny_runs(folder: Path) -> Path:
     distilled = copy.deepcopy(DISTILLED)
     distilled["MODEL"]["DISTILLER"]["TEACHER"]["WEIGHTS"] = str(weights)
     for name, content in (("student", STUDENT), ("teacher", TEACHER), ("distilled", distilled)):
-        (configs / f"{name}.yaml").write_text(yaml.safe_dump(content))
+        (configs / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     torch.manual_seed(0)
     teacher = build_segmentor_from_config(configure(str(configs / "teacher.yaml"), []))
     torch.save({"model": teacher.state_dict()}, weights)
