@@ -62,7 +62,7 @@ def test_a_student_learns(place):
 
 def test_a_distilled_student_follows_its_teacher(place):
     teacher, _ = train(place, "teacher", 100)
-    results, lines = train(place, "afdcd", 120)
+    results, lines = train(place, "afdcd", 220)
     assert results["teacher"]["mIoU"] == pytest.approx(teacher["figures"][VAL]["mIoU"])
     assert_far_above_guessing(results["figures"][VAL])
     for term, share in (("logit_kd", 0.7), ("reconstruction", 0.85), ("contrast", 0.5)):

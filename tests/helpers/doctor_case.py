@@ -41,7 +41,7 @@ def write_sound(folder: Path) -> None:
     for name, content in files.items():
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(content))
     words = ["--runtime", "embedded", "--config-file", str(folder / "teacher.yaml")]
-    words += ["SOLVER.MAX_ITER", "300", "SOLVER.IMS_PER_BATCH", "8", "SOLVER.BASE_LR", "0.05"]
+    words += ["SOLVER.MAX_ITER", "450", "SOLVER.IMS_PER_BATCH", "8", "SOLVER.BASE_LR", "0.05"]
     words += [
         "SOLVER.CHECKPOINT_PERIOD",
         "0",
