@@ -64,7 +64,7 @@ def test_a_step(cfg):
         trainer.run_step()
         terms = {name: value for name, (value, _) in storage.latest().items() if "loss" in name}
     for name in ("logit_kd", "reconstruction_fpn_output4", "contrast_fpn_output3"):
-        assert 0 < terms[f"loss_{name}"] < 100, terms
+        assert terms[f"loss_{name}"] > 0, terms
     assert all(math.isfinite(value) for value in terms.values())
     assert not torch.equal(weight, before)
 
