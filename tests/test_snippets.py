@@ -22,8 +22,7 @@ import torch
 import yaml
 
 from afdcd.data.description import read_description
-from afdcd.embedded.checks import config_problems
-from afdcd.embedded.runtime import configure
+from afdcd.embedded.runtime import EmbeddedRuntime, configure
 
 from helpers import domains
 from helpers.documents import ALL, DOCUMENTS, ROOT, Block
@@ -153,10 +152,12 @@ def write_imports(content: dict, folder: Path, monkeypatch) -> None:
 
 def check_config(path: Path) -> None:
     cfg = configure(str(path), [])
-    assert config_problems(cfg) == []
+    assert EmbeddedRuntime(cfg).problems() == []
     if cfg.MODEL.META_ARCHITECTURE == "Distiller":
         assert Path(cfg.MODEL.DISTILLER.TEACHER.CONFIG_FILE).is_file()
-        assert config_problems(configure(cfg.MODEL.DISTILLER.TEACHER.CONFIG_FILE, [])) == []
+        assert (
+            EmbeddedRuntime.configure(cfg.MODEL.DISTILLER.TEACHER.CONFIG_FILE, []).problems() == []
+        )
 
 
 LOOSE = [block for block in of_kind("yaml") if not block.file]

@@ -14,7 +14,7 @@ from afdcd.benchmark.plain import PlainAfDCDLoss, plain_logit_kd, plain_teacher
 from afdcd.benchmark.settings import Setting, Variant
 from afdcd.config import merge_content
 from afdcd.distill import Distiller, FeatureTaps, build_distiller
-from afdcd.engine.build import optimizer_settings, precision_settings
+from afdcd.engine.build import SettingsReader
 from afdcd.engine.optimizer import build_optimizer
 from afdcd.engine.precision import autocast
 from afdcd.losses import AfDCDLoss
@@ -104,7 +104,7 @@ class _Ours:
         self.model: Distiller = build_distiller(self.cfg, *build_networks(setting))
         self.model.to(self.device).train()
         self.optimizer: torch.optim.Optimizer = build_optimizer(
-            optimizer_settings(self.cfg), self.model
+            SettingsReader(self.cfg).optimizer(), self.model
         )
 
     @property
@@ -127,7 +127,7 @@ class _Ours:
         return list(self.model.distiller.parameters())
 
     def precision(self) -> AbstractContextManager[Any]:
-        return autocast(precision_settings(self.cfg), self.device)
+        return autocast(SettingsReader(self.cfg).precision(), self.device)
 
 
 class _Plain:
@@ -146,7 +146,9 @@ class _Plain:
         loss = PlainAfDCDLoss(exact.align, exact.projector, pool=setting.pool)
         self.model: nn.Module = nn.ModuleDict({"student": student, "distiller": loss})
         self.model.to(self.device).train()
-        self.optimizer: torch.optim.Optimizer = build_optimizer(optimizer_settings(cfg), self.model)
+        self.optimizer: torch.optim.Optimizer = build_optimizer(
+            SettingsReader(cfg).optimizer(), self.model
+        )
 
     def teacher(self, batch: Batch) -> Features:
         return plain_teacher(self.teacher_model, batch)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -14,7 +13,6 @@ from afdcd.checks import data, networks, step
 from afdcd.checks.output import check_output
 from afdcd.data.listing import spread
 from afdcd.distill import Distiller
-from afdcd.engine.build import evaluation_settings, training_settings
 from afdcd.engine.checkpoints import student_of
 from afdcd.engine.precision import autocast
 from afdcd.engine.runtime import Runtime
@@ -34,7 +32,7 @@ SCORED = 8
 def diagnose(
     config_file: str,
     overrides: list[str],
-    runtime: Runtime,
+    runtime: type[Runtime],
     *,
     full: bool = False,
     device: torch.device | None = None,
@@ -52,50 +50,50 @@ def diagnose(
         the report. Nothing is raised for what is wrong with the set-up, and nothing is written.
     """
     report = Report()
-    cfg = _guarded(report, "config", lambda: runtime.configure(config_file, overrides))
-    if cfg is None:
+    run = _guarded(report, "config", lambda: runtime.configure(config_file, overrides))
+    if run is None:
         return report
-    device = device or _device(cfg, report)
-    report.fix_problems(_guarded(report, "config", lambda: runtime.config_problems(cfg)) or [])
-    _guarded(report, "output", lambda: check_output(Path(cfg.OUTPUT_DIR), report))
+    device = device or _device(run.device, report)
+    report.fix_problems(_guarded(report, "config", run.problems) or [])
+    _guarded(report, "output", lambda: check_output(run.output, report))
     limit = None if full else data.FILES_CHECKED
-    if cfg.INPUT.MAPPER != "scale_crop":
-        _other_task(cfg, runtime, device, limit, report)
+    if not run.own_mapper:
+        _other_task(run, device, limit, report)
         return report
-    # What can't work has been named by config_problems.
-    settings = constructed(lambda: training_settings(cfg), [])
-    train, test = _find_data(cfg, runtime, report)
+    # What can't work is among run.problems().
+    settings = constructed(run.training_settings, [])
+    train, test = _find_data(run, report)
     if settings is not None:
         loading = settings.loading
         _guarded(
             report, "file", lambda: data.check_files(train, test, loading, report, limit=limit)
         )
-    model, teacher_cfg = _models(cfg, runtime, report)
+    model, teacher = _models(run, report)
     if model is not None:
         if train:
             _guarded(report, "model", lambda: train[0].bind(student_of(model)))
         _guarded(report, "model", lambda: model.to(device))
-    if isinstance(model, Distiller) and (test or train):
+    if isinstance(model, Distiller) and teacher is not None and (test or train):
         # Before the step, which folds its normalization.
         task = (test or train)[0]
         scored = None if full else SCORED
         _guarded(
             report,
             "teacher",
-            lambda: _score_teacher(teacher_cfg, model.teacher, task, scored, report),
+            lambda: _score_teacher(teacher, model.teacher, task, scored, report),
         )
     if model is not None and train and settings is not None:
         _guarded(report, "step", lambda: _step(settings, model, train[0], device, report))
     return report
 
 
-def _find_data(cfg: Any, runtime: Runtime, report: Report) -> tuple[list[Task], list[Task]]:
+def _find_data(run: Runtime, report: Report) -> tuple[list[Task], list[Task]]:
     problems: list[str] = []
     train, test = (
-        data.find_tasks(cfg.DATASETS[key], f"DATASETS.{key}", problems, runtime.find_dataset)
-        for key in ("TRAIN", "TEST")
+        data.find_tasks(names, f"DATASETS.{key}", problems, run.find_dataset)
+        for key, names in (("TRAIN", run.train_names), ("TEST", run.test_names))
     )
-    problems += data.task_problems(train, test, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES)
+    problems += data.task_problems(train, test, run.channels)
     report.fix_problems(problems, "dataset")
     for task in [*train, *test]:
         report.note("incomplete", *filter(None, [task.dataset.count_problem()]))
@@ -104,10 +102,10 @@ def _find_data(cfg: Any, runtime: Runtime, report: Report) -> tuple[list[Task], 
 
 
 def _score_teacher(
-    cfg: Any, teacher: nn.Module, task: Task, limit: int | None, report: Report
+    side: Runtime, teacher: nn.Module, task: Task, limit: int | None, report: Report
 ) -> None:
     """Evaluate the teacher on some images, and have the task judge it."""
-    settings, evaluator = evaluation_settings(cfg), task.evaluator()
+    settings, evaluator = side.evaluation_settings(), task.evaluator()
     mapper = settings.loading.evaluation_mapper()
     device = next(teacher.parameters()).device
     teacher.eval()
@@ -126,50 +124,48 @@ def _score_teacher(
         task.check_teacher(evaluator, used, report)
 
 
-def _other_task(
-    cfg: Any, runtime: Runtime, device: torch.device, limit: int | None, report: Report
-) -> None:
+def _other_task(run: Runtime, device: torch.device, limit: int | None, report: Report) -> None:
     """The checks of a config with Detectron2's own mapper: all but the teacher's score."""
-    problems = _guarded(report, "dataset", lambda: runtime.task_problems(cfg, limit)) or []
+    problems = _guarded(report, "dataset", lambda: run.other_data_problems(limit)) or []
     for kind, text in problems:
         report.fix(kind, text)
-    model, _ = _models(cfg, runtime, report)
+    model, _ = _models(run, report)
     if model is None or problems:
         return
 
     def take_step() -> None:
         model.to(device)
-        batch = runtime.task_batch(cfg, step.FEW)
+        batch = run.other_batch(step.FEW)
         if batch:
-            with runtime.step_context():
-                step.measure_step(training_settings(cfg), model, batch, device, report)
+            with run.step_context():
+                step.measure_step(run.training_settings(), model, batch, device, report)
 
     _guarded(report, "step", take_step)
     report.note("teacher", "INPUT.MAPPER detectron2: the teacher's score isn't looked at")
 
 
-def _models(cfg: Any, runtime: Runtime, report: Report) -> tuple[Any, Any]:
+def _models(run: Runtime, report: Report) -> tuple[Any, Runtime | None]:
     """The model to train, or None, and the teacher's config."""
-    student = _guarded(report, "model", lambda: networks.build_student(cfg, runtime, report))
-    if cfg.MODEL.META_ARCHITECTURE != "Distiller":
+    student = _guarded(report, "model", lambda: networks.build_student(run, report))
+    if not run.distils:
         return student, None
-    pair = _guarded(report, "teacher", lambda: networks.build_teacher(cfg, runtime, report))
-    teacher_cfg, teacher = pair or (None, None)
-    if teacher_cfg is not None:
+    pair = _guarded(report, "teacher", lambda: networks.build_teacher(run, report))
+    side, teacher = pair or (None, None)
+    if side is not None:
         _guarded(
             report,
             "class-order",
-            lambda: networks.check_teacher_classes(cfg, teacher_cfg, report),
+            lambda: networks.check_teacher_classes(run, side, report),
         )
-        _guarded(report, "normalization", lambda: networks.check_format(cfg, teacher_cfg, report))
-    if student is None or teacher is None:
-        return None, teacher_cfg
+        _guarded(report, "normalization", lambda: networks.check_format(run, side, report))
+    if student is None or teacher is None or side is None:
+        return None, side
     distiller = _guarded(
         report,
         "tap",
-        lambda: networks.build_pair(cfg, student, teacher_cfg, teacher, report),
+        lambda: networks.build_pair(run, student, side, teacher, report),
     )
-    return distiller, teacher_cfg
+    return distiller, side
 
 
 def _step(
@@ -193,15 +189,14 @@ def _step(
         )
 
 
-def _device(cfg: Any, report: Report) -> torch.device:
-    wanted = cfg.MODEL.DEVICE
+def _device(wanted: str, report: Report) -> torch.device:
     if wanted != "cpu" and not torch.cuda.is_available():
         report.note("device", f"MODEL.DEVICE {wanted} isn't seen here: measured on the CPU")
         return torch.device("cpu")
     try:
         return torch.device(wanted)
     except RuntimeError:
-        return torch.device("cpu")  # said by config_problems
+        return torch.device("cpu")  # among run.problems()
 
 
 def _guarded(report: Report, kind: str, check: Callable[[], T]) -> T | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -13,51 +12,49 @@ from afdcd.checks.weights import (
     teacher_weights_problems,
     weights_problems,
 )
-from afdcd.distill import Distiller, build_distiller, tap_shapes, training_size
+from afdcd.distill import Distiller, tap_shapes
 from afdcd.engine.runtime import Runtime
 from afdcd.models import count_parameters
 from afdcd.utils.findings import Report
 
 
-def build_student(cfg: Any, runtime: Runtime, report: Report) -> nn.Module | None:
+def build_student(run: Runtime, report: Report) -> nn.Module | None:
     """The student with its weights, or None where it can't be built."""
-    student = _build(cfg, runtime, "the student", report)
-    path = cfg.MODEL.WEIGHTS
+    student, path = _build(run, "the student", report), run.weights
     if student is None or not path:
         return student
     problems = weights_problems(path, "MODEL.WEIGHTS", needed=False)
     report.fix("weights", *problems)
     if not problems:
-        _load(student, path, False, "student", runtime, report)
+        _load(run, student, False, "student", report)
     return student
 
 
-def build_teacher(cfg: Any, runtime: Runtime, report: Report) -> tuple[Any, nn.Module | None]:
+def build_teacher(run: Runtime, report: Report) -> tuple[Runtime | None, nn.Module | None]:
     """The teacher's config and the teacher, or None where there is none to be had."""
-    if not cfg.MODEL.DISTILLER.TEACHER.CONFIG_FILE:
+    if not run.teacher_file:
         key = "MODEL.DISTILLER.TEACHER.CONFIG_FILE"
         report.fix("teacher", f"{key} is empty: name the teacher's YAML file")
         return None, None
     try:
-        teacher_cfg = runtime.teacher_config(cfg)
+        teacher = run.teacher()
     except ValueError as error:
         report.fix("teacher", f"MODEL.DISTILLER.TEACHER: {error}")
         return None, None
-    wrong = runtime.config_problems(teacher_cfg)
+    wrong = teacher.problems_as_teacher()
     report.fix("teacher", *(f"the teacher's config: {text}" for text in wrong))
-    model = _build(teacher_cfg, runtime, "the teacher", report)
-    path = teacher_cfg.MODEL.WEIGHTS
-    problems = teacher_weights_problems(cfg, path)
+    model = _build(teacher, "the teacher", report)
+    problems = teacher_weights_problems(run, teacher)
     report.fix("weights", *problems)
-    if model is None or problems or not _load(model, path, True, "teacher", runtime, report):
-        return teacher_cfg, None
-    return teacher_cfg, model
+    if model is None or problems or not _load(teacher, model, True, "teacher", report):
+        return teacher, None
+    return teacher, model
 
 
-def _build(cfg: Any, runtime: Runtime, whose: str, report: Report) -> nn.Module | None:
+def _build(run: Runtime, whose: str, report: Report) -> nn.Module | None:
     try:
-        torch.manual_seed(max(cfg.SEED, 0))
-        model = runtime.build(cfg)
+        torch.manual_seed(max(run.seed, 0))
+        model = run.build()
     except (ValueError, KeyError, AssertionError, RuntimeError, TypeError) as error:
         report.fix("model", f"{whose} can't be built: {error}")
         return None
@@ -65,12 +62,11 @@ def _build(cfg: Any, runtime: Runtime, whose: str, report: Report) -> nn.Module 
     return model
 
 
-def _load(
-    model: nn.Module, path: str, complete: bool, whose: str, runtime: Runtime, report: Report
-) -> bool:
+def _load(run: Runtime, model: nn.Module, complete: bool, whose: str, report: Report) -> bool:
+    path = run.weights
     before = {name: value.clone() for name, value in model.state_dict().items()}
     try:
-        report.facts[f"weights of the {whose}"] = runtime.load(model, path, complete)
+        report.facts[f"weights of the {whose}"] = run.load(model, path, complete=complete)
     except ValueError as error:
         report.fix("weights", f"{whose}: {error}")
         return False
@@ -96,40 +92,38 @@ def _load(
     return True
 
 
-def check_teacher_classes(cfg: Any, teacher_cfg: Any, report: Report) -> None:
+def check_teacher_classes(run: Runtime, teacher: Runtime, report: Report) -> None:
     """Whether the teacher was trained on the student's classes."""
-    report.fix_problems(teacher_class_problems(cfg, teacher_cfg), "class-order")
+    report.fix_problems(teacher_class_problems(run, teacher), "class-order")
 
 
-def check_format(cfg: Any, teacher_cfg: Any, report: Report) -> None:
+def check_format(run: Runtime, teacher: Runtime, report: Report) -> None:
     """Whether both models normalize their inputs alike."""
-    for key in ("PIXEL_MEAN", "PIXEL_STD"):
-        one, other = list(cfg.MODEL[key]), list(teacher_cfg.MODEL[key])
-        if cfg.INPUT.FORMAT != teacher_cfg.INPUT.FORMAT:
-            other.reverse()
+    for key, one in run.normalization.items():
+        other = teacher.normalization[key]
+        if run.image_format != teacher.image_format:
+            other = other[::-1]
         if max(abs(a - b) / max(abs(a), 1) for a, b in zip(one, other, strict=True)) > 0.05:
             report.note(
-                "normalization", f"MODEL.{key} is {one} for the student, {other} for the teacher"
+                "normalization",
+                f"MODEL.PIXEL_{key} is {one} for the student, {other} for the teacher",
             )
 
 
 def build_pair(
-    cfg: Any, student: nn.Module, teacher_cfg: Any, teacher: nn.Module, report: Report
+    run: Runtime, student: nn.Module, teacher: Runtime, model: nn.Module, report: Report
 ) -> Distiller | None:
     """The distiller, its taps and patch grid described, or None where they don't fit."""
     try:
-        distiller = build_distiller(
-            cfg, student, teacher, teacher_format=teacher_cfg.INPUT.FORMAT, seed=max(cfg.SEED, 0)
-        )
+        distiller = run.pair(student, teacher, model)
     except (ValueError, RuntimeError, KeyError) as error:
         report.fix("tap", f"{error}")
         return None
-    _describe_taps(cfg, distiller, report)
+    _describe_taps(run.training_size, distiller, report)
     return distiller
 
 
-def _describe_taps(cfg: Any, distiller: Distiller, report: Report) -> None:
-    size = training_size(cfg)
+def _describe_taps(size: tuple[int, int], distiller: Distiller, report: Report) -> None:
     sides = {
         "student": (distiller.student, distiller.distiller.student_taps),
         "teacher": (distiller.teacher, distiller.distiller.teacher_taps),

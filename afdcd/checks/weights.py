@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from afdcd.config import ConfigError
 from afdcd.data import Dataset, LabelMap, get_spec
+from afdcd.engine.runtime import Runtime
 from afdcd.tasks import task_of
 from afdcd.utils.problems import Problem
 
@@ -22,55 +21,41 @@ def weights_problems(path: str, key: str, *, needed: bool) -> list[str]:
     return []
 
 
-def teacher_problems(
-    cfg: Any,
-    read: Callable[[Any], Any],
-    check: Callable[[Any], list[str]],
-    *,
-    urls: bool = False,
-) -> list[str]:
-    """What is wrong with ``MODEL.DISTILLER.TEACHER``, where the config distils.
-
-    Args:
-        cfg: the student's config.
-        read: gives the teacher's config.
-        check: finds what is wrong with that.
-        urls: whether weights may be addresses, which are fetched later.
-    """
-    if cfg.MODEL.META_ARCHITECTURE != "Distiller":
+def teacher_problems(run: Runtime) -> list[str]:
+    """What is wrong with ``MODEL.DISTILLER.TEACHER``, where the config distils."""
+    if not run.distils:
         return []
     key = "MODEL.DISTILLER.TEACHER"
-    if not cfg.MODEL.DISTILLER.TEACHER.CONFIG_FILE:
+    if not run.teacher_file:
         return [f"{key}.CONFIG_FILE is empty: name the teacher's YAML file"]
     try:
-        teacher_cfg = read(cfg)
+        teacher = run.teacher()
     except ConfigError as error:
         return [f"{key}: {error}"]
-    problems = [f"the teacher's config: {text}" for text in check(teacher_cfg)]
-    problems += teacher_class_problems(cfg, teacher_cfg)
-    weights = teacher_cfg.MODEL.WEIGHTS
-    if urls and "://" in weights:
-        return problems
-    return problems + teacher_weights_problems(cfg, weights)
+    problems = [f"the teacher's config: {text}" for text in teacher.problems_as_teacher()]
+    return problems + teacher_class_problems(run, teacher) + teacher_weights_problems(run, teacher)
 
 
-def teacher_weights_problems(cfg: Any, path: str) -> list[str]:
+def teacher_weights_problems(run: Runtime, teacher: Runtime) -> list[str]:
     """Whether the teacher's checkpoint is there, with the command that makes it where it isn't."""
-    settings = cfg.MODEL.DISTILLER.TEACHER
-    problems = weights_problems(path, "MODEL.DISTILLER.TEACHER.WEIGHTS", needed=True)
-    command = f"tools/train_net.py --config-file {settings.CONFIG_FILE}"
-    return [f"{text}. {command} trains the teacher" for text in problems]
+    if teacher.FETCHES and "://" in teacher.weights:
+        return []
+    key = "MODEL.DISTILLER.TEACHER.WEIGHTS"
+    command = f"tools/train_net.py --config-file {run.teacher_file}"
+    return [
+        f"{text}. {command} trains the teacher"
+        for text in weights_problems(teacher.weights, key, needed=True)
+    ]
 
 
-def teacher_class_problems(cfg: Any, teacher_cfg: Any) -> list[str]:
+def teacher_class_problems(run: Runtime, teacher: Runtime) -> list[str]:
     """Whether the teacher was trained on the student's classes, in the student's order.
 
     By the data sets that the two configs train on, as far as their targets are known.
     """
     problems: list[str] = []
-    own, theirs = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES, teacher_cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
     try:
-        names = cfg.DATASETS.TRAIN[0], teacher_cfg.DATASETS.TRAIN[0]
+        names = run.train_names[0], teacher.train_names[0]
         one, other = (task_of(Dataset(get_spec(name), [], LabelMap(1))) for name in names)
     except (KeyError, IndexError, ValueError):
         pass  # said elsewhere, or data sets of Detectron2
@@ -80,7 +65,7 @@ def teacher_class_problems(cfg: Any, teacher_cfg: Any) -> list[str]:
                 Problem(f"the teacher was trained on {names[1]}: {text}", "class-order")
                 for text in one.mixing_problems(other)
             ]
-    if own != theirs and not problems:
-        text = f"the teacher has {theirs} classes (NUM_CLASSES), the student {own}"
-        problems.append(Problem(text, "classes"))
+    if run.channels != teacher.channels and not problems:
+        text = f"the teacher has {teacher.channels} classes (NUM_CLASSES), the student"
+        problems.append(Problem(f"{text} {run.channels}", "classes"))
     return problems

@@ -18,8 +18,8 @@ from afdcd.data.build import loading_settings
 from afdcd.data.stream import SampleStream
 from afdcd.distill import Distiller
 from afdcd.embedded.build import build_for_training
-from afdcd.embedded.runtime import configure
-from afdcd.engine.build import precision_settings
+from afdcd.embedded.runtime import EmbeddedRuntime, configure
+from afdcd.engine.build import SettingsReader
 from afdcd.models import load_weights
 from afdcd.models.weights import read_checkpoint
 from afdcd.tasks import task_of
@@ -42,7 +42,7 @@ def sampling(args: argparse.Namespace) -> tuple[dict[str, Any], Text]:
     cfg, model, batches = _trained(args)
     some = itertools.islice(batches, args.batches)
     try:
-        rows = sampling_noise(precision_settings(cfg), model, some, args.shares)
+        rows = sampling_noise(SettingsReader(cfg).precision(), model, some, args.shares)
     except ValueError as error:
         raise ConfigError(f"{args.config_file}: {error}") from error
     result = {
@@ -71,7 +71,7 @@ def _trained(
         task = task_of(load_dataset(cfg.DATASETS.TRAIN[0]))
     except KeyError as error:
         raise ConfigError(error.args[0]) from error
-    model, _ = build_for_training(cfg, max(cfg.SEED, 0), task)
+    model, _ = build_for_training(EmbeddedRuntime(cfg), max(cfg.SEED, 0), task)
     assert isinstance(model, Distiller)
     if args.weights:
         load_weights(model.student, args.weights, part="model")

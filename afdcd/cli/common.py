@@ -56,18 +56,18 @@ def uses_detectron2(runtime: str) -> bool:
     return runtime == "detectron2" or (runtime == "auto" and installed)
 
 
-def choose_runtime(name: str) -> Runtime:
+def choose_runtime(name: str) -> type[Runtime]:
     """The runtime that ``--runtime`` names.
 
     Raises:
         SetupError: Detectron2 is asked for and not installed.
     """
     if not uses_detectron2(name):
-        return EmbeddedRuntime()
+        return EmbeddedRuntime
     # Imported at use: without Detectron2 everything else here works.
     from afdcd.d2.runtime import Detectron2Runtime
 
-    return Detectron2Runtime()
+    return Detectron2Runtime
 
 
 def report_errors(command: Callable[[], None]) -> int:

@@ -9,7 +9,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -25,8 +24,7 @@ from afdcd.cli.common import (
 )
 from afdcd.data import DataError, Dataset, DatasetSpec, LabelMap, get_spec
 from afdcd.embedded.checks import choose_device
-from afdcd.engine.build import evaluation_settings
-from afdcd.engine.checkpoints import own_weights
+from afdcd.engine.runtime import Runtime
 from afdcd.prediction import (
     Predictor,
     batches_of,
@@ -75,12 +73,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(args: argparse.Namespace) -> None:
-    runtime = choose_runtime(args.runtime)
     overrides = overrides_of(args)
     if args.amp:
         overrides += ["SOLVER.AMP.ENABLED", "True"]
-    cfg = runtime.configure(args.config_file, overrides)
-    weights = args.weights or own_weights(cfg)
+    run = choose_runtime(args.runtime).configure(args.config_file, overrides)
+    weights = args.weights or run.result_weights
     problems = []
     if args.batch_size < 1:
         problems.append(f"--batch-size must be at least 1; got {args.batch_size}")
@@ -93,8 +90,7 @@ def _main(args: argparse.Namespace) -> None:
         weights_problems(weights, "--weights", needed=True),
         output_problems(args.output, "--output"),
     )
-    channels = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
-    task = _task(cfg, args.data_set, channels)
+    task = _task(run, args.data_set)
     style = PredictionStyle(
         alpha=args.alpha,
         overlay=not args.no_overlay,
@@ -104,12 +100,12 @@ def _main(args: argparse.Namespace) -> None:
     raise_problems(task.style_problems(style))
     images, videos = find_inputs(args.input, args.output)
     try:
-        model = runtime.build(cfg)
-        runtime.load(model, weights, True)
-        settings = evaluation_settings(cfg)
+        model = run.build()
+        run.load(model, weights, complete=True)
+        settings = run.evaluation_settings()
     except ValueError as error:
         raise SetupError([str(error)]) from error
-    model.to(choose_device(cfg, args.num_gpus)).eval()
+    model.to(choose_device(run.device, args.num_gpus)).eval()
     predictor = Predictor(settings, model, task)
     unusable: list[str] = []
     batches = batches_of(images, args.batch_size, task.dataset.spec.window, unusable)
@@ -132,9 +128,9 @@ def _main(args: argparse.Namespace) -> None:
         raise DataError(f"{len(unusable)} of {whole} inputs can't be used:\n  {lines}")
 
 
-def _spec(cfg: Any, name: str | None) -> DatasetSpec | None:
+def _spec(run: Runtime, name: str | None) -> DatasetSpec | None:
     """The data set whose colours and values are used; None where the config names none."""
-    names = [name] if name else [*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN]
+    names = [name] if name else [*run.test_names, *run.train_names]
     for candidate in names[:1]:
         try:
             return get_spec(candidate)
@@ -148,9 +144,9 @@ def _spec(cfg: Any, name: str | None) -> DatasetSpec | None:
     return None
 
 
-def _task(cfg: Any, name: str | None, channels: int) -> Task:
+def _task(run: Runtime, name: str | None) -> Task:
     """The task of the data set whose colours and values are used, if the model fits it."""
-    spec = _spec(cfg, name)
+    channels, spec = run.channels, _spec(run, name)
     if spec is not None:
         task = task_of(Dataset(spec, [], LabelMap(channels)))
         if not task.channel_problems(channels):

@@ -24,8 +24,8 @@ from afdcd.data.images import read_image
 from afdcd.embedded.build import load_for_evaluation
 from afdcd.embedded.loader import evaluation_batches
 from afdcd.embedded.run import run
-from afdcd.embedded.runtime import configure
-from afdcd.engine.build import evaluation_settings
+from afdcd.embedded.runtime import EmbeddedRuntime
+from afdcd.engine.checkpoints import EXPORT
 from afdcd.evaluation.predict import predict
 from afdcd.models import count_multiply_adds, count_parameters
 from afdcd.report import comparison_panel
@@ -60,9 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(configs: Path, output: Path, overrides: Sequence[str]) -> None:
     start = time.monotonic()
     results: dict[str, dict[str, Any]] = {}
-    settings: dict[str, Any] = {}
+    runs: dict[str, EmbeddedRuntime] = {}
     for number, (role, file) in enumerate(ROLES.items(), 1):
-        cfg = configure(
+        setup = EmbeddedRuntime.configure(
             str(configs / file),
             [
                 *overrides,
@@ -71,11 +71,11 @@ def _main(configs: Path, output: Path, overrides: Sequence[str]) -> None:
             ],
         )
         logger.info("--- %d of %d: %s ---", number, len(ROLES), role)
-        settings[role] = cfg
-        results[role] = _result(cfg, run(cfg, resume=True))
+        runs[role] = setup
+        results[role] = _result(setup, run(setup.cfg, resume=True))
     output.mkdir(parents=True, exist_ok=True)
     write_json(output / "results.json", results)
-    panels = _draw_panels(settings, output)
+    panels = _draw_panels(runs, output)
     print()
     print(comparison_table(results))
     print()
@@ -85,10 +85,10 @@ def _main(configs: Path, output: Path, overrides: Sequence[str]) -> None:
     print(f"Total:    {time.monotonic() - start:.0f} s")
 
 
-def _result(cfg: Any, outcome: dict[str, Any]) -> dict[str, Any]:
+def _result(setup: EmbeddedRuntime, outcome: dict[str, Any]) -> dict[str, Any]:
     (figures,) = outcome["figures"].values()
-    model = load_for_evaluation(cfg, Path(cfg.OUTPUT_DIR) / "student_final.pth")
-    record = load_dataset(cfg.DATASETS.TEST[0]).records[0]
+    model = load_for_evaluation(setup, setup.output / EXPORT)
+    record = load_dataset(setup.test_names[0]).records[0]
     return {
         "miou": figures["mIoU"],
         "boundary_iou": figures["mBoundaryIoU"],
@@ -113,13 +113,13 @@ def _in_words(results: dict[str, dict[str, Any]]) -> str:
     )
 
 
-def _draw_panels(settings: dict[str, Any], output: Path) -> list[Path]:
+def _draw_panels(runs: dict[str, EmbeddedRuntime], output: Path) -> list[Path]:
     """Write a PNG an image, evenly spread over the validation set."""
-    dataset = load_dataset(settings["teacher"].DATASETS.TEST[0])
+    dataset = load_dataset(runs["teacher"].test_names[0])
     records = dataset.records[:: max(1, len(dataset.records) // PANELS)][:PANELS]
     chosen = Dataset(dataset.spec, records, dataset.label_map)
     titles = {"teacher": "teacher", "student": "student alone", "distilled": "distilled"}
-    predictions = {titles[role]: _predict(cfg, chosen) for role, cfg in settings.items()}
+    predictions = {titles[role]: _predict(setup, chosen) for role, setup in runs.items()}
     folder = output / "panels"
     folder.mkdir(exist_ok=True)
     paths = []
@@ -139,10 +139,10 @@ def _draw_panels(settings: dict[str, Any], output: Path) -> list[Path]:
     return paths
 
 
-def _predict(cfg: Any, dataset: Dataset) -> list[Any]:
+def _predict(setup: EmbeddedRuntime, dataset: Dataset) -> list[Any]:
     """Predicted classes [H, W] of each image."""
-    model = load_for_evaluation(cfg, Path(cfg.OUTPUT_DIR) / "student_final.pth").eval()
-    settings, task = evaluation_settings(cfg), task_of(dataset)
+    model = load_for_evaluation(setup, setup.output / EXPORT).eval()
+    settings, task = setup.evaluation_settings(), task_of(dataset)
     mapper = settings.loading.evaluation_mapper()
     with torch.no_grad():
         return [

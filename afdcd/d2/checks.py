@@ -10,11 +10,10 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
 
-from afdcd.checks import weights
 from afdcd.checks.data import FILES_CHECKED, file_problems, find_tasks, task_problems
 from afdcd.checks.output import occupied_problems, output_problems
-from afdcd.checks.weights import weights_problems
-from afdcd.d2.config import teacher_config, trained_architecture
+from afdcd.checks.weights import teacher_problems, weights_problems
+from afdcd.d2.config import trained_architecture
 from afdcd.d2.datasets import find_dataset, is_own
 from afdcd.d2.evaluation import evaluator_problem
 from afdcd.d2.panoptic_data import PANOPTIC_TYPES, is_standard, separated_classes
@@ -22,8 +21,9 @@ from afdcd.d2.record_files import SEMANTIC, record_problems
 from afdcd.data import DataError, LabelMap
 from afdcd.data.build import loading_settings
 from afdcd.distill import distiller_settings
-from afdcd.engine.build import batch_problems, training_problems
-from afdcd.engine.checkpoints import Checkpoints, own_weights
+from afdcd.engine.build import SettingsReader
+from afdcd.engine.checkpoints import Checkpoints
+from afdcd.engine.runtime import Runtime
 from afdcd.tasks import Task, task_of
 from afdcd.utils.problems import constructed, name_problems, raise_problems
 
@@ -40,8 +40,11 @@ DETECTORS = ("GeneralizedRCNN", "PanopticFPN", "ProposalNetwork", "RetinaNet")
 PATHS = ("image_root", "json_file", "panoptic_root", "panoptic_json", "sem_seg_root")
 
 
-def check(cfg: Any, processes: int, num_gpus: int | None, *, eval_only: bool, resume: bool) -> None:
+def check(
+    run: Runtime, processes: int, num_gpus: int | None, *, eval_only: bool, resume: bool
+) -> None:
     """Raise one SetupError with everything that is known to be wrong."""
+    cfg = run.cfg
     problems = config_problems(cfg) + process_problems(cfg, processes, num_gpus)
     tasks: dict[str, list[Task]] = {"TRAIN": [], "TEST": []}
     for key in ["TEST"] if eval_only else ["TRAIN", "TEST"]:
@@ -54,19 +57,18 @@ def check(cfg: Any, processes: int, num_gpus: int | None, *, eval_only: bool, re
     train, test = tasks["TRAIN"], tasks["TEST"]
     if eval_only:
         checks = [
-            _url_or_file(own_weights(cfg), "MODEL.WEIGHTS", needed=True),
-            output_problems(Path(cfg.OUTPUT_DIR)),
+            _url_or_file(run.result_weights, "MODEL.WEIGHTS", needed=True),
+            output_problems(run.output),
         ]
     else:
-        folder = Path(cfg.OUTPUT_DIR)
+        folder = run.output
         checks = [
-            teacher_problems(cfg),
+            teacher_problems(run),
             _url_or_file(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS", needed=False),
             output_problems(folder),
             [] if resume else occupied_problems(Checkpoints(folder)),
         ]
-    channels = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
-    raise_problems(problems, task_problems(train, test, channels), *checks)
+    raise_problems(problems, task_problems(train, test, run.channels), *checks)
     if eval_only or resume:
         return
     if cfg.INPUT.MAPPER != "detectron2":
@@ -99,7 +101,7 @@ def config_problems(cfg: Any) -> list[str]:
         problems += name_problems("MODEL.SEM_SEG_HEAD.NAME", head, _names(SEM_SEG_HEADS_REGISTRY))
     if cfg.MODEL.META_ARCHITECTURE == "Distiller":
         constructed(lambda: distiller_settings(cfg), problems)
-    problems += training_problems(cfg)
+    problems += SettingsReader(cfg).training_problems()
     problems += name_problems("SOLVER.LR_SCHEDULER_NAME", cfg.SOLVER.LR_SCHEDULER_NAME, SCHEDULES)
     problems += name_problems("INPUT.MAPPER", cfg.INPUT.MAPPER, MAPPERS)
     if cfg.INPUT.MAPPER == "scale_crop":
@@ -142,17 +144,15 @@ def process_problems(cfg: Any, processes: int, num_gpus: int | None) -> list[str
         )
     synchronised = cfg.MODEL.SYNC_BN and available > 0 and cfg.MODEL.DEVICE != "cpu"
     if processes > 1 or synchronised:
-        problems += batch_problems(cfg, processes=processes, synchronised=synchronised)
+        problems += SettingsReader(cfg).batch_problems(
+            processes=processes, synchronised=synchronised
+        )
     return problems
 
 
-def teacher_problems(cfg: Any) -> list[str]:
-    """What is wrong with ``MODEL.DISTILLER.TEACHER``."""
-    return weights.teacher_problems(cfg, teacher_config, _teacher_names, urls=True)
-
-
-def _teacher_names(teacher_cfg: Any) -> list[str]:
-    model = teacher_cfg.MODEL
+def teacher_config_problems(cfg: Any) -> list[str]:
+    """What can't work in the config of a teacher."""
+    model = cfg.MODEL
     problems = name_problems("MODEL.META_ARCHITECTURE", model.META_ARCHITECTURE, _teachers())
     return problems + name_problems(
         "MODEL.BACKBONE.NAME", model.BACKBONE.NAME, _names(BACKBONE_REGISTRY)

@@ -26,7 +26,7 @@ from afdcd.d2.loader import evaluation_loader
 from afdcd.d2.panoptic import PanopticEvaluator
 from afdcd.d2.panoptic_data import PANOPTIC_TYPES, is_standard
 from afdcd.data import read_labels
-from afdcd.engine.build import evaluation_settings
+from afdcd.engine.build import SettingsReader
 from afdcd.engine.precision import autocast
 from afdcd.evaluation import BoundaryIoU, predict
 from afdcd.evaluation.confusion_plot import write_confusion
@@ -57,7 +57,7 @@ class _Predictor:
 
     def __init__(self, cfg: Any, model: nn.Module) -> None:
         self.cfg, self.model = cfg, model
-        self.settings = evaluation_settings(cfg)
+        self.settings = SettingsReader(cfg).evaluation()
 
     def __call__(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         with ExitStack() as stack:

@@ -19,6 +19,7 @@ from afdcd.d2.datasets import find_dataset
 from afdcd.d2.evaluation import evaluate
 from afdcd.d2.modeling import build_student
 from afdcd.d2.processes import REPORTED, launch_reporting
+from afdcd.d2.runtime import Detectron2Runtime
 from afdcd.d2.trainer import DistillTrainer
 from afdcd.d2.weights import load_model_weights
 from afdcd.engine.checkpoints import Checkpoints, own_weights
@@ -55,9 +56,9 @@ def launch_run(
         NonFiniteLoss, Interrupted: see `DistillTrainer.train`.
     """
     arguments = (config_file, list(overrides), eval_only, resume)
-    cfg = configure(config_file, list(overrides))
+    setup = Detectron2Runtime.configure(config_file, list(overrides))
     processes = max(1 if num_gpus is None else num_gpus, 1)
-    check(cfg, processes * num_machines, num_gpus, eval_only=eval_only, resume=resume)
+    check(setup, processes * num_machines, num_gpus, eval_only=eval_only, resume=resume)
     if num_machines > 1 and dist_url == "auto":
         raise SetupError(
             [

@@ -14,40 +14,47 @@ from afdcd.d2.datasets import find_dataset
 from afdcd.d2.modeling import build_student
 from afdcd.d2.weights import load_model_weights
 from afdcd.data import Dataset
+from afdcd.engine.runtime import Runtime
 
 
-class Detectron2Runtime:
+class Detectron2Runtime(Runtime):
     """The one on Detectron2."""
 
-    def configure(self, file: str, overrides: list[str]) -> Any:
-        return config.configure(file, overrides)
+    FETCHES = True
+
+    @classmethod
+    def configure(cls, file: str, overrides: list[str]) -> Detectron2Runtime:
+        return cls(config.configure(file, overrides))
+
+    def problems(self) -> list[str]:
+        return checks.config_problems(self.cfg)
+
+    def problems_as_teacher(self) -> list[str]:
+        return checks.teacher_config_problems(self.cfg)
+
+    def teacher(self) -> Detectron2Runtime:
+        return Detectron2Runtime(config.teacher_config(self.cfg))
 
     def find_dataset(self, name: str) -> Dataset:
         return find_dataset(name)
 
-    def config_problems(self, cfg: Any) -> list[str]:
-        return checks.config_problems(cfg)
-
-    def teacher_config(self, cfg: Any) -> Any:
-        return config.teacher_config(cfg)
-
-    def build(self, cfg: Any) -> nn.Module:
-        cfg = cfg.clone()
+    def build(self) -> nn.Module:
+        cfg = self.cfg.clone()
         cfg.defrost()
         cfg.MODEL.DEVICE = "cpu"
-        if cfg.MODEL.META_ARCHITECTURE != "Distiller":
+        if not self.distils:
             cfg.MODEL.DISTILLER.STUDENT = cfg.MODEL.META_ARCHITECTURE
         return build_student(cfg)
 
-    def load(self, model: nn.Module, path: str, complete: bool) -> str:
+    def load(self, model: nn.Module, path: str, *, complete: bool) -> str:
         load_model_weights(model, path, complete=complete)
         return f"loaded {Path(path).name}"
 
-    def task_problems(self, cfg: Any, limit: int | None) -> list[tuple[str, str]]:
-        return dry_run.task_problems(cfg, limit)
+    def other_data_problems(self, limit: int | None) -> list[tuple[str, str]]:
+        return dry_run.task_problems(self.cfg, limit)
 
-    def task_batch(self, cfg: Any, count: int) -> list[dict[str, Any]]:
-        return dry_run.task_batch(cfg, count)
+    def other_batch(self, count: int) -> list[dict[str, Any]]:
+        return dry_run.task_batch(self.cfg, count)
 
     def step_context(self) -> AbstractContextManager[Any]:
         return EventStorage()  # where Detectron2's heads write figures

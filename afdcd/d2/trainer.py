@@ -27,7 +27,7 @@ from afdcd.d2.loader import detectron2_training_loader, training_loader
 from afdcd.d2.scores import main_score
 from afdcd.data import Dataset
 from afdcd.distill import Distiller
-from afdcd.engine.build import optimizer_settings, training_settings
+from afdcd.engine.build import SettingsReader
 from afdcd.engine.checkpoints import BEST, EXPORT, Checkpoints, student_of
 from afdcd.engine.optimizer import build_optimizer, clip_distiller
 from afdcd.engine.state import TrainingState
@@ -107,8 +107,7 @@ class DistillTrainer(DefaultTrainer):
         self.cfg.defrost()
         self.cfg.SEED = seed
         self.cfg.freeze()
-        self.settings = settings = training_settings(
-            self.cfg,
+        self.settings = settings = SettingsReader(self.cfg).training(
             processes=comm.get_world_size(),
             synchronised=cfg.MODEL.SYNC_BN and torch.device(cfg.MODEL.DEVICE).type == "cuda",
         )
@@ -155,7 +154,7 @@ class DistillTrainer(DefaultTrainer):
 
         After Detectron2's own clipping of everything (``SOLVER.CLIP_GRADIENTS``), where it is on.
         """
-        plain = build_optimizer(optimizer_settings(cfg), model)
+        plain = build_optimizer(SettingsReader(cfg).optimizer(), model)
         optimizer = maybe_add_gradient_clipping(cfg, plain)
         clip_distiller(optimizer, model, cfg.MODEL.DISTILLER.CLIP_GRADIENTS)
         return optimizer

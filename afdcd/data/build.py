@@ -17,7 +17,12 @@ def loading_settings(cfg: Any) -> LoadingSettings:
     """
     problems: list[str] = []
     own = cfg.INPUT.MAPPER == "scale_crop"
-    augmentation = constructed(lambda: training_augmentation(cfg), problems) if own else None
+    augmentation = None
+    if own:
+        mean = tuple(cfg.MODEL.PIXEL_MEAN)
+        augmentation = constructed(
+            lambda: _augmentation(cfg.INPUT.SCALE_CROP, cfg.INPUT.RANDOM_FLIP, mean), problems
+        )
     if own and len(cfg.INPUT.MIN_SIZE_TRAIN) != 1:
         problems.append(
             "INPUT.MIN_SIZE_TRAIN takes one size, or 0 to keep it (the random scale comes from "
@@ -41,13 +46,8 @@ def loading_settings(cfg: Any) -> LoadingSettings:
     return settings
 
 
-def training_augmentation(cfg: Any) -> TrainingAugmentation:
-    """The paper's, from ``INPUT.SCALE_CROP``.
-
-    Raises:
-        SettingsError: it can't work.
-    """
-    crop, flip = cfg.INPUT.SCALE_CROP, cfg.INPUT.RANDOM_FLIP
+def _augmentation(crop: Any, flip: str, mean: tuple[float, ...]) -> TrainingAugmentation:
+    """The paper's, from ``INPUT.SCALE_CROP``; padded with the mean colour."""
     problems = []
     if len(crop.SIZE) != 2 or len(crop.SCALES) != 2:
         problems.append(
@@ -63,7 +63,7 @@ def training_augmentation(cfg: Any) -> TrainingAugmentation:
             scales=(crop.SCALES[0], crop.SCALES[1]),
             scale_step=crop.SCALE_STEP,
             flip=flip == "horizontal",
-            pad_value=tuple(cfg.MODEL.PIXEL_MEAN),
+            pad_value=mean,
         )
     except (ValueError, TypeError) as error:
         refuse([f"INPUT.SCALE_CROP: {error}"])

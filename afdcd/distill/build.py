@@ -47,7 +47,8 @@ def build_distiller(
     """
     settings = distiller_settings(cfg)
     size = training_size(cfg)
-    _check_padding(cfg, student, teacher)
+    if problem := _padding_problem(student, teacher, size if _has_fixed_size(cfg.INPUT) else None):
+        raise ValueError(problem)
     objectives = plan_objectives(settings.losses)
     taps = {
         "student": (student, [o.student_tap for o in objectives]),
@@ -102,35 +103,41 @@ def training_size(cfg: Any) -> tuple[int, int]:
     if cfg.INPUT.MAPPER == "scale_crop":
         height, width = cfg.INPUT.SCALE_CROP.SIZE
         return height, width
-    if _cropped(cfg):
+    if _has_fixed_size(cfg.INPUT):
         height, width = cfg.INPUT.CROP.SIZE
         return int(height), int(width)
     side = min(cfg.INPUT.MIN_SIZE_TRAIN) or 512  # 0: images as they are
     return side, side
 
 
-def _cropped(cfg: Any) -> bool:
-    return cfg.INPUT.CROP.ENABLED and cfg.INPUT.CROP.TYPE == "absolute"
+def _has_fixed_size(images: Any) -> bool:
+    """Whether all training images have one size, by ``INPUT``."""
+    crop = images.CROP
+    return images.MAPPER == "scale_crop" or (crop.ENABLED and crop.TYPE == "absolute")
 
 
-def _check_padding(cfg: Any, student: nn.Module, teacher: nn.Module) -> None:
-    """Raise ValueError where the models' feature maps would not show the same area.
+def _padding_problem(
+    student: nn.Module, teacher: nn.Module, size: tuple[int, int] | None
+) -> str | None:
+    """What is wrong where the models' feature maps would not show the same area.
 
     Detectron2's models on a pyramid pad images to multiples of 32, others don't.
+
+    Args:
+        student, teacher: the models.
+        size: of all training images; None where it varies.
     """
     steps = [
         getattr(getattr(model, "backbone", None), "size_divisibility", 0) or 1
         for model in (student, teacher)
     ]
     if steps[0] == steps[1]:
-        return
-    fixed = cfg.INPUT.MAPPER == "scale_crop" or _cropped(cfg)
-    size = training_size(cfg)
-    if fixed and all(side % step == 0 for side in size for step in steps):
-        return
-    raise ValueError(
+        return None
+    if size and all(side % step == 0 for side in size for step in steps):
+        return None
+    return (
         f"the student pads images to multiples of {steps[0]}, the teacher of {steps[1]}, so that "
         "their feature maps would not show the same area: train on crops of a multiple of both "
-        f"(now {f'{size[0]}x{size[1]}' if fixed else 'sizes vary'}), by INPUT.SCALE_CROP.SIZE or "
+        f"(now {f'{size[0]}x{size[1]}' if size else 'sizes vary'}), by INPUT.SCALE_CROP.SIZE or "
         "INPUT.CROP of TYPE absolute"
     )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from afdcd.config import embedded_config, merge_file, merge_overrides
-from afdcd.distill import Distiller, build_distiller
-from afdcd.models import SemanticSegmentor, build_segmentor_from_config, load_weights
+from afdcd.distill import build_distiller
+from afdcd.embedded.runtime import EmbeddedRuntime
+from afdcd.models import SemanticSegmentor
 from afdcd.tasks import Task
 
 logger = logging.getLogger(__name__)
@@ -20,38 +20,23 @@ logger = logging.getLogger(__name__)
 class Teacher(NamedTuple):
     """A teacher's config and its model, weights loaded."""
 
-    cfg: Any
+    side: EmbeddedRuntime
     model: SemanticSegmentor
 
 
-def teacher_config(cfg: Any) -> Any:
-    """The config that ``MODEL.DISTILLER.TEACHER`` names, with its overrides.
-
-    Raises:
-        ConfigError: it can't be read.
-    """
-    settings = cfg.MODEL.DISTILLER.TEACHER
-    teacher_cfg = embedded_config()
-    merge_file(teacher_cfg, settings.CONFIG_FILE)
-    merge_overrides(teacher_cfg, [str(word) for word in settings.OPTS])
-    teacher_cfg.MODEL.WEIGHTS = settings.WEIGHTS or teacher_cfg.MODEL.WEIGHTS
-    return teacher_cfg
-
-
-def build_teacher(cfg: Any) -> Teacher:
+def build_teacher(run: EmbeddedRuntime) -> Teacher:
     """The teacher on the CPU, with its weights.
 
     Raises:
         ConfigError, CheckpointError, ValueError: it can't be built or loaded.
     """
-    teacher_cfg = teacher_config(cfg)
-    model = build_segmentor_from_config(teacher_cfg)
-    report = load_weights(model, teacher_cfg.MODEL.WEIGHTS, part="model")
-    logger.info("Teacher: %s", report)
-    return Teacher(teacher_cfg, model)
+    side = run.teacher()
+    model = side.build()
+    logger.info("Teacher: %s", side.load(model, side.weights, complete=True))
+    return Teacher(side, model)
 
 
-def build_student(cfg: Any, seed: int, task: Task) -> SemanticSegmentor:
+def build_student(run: EmbeddedRuntime, seed: int, task: Task) -> SemanticSegmentor:
     """The network to train, its initialization a function of config and seed, on the CPU.
 
     ``MODEL.WEIGHTS``, where set, is loaded over it: all of it, or an ImageNet backbone.
@@ -60,14 +45,16 @@ def build_student(cfg: Any, seed: int, task: Task) -> SemanticSegmentor:
         CheckpointError, ValueError: it can't be built or loaded.
     """
     torch.manual_seed(seed)
-    model = build_segmentor_from_config(cfg)
+    model = run.build()
     task.bind(model)
-    if cfg.MODEL.WEIGHTS:
-        logger.info("Student: %s", load_weights(model, cfg.MODEL.WEIGHTS))
+    if run.weights:
+        logger.info("Student: %s", run.load(model, run.weights, complete=False))
     return model
 
 
-def build_for_training(cfg: Any, seed: int, task: Task) -> tuple[nn.Module, Teacher | None]:
+def build_for_training(
+    run: EmbeddedRuntime, seed: int, task: Task
+) -> tuple[nn.Module, Teacher | None]:
     """The model to train and, for a ``Distiller``, its teacher.
 
     The student's initialization is the same with and without a teacher.
@@ -75,23 +62,23 @@ def build_for_training(cfg: Any, seed: int, task: Task) -> tuple[nn.Module, Teac
     Raises:
         ConfigError, CheckpointError, TapError, ValueError: see the parts.
     """
-    student = build_student(cfg, seed, task)
-    if cfg.MODEL.META_ARCHITECTURE != "Distiller":
+    student = build_student(run, seed, task)
+    if not run.distils:
         return student, None
-    teacher = build_teacher(cfg)
-    distiller: Distiller = build_distiller(
-        cfg, student, teacher.model, teacher_format=teacher.cfg.INPUT.FORMAT, seed=seed
+    teacher = build_teacher(run)
+    distiller = build_distiller(
+        run.cfg, student, teacher.model, teacher_format=teacher.side.image_format, seed=seed
     )
     logger.info("Loss: %s", distiller.distiller.formula())
     return distiller, teacher
 
 
-def load_for_evaluation(cfg: Any, weights: Path) -> SemanticSegmentor:
+def load_for_evaluation(run: EmbeddedRuntime, weights: Path) -> SemanticSegmentor:
     """The student alone, with the weights of a checkpoint. Needs no teacher.
 
     Raises:
         CheckpointError, ValueError: it can't be built or loaded.
     """
-    model = build_segmentor_from_config(cfg)
-    logger.info("Evaluating: %s", load_weights(model, weights, part="model"))
+    model = run.build()
+    logger.info("Evaluating: %s", run.load(model, str(weights), complete=True))
     return model

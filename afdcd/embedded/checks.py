@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 import torch
 
-from afdcd.checks import weights
 from afdcd.distill import distiller_settings
-from afdcd.embedded.build import teacher_config
-from afdcd.engine.build import training_problems
+from afdcd.engine.build import SettingsReader
+from afdcd.engine.runtime import Runtime
 from afdcd.models import BACKBONES, HEADS
 from afdcd.utils.problems import INSTALL_DETECTRON2, constructed
 
 logger = logging.getLogger(__name__)
 
 
-def needs_detectron2(cfg: Any) -> list[str]:
+def needs_detectron2(run: Runtime) -> list[str]:
     """What the config asks for that only Detectron2 can do."""
     wanted = []
-    model = cfg.MODEL
+    model = run.cfg.MODEL
     if model.META_ARCHITECTURE not in ("SemanticSegmentor", "Distiller"):
         wanted.append(f"MODEL.META_ARCHITECTURE {model.META_ARCHITECTURE}")
-    if model.META_ARCHITECTURE == "Distiller" and model.DISTILLER.STUDENT != "SemanticSegmentor":
+    if run.distils and model.DISTILLER.STUDENT != "SemanticSegmentor":
         wanted.append(f"MODEL.DISTILLER.STUDENT {model.DISTILLER.STUDENT}")
-    if cfg.INPUT.MAPPER != "scale_crop":
-        wanted.append(f"INPUT.MAPPER {cfg.INPUT.MAPPER}")
+    if not run.own_mapper:
+        wanted.append(f"INPUT.MAPPER {run.cfg.INPUT.MAPPER}")
     if model.BACKBONE.NAME not in BACKBONES:
         wanted.append(f"MODEL.BACKBONE.NAME {model.BACKBONE.NAME}")
     if model.SEM_SEG_HEAD.NAME not in HEADS:
@@ -34,30 +32,25 @@ def needs_detectron2(cfg: Any) -> list[str]:
     return wanted
 
 
-def config_problems(cfg: Any) -> list[str]:
+def config_problems(run: Runtime) -> list[str]:
     """Settings that can't work in the embedded runtime, whatever the data."""
     problems = []
-    if wanted := needs_detectron2(cfg):
+    if wanted := needs_detectron2(run):
         problems.append(
             f"{', '.join(wanted)}: the embedded runtime has only the backbones "
             f"{', '.join(BACKBONES.names())} and the heads {', '.join(HEADS.names())} (IMPORTS "
             f"adds to them). The rest takes Detectron2. {INSTALL_DETECTRON2}"
         )
-    solver = cfg.SOLVER
+    solver = run.cfg.SOLVER
     if solver.LR_SCHEDULER_NAME != "WarmupPolyLR":
         problems.append(
             "SOLVER.LR_SCHEDULER_NAME: the embedded runtime has WarmupPolyLR only; got "
             f"{solver.LR_SCHEDULER_NAME}"
         )
-    problems += training_problems(cfg)
-    if cfg.MODEL.META_ARCHITECTURE == "Distiller":
-        constructed(lambda: distiller_settings(cfg), problems)
+    problems += SettingsReader(run.cfg).training_problems()
+    if run.distils:
+        constructed(lambda: distiller_settings(run.cfg), problems)
     return problems
-
-
-def teacher_problems(cfg: Any) -> list[str]:
-    """What is wrong with ``MODEL.DISTILLER.TEACHER``."""
-    return weights.teacher_problems(cfg, teacher_config, config_problems)
 
 
 def device_problems(num_gpus: int | None) -> list[str]:
@@ -67,13 +60,13 @@ def device_problems(num_gpus: int | None) -> list[str]:
     return []
 
 
-def choose_device(cfg: Any, num_gpus: int | None) -> torch.device:
+def choose_device(wanted: str, num_gpus: int | None) -> torch.device:
     """``MODEL.DEVICE``; the CPU with ``--num-gpus 0``, or (saying so) where there is no GPU."""
-    if num_gpus == 0 or cfg.MODEL.DEVICE == "cpu":
+    if num_gpus == 0 or wanted == "cpu":
         return torch.device("cpu")
     if torch.cuda.is_available():
-        return torch.device(cfg.MODEL.DEVICE)
+        return torch.device(wanted)
     logger.warning(
-        "MODEL.DEVICE is %s, but PyTorch sees no such device: running on the CPU", cfg.MODEL.DEVICE
+        "MODEL.DEVICE is %s, but PyTorch sees no such device: running on the CPU", wanted
     )
     return torch.device("cpu")

@@ -17,16 +17,16 @@ from afdcd.checks.output import (
     output_problems,
     resume_problems,
 )
-from afdcd.checks.weights import weights_problems
+from afdcd.checks.weights import teacher_problems, weights_problems
 from afdcd.config import embedded_config
-from afdcd.data import Dataset, load_dataset
+from afdcd.data import Dataset
 from afdcd.distill import TapError
 from afdcd.embedded import checks
 from afdcd.embedded.build import Teacher, build_for_training, load_for_evaluation
 from afdcd.embedded.evaluation import evaluate
+from afdcd.embedded.runtime import EmbeddedRuntime
 from afdcd.embedded.trainer import Trainer
-from afdcd.engine.build import evaluation_settings, training_settings
-from afdcd.engine.checkpoints import EXPORT, Checkpoints, own_weights
+from afdcd.engine.checkpoints import EXPORT, Checkpoints
 from afdcd.engine.results import CONFIG_COPY, results_of, write_results
 from afdcd.evaluation.scores import write_evaluation
 from afdcd.models.weights import CheckpointError
@@ -63,25 +63,27 @@ def run(
         NonFiniteLoss, Interrupted, DataError: see `Trainer.train`.
     """
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
-    found = [*problems, *checks.config_problems(cfg), *checks.device_problems(num_gpus)]
+    setup = EmbeddedRuntime(cfg)
+    found = [*problems, *setup.problems(), *checks.device_problems(num_gpus)]
     if eval_only:
-        return _evaluate_only(cfg, num_gpus, found)
-    return _train(cfg, num_gpus, found, resume=resume)
+        return _evaluate_only(setup, num_gpus, found)
+    return _train(setup, num_gpus, found, resume=resume)
 
 
-def _evaluate_only(cfg: Any, num_gpus: int | None, problems: list[str]) -> dict[str, Any]:
-    test = find_tasks(cfg.DATASETS.TEST, "DATASETS.TEST", problems, load_dataset)
-    folder = Path(cfg.OUTPUT_DIR)
-    weights = own_weights(cfg)
+def _evaluate_only(
+    setup: EmbeddedRuntime, num_gpus: int | None, problems: list[str]
+) -> dict[str, Any]:
+    test = find_tasks(setup.test_names, "DATASETS.TEST", problems, setup.find_dataset)
+    folder, weights = setup.output, setup.result_weights
     raise_problems(
         problems,
         weights_problems(weights, "MODEL.WEIGHTS", needed=True),
-        task_problems([], test, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES),
+        task_problems([], test, setup.channels),
         output_problems(folder),
     )
-    device = checks.choose_device(cfg, num_gpus)
-    model = _setup(load_for_evaluation, cfg, Path(weights)).to(device)
-    settings = evaluation_settings(cfg)
+    device = checks.choose_device(setup.device, num_gpus)
+    model = _guarded(load_for_evaluation, setup, Path(weights)).to(device)
+    settings = setup.evaluation_settings()
     results, by_task = {}, {}
     for task in test:
         name, figures = task.dataset.spec.name, evaluate(settings, model, task)
@@ -91,37 +93,39 @@ def _evaluate_only(cfg: Any, num_gpus: int | None, problems: list[str]) -> dict[
     return {"weights": weights, "figures": results}
 
 
-def _train(cfg: Any, num_gpus: int | None, problems: list[str], *, resume: bool) -> dict[str, Any]:
-    train = find_tasks(cfg.DATASETS.TRAIN, "DATASETS.TRAIN", problems, load_dataset)
-    test = find_tasks(cfg.DATASETS.TEST, "DATASETS.TEST", problems, load_dataset)
-    folder = Path(cfg.OUTPUT_DIR)
+def _train(
+    setup: EmbeddedRuntime, num_gpus: int | None, problems: list[str], *, resume: bool
+) -> dict[str, Any]:
+    train = find_tasks(setup.train_names, "DATASETS.TRAIN", problems, setup.find_dataset)
+    test = find_tasks(setup.test_names, "DATASETS.TEST", problems, setup.find_dataset)
+    folder = setup.output
     raise_problems(
         problems,
-        task_problems(train, test, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES),
-        checks.teacher_problems(cfg),
-        weights_problems(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS", needed=False),
+        task_problems(train, test, setup.channels),
+        teacher_problems(setup),
+        weights_problems(setup.weights, "MODEL.WEIGHTS", needed=False),
         output_problems(folder),
     )
-    settings = training_settings(cfg)
+    settings = setup.training_settings()
     checkpoints = Checkpoints(folder)
     resuming = resume and checkpoints.last() is not None
     raise_problems([] if resume else occupied_problems(checkpoints))
-    state = _setup(checkpoints.read_last) if resuming else None
+    state = _guarded(checkpoints.read_last) if resuming else None
     if state is None:
         names = ", ".join(task.dataset.spec.name for task in [*train, *test])
         logger.info("Checking the files of %s", names)
         raise_problems(file_problems(train, test, settings.loading))
     else:
         raise_problems(resume_problems(state, settings.max_iter))
-        if changed := changed_settings(cfg, embedded_config(), folder / CONFIG_COPY):
+        if changed := changed_settings(setup.cfg, embedded_config(), folder / CONFIG_COPY):
             logger.warning("%s", changed)
 
     seed = settings.seed if settings.seed >= 0 else int.from_bytes(os.urandom(4), "little")
     if state is not None:
         seed = state["seed"]
-    model, teacher = _setup(build_for_training, cfg, seed, train[0])
+    model, teacher = _guarded(build_for_training, setup, seed, train[0])
     # Alone as well as distilled: the baseline gets what makes a step faster too.
-    format_module(model.to(checks.choose_device(cfg, num_gpus)))
+    format_module(model.to(checks.choose_device(setup.device, num_gpus)))
     trainer = Trainer(settings, model, _together(train), test, seed=seed)
     if state is not None:
         try:
@@ -135,7 +139,7 @@ def _train(cfg: Any, num_gpus: int | None, problems: list[str], *, resume: bool)
             ) from error
         logger.info("Resuming at iteration %d of %d", trainer.state.iteration, settings.max_iter)
     else:
-        write_text(folder / CONFIG_COPY, cfg.dump(sort_keys=False))
+        write_text(folder / CONFIG_COPY, setup.cfg.dump(sort_keys=False))
         logger.info("Seed %d; output in %s", seed, folder)
         if teacher is not None:
             trainer.state.teacher_figures = _score_teacher(teacher, test[0])
@@ -164,12 +168,12 @@ def _finish(trainer: Trainer, figures: dict[str, float]) -> dict[str, Any]:
 
 
 def _score_teacher(teacher: Teacher, task: Task) -> dict[str, float]:
-    figures = evaluate(evaluation_settings(teacher.cfg), teacher.model, task)
+    figures = evaluate(teacher.side.evaluation_settings(), teacher.model, task)
     logger.info("Teacher on %s: %s", task.dataset.spec.name, task.describe(figures))
     return figures
 
 
-def _setup(function: Any, *args: Any) -> Any:
+def _guarded(function: Any, *args: Any) -> Any:
     """Call a function of the set-up; what it finds wrong becomes a SetupError."""
     try:
         return function(*args)

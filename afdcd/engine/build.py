@@ -22,153 +22,156 @@ from afdcd.models import HEADS
 from afdcd.utils.problems import Problem, SettingsError, constructed, refuse
 
 
-def training_settings(
-    cfg: Any, *, processes: int = 1, synchronised: bool = False
-) -> TrainingSettings:
-    """Everything that a trainer of either runtime needs to know of a config.
+class SettingsReader:
+    """Reads and checks a config's settings, each part into a dataclass of its own.
+
+    Every method raises SettingsError with all that can't work in what it reads.
 
     Args:
-        cfg: the config.
-        processes: that share a batch.
-        synchronised: whether BatchNorm takes the images of all processes together.
-
-    Raises:
-        SettingsError: every setting that can't work, whatever data and models are.
+        cfg: a config of either runtime.
     """
-    problems: list[str] = []
-    schedule = constructed(lambda: schedule_settings(cfg), problems)
-    optimizer = constructed(lambda: optimizer_settings(cfg), problems)
-    precision = constructed(lambda: precision_settings(cfg), problems)
-    batch = constructed(lambda: batch_settings(cfg, processes, synchronised), problems)
-    loading = constructed(lambda: loading_settings(cfg), problems)
-    inference = constructed(lambda: inference_settings(cfg), problems)
-    output = constructed(lambda: output_settings(cfg), problems)
-    problems += _model_problems(cfg)
-    clip = cfg.MODEL.DISTILLER.CLIP_GRADIENTS
-    refuse(problems)
-    assert schedule and optimizer and precision and batch and loading and inference and output
-    return TrainingSettings(
-        schedule=schedule,
-        optimizer=optimizer,
-        precision=precision,
-        batch=batch,
-        loading=loading,
-        inference=inference,
-        output=output,
-        clip_distiller=clip,
-        seed=cfg.SEED,
-        device=cfg.MODEL.DEVICE,
-    )
 
+    def __init__(self, cfg: Any) -> None:
+        self.cfg = cfg
 
-def training_problems(cfg: Any, *, processes: int = 1, synchronised: bool = False) -> list[str]:
-    """What `training_settings` raises, as a list; empty where it raises nothing."""
-    try:
-        training_settings(cfg, processes=processes, synchronised=synchronised)
-    except SettingsError as error:
-        return error.problems
-    return []
+    def training(self, *, processes: int = 1, synchronised: bool = False) -> TrainingSettings:
+        """Everything that a trainer of either runtime needs to know of a config.
 
+        Args:
+            processes: that share a batch.
+            synchronised: whether BatchNorm takes the images of all processes together.
 
-def batch_problems(cfg: Any, *, processes: int, synchronised: bool = False) -> list[str]:
-    """What `batch_settings` raises, as a list."""
-    problems: list[str] = []
-    constructed(lambda: batch_settings(cfg, processes, synchronised), problems)
-    return problems
-
-
-def evaluation_settings(cfg: Any) -> EvaluationSettings:
-    """How a model is scored, the student or a teacher with a config of its own.
-
-    Raises:
-        SettingsError: settings that can't work.
-    """
-    return EvaluationSettings(
-        loading=loading_settings(cfg),
-        inference=inference_settings(cfg),
-        precision=precision_settings(cfg),
-        pictures=Path(cfg.OUTPUT_DIR) if cfg.TEST.CONFUSION else None,
-    )
-
-
-def schedule_settings(cfg: Any) -> ScheduleSettings:
-    """From ``SOLVER``. Raises SettingsError."""
-    solver = cfg.SOLVER
-    return ScheduleSettings(
-        base_lr=solver.BASE_LR,
-        max_iter=solver.MAX_ITER,
-        power=solver.POLY_LR_POWER,
-        constant_ending=solver.POLY_LR_CONSTANT_ENDING,
-        warmup_iters=solver.WARMUP_ITERS,
-        warmup_factor=solver.WARMUP_FACTOR,
-        warmup_method=solver.WARMUP_METHOD,
-    )
-
-
-def optimizer_settings(cfg: Any) -> OptimizerSettings:
-    """From ``SOLVER`` and ``MODEL.DISTILLER``. Raises SettingsError."""
-    solver, distils = cfg.SOLVER, cfg.MODEL.META_ARCHITECTURE == "Distiller"
-    return OptimizerSettings(
-        base_lr=solver.BASE_LR,
-        momentum=solver.MOMENTUM,
-        nesterov=solver.NESTEROV,
-        weight_decay=solver.WEIGHT_DECAY,
-        weight_decay_norm=solver.WEIGHT_DECAY_NORM,
-        weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
-        bias_lr_factor=solver.BIAS_LR_FACTOR,
-        distiller_lr_factor=cfg.MODEL.DISTILLER.LR_FACTOR if distils else 1.0,
-    )
-
-
-def precision_settings(cfg: Any) -> PrecisionSettings:
-    """From ``SOLVER.AMP``. Raises SettingsError."""
-    return PrecisionSettings(enabled=cfg.SOLVER.AMP.ENABLED, dtype=cfg.SOLVER.AMP.DTYPE)
-
-
-def output_settings(cfg: Any) -> OutputSettings:
-    """From ``OUTPUT_DIR``, periods, and what is kept. Raises SettingsError."""
-    return OutputSettings(
-        folder=Path(cfg.OUTPUT_DIR),
-        checkpoint_period=cfg.SOLVER.CHECKPOINT_PERIOD,
-        eval_period=cfg.TEST.EVAL_PERIOD,
-        kept=cfg.SOLVER.CHECKPOINTS_KEPT,
-        confusion=cfg.TEST.CONFUSION,
-    )
-
-
-def batch_settings(cfg: Any, processes: int = 1, synchronised: bool = False) -> BatchSettings:
-    """From ``SOLVER``, and the head. Raises SettingsError."""
-    head = cfg.MODEL.SEM_SEG_HEAD
-    # These heads average whole images and normalize the averages.
-    known = head.NAME in HEADS
-    pooled = known and HEADS.get(head.NAME).POOLS_IMAGES and head.NORM == "BN"
-    return BatchSettings(
-        images=cfg.SOLVER.IMS_PER_BATCH,
-        parts=cfg.SOLVER.ACCUMULATE,
-        processes=processes,
-        pooled_head=head.NAME if pooled else "",
-        synchronised=synchronised,
-    )
-
-
-def _model_problems(cfg: Any) -> list[str]:
-    problems: list[str] = []
-    model = cfg.MODEL
-    if model.SEM_SEG_HEAD.NUM_CLASSES < 1:
-        problems.append(
-            f"MODEL.SEM_SEG_HEAD.NUM_CLASSES must be above 0; got {model.SEM_SEG_HEAD.NUM_CLASSES}"
+        Raises:
+            SettingsError: every setting that can't work, whatever data and models are.
+        """
+        problems: list[str] = []
+        schedule = constructed(self.schedule, problems)
+        optimizer = constructed(self.optimizer, problems)
+        precision = constructed(self.precision, problems)
+        batch = constructed(lambda: self.batch(processes, synchronised), problems)
+        loading = constructed(lambda: loading_settings(self.cfg), problems)
+        inference = constructed(lambda: inference_settings(self.cfg), problems)
+        output = constructed(self.output, problems)
+        problems += self._model_problems()
+        clip = self.cfg.MODEL.DISTILLER.CLIP_GRADIENTS
+        refuse(problems)
+        assert schedule and optimizer and precision and batch and loading and inference and output
+        return TrainingSettings(
+            schedule=schedule,
+            optimizer=optimizer,
+            precision=precision,
+            batch=batch,
+            loading=loading,
+            inference=inference,
+            output=output,
+            clip_distiller=clip,
+            seed=self.cfg.SEED,
+            device=self.cfg.MODEL.DEVICE,
         )
-    mean, std = list(model.PIXEL_MEAN), list(model.PIXEL_STD)
-    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-        problems.append(
-            Problem(
-                f"MODEL.PIXEL_MEAN {mean} and PIXEL_STD {std} must be three numbers, PIXEL_STD "
-                "above 0",
-                "normalization",
+
+    def training_problems(self, *, processes: int = 1, synchronised: bool = False) -> list[str]:
+        """What `training` raises, as a list; empty where it raises nothing."""
+        try:
+            self.training(processes=processes, synchronised=synchronised)
+        except SettingsError as error:
+            return error.problems
+        return []
+
+    def batch_problems(self, *, processes: int, synchronised: bool = False) -> list[str]:
+        """What `batch` raises, as a list."""
+        problems: list[str] = []
+        constructed(lambda: self.batch(processes, synchronised), problems)
+        return problems
+
+    def evaluation(self) -> EvaluationSettings:
+        """How a model is scored, the student or a teacher with a config of its own.
+
+        Raises:
+            SettingsError: settings that can't work.
+        """
+        return EvaluationSettings(
+            loading=loading_settings(self.cfg),
+            inference=inference_settings(self.cfg),
+            precision=self.precision(),
+            pictures=Path(self.cfg.OUTPUT_DIR) if self.cfg.TEST.CONFUSION else None,
+        )
+
+    def schedule(self) -> ScheduleSettings:
+        """From ``SOLVER``. Raises SettingsError."""
+        solver = self.cfg.SOLVER
+        return ScheduleSettings(
+            base_lr=solver.BASE_LR,
+            max_iter=solver.MAX_ITER,
+            power=solver.POLY_LR_POWER,
+            constant_ending=solver.POLY_LR_CONSTANT_ENDING,
+            warmup_iters=solver.WARMUP_ITERS,
+            warmup_factor=solver.WARMUP_FACTOR,
+            warmup_method=solver.WARMUP_METHOD,
+        )
+
+    def optimizer(self) -> OptimizerSettings:
+        """From ``SOLVER`` and ``MODEL.DISTILLER``. Raises SettingsError."""
+        solver, distils = self.cfg.SOLVER, self.cfg.MODEL.META_ARCHITECTURE == "Distiller"
+        return OptimizerSettings(
+            base_lr=solver.BASE_LR,
+            momentum=solver.MOMENTUM,
+            nesterov=solver.NESTEROV,
+            weight_decay=solver.WEIGHT_DECAY,
+            weight_decay_norm=solver.WEIGHT_DECAY_NORM,
+            weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
+            bias_lr_factor=solver.BIAS_LR_FACTOR,
+            distiller_lr_factor=self.cfg.MODEL.DISTILLER.LR_FACTOR if distils else 1.0,
+        )
+
+    def precision(self) -> PrecisionSettings:
+        """From ``SOLVER.AMP``. Raises SettingsError."""
+        return PrecisionSettings(
+            enabled=self.cfg.SOLVER.AMP.ENABLED, dtype=self.cfg.SOLVER.AMP.DTYPE
+        )
+
+    def output(self) -> OutputSettings:
+        """From ``OUTPUT_DIR``, periods, and what is kept. Raises SettingsError."""
+        return OutputSettings(
+            folder=Path(self.cfg.OUTPUT_DIR),
+            checkpoint_period=self.cfg.SOLVER.CHECKPOINT_PERIOD,
+            eval_period=self.cfg.TEST.EVAL_PERIOD,
+            kept=self.cfg.SOLVER.CHECKPOINTS_KEPT,
+            confusion=self.cfg.TEST.CONFUSION,
+        )
+
+    def batch(self, processes: int = 1, synchronised: bool = False) -> BatchSettings:
+        """From ``SOLVER``, and the head. Raises SettingsError."""
+        head = self.cfg.MODEL.SEM_SEG_HEAD
+        # These heads average whole images and normalize the averages.
+        known = head.NAME in HEADS
+        pooled = known and HEADS.get(head.NAME).POOLS_IMAGES and head.NORM == "BN"
+        return BatchSettings(
+            images=self.cfg.SOLVER.IMS_PER_BATCH,
+            parts=self.cfg.SOLVER.ACCUMULATE,
+            processes=processes,
+            pooled_head=head.NAME if pooled else "",
+            synchronised=synchronised,
+        )
+
+    def _model_problems(self) -> list[str]:
+        problems: list[str] = []
+        model = self.cfg.MODEL
+        if model.SEM_SEG_HEAD.NUM_CLASSES < 1:
+            count = model.SEM_SEG_HEAD.NUM_CLASSES
+            problems.append(f"MODEL.SEM_SEG_HEAD.NUM_CLASSES must be above 0; got {count}")
+        mean, std = list(model.PIXEL_MEAN), list(model.PIXEL_STD)
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+            problems.append(
+                Problem(
+                    f"MODEL.PIXEL_MEAN {mean} and PIXEL_STD {std} must be three numbers, PIXEL_STD "
+                    "above 0",
+                    "normalization",
+                )
             )
-        )
-    try:
-        torch.device(model.DEVICE)
-    except RuntimeError:
-        problems.append(f"MODEL.DEVICE must be cpu or cuda (or cuda:0, ...); got {model.DEVICE!r}")
-    return problems
+        try:
+            torch.device(model.DEVICE)
+        except RuntimeError:
+            problems.append(
+                f"MODEL.DEVICE must be cpu or cuda (or cuda:0, ...); got {model.DEVICE!r}"
+            )
+        return problems

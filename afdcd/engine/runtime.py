@@ -1,44 +1,175 @@
-"""What commands and checks need of a runtime, whichever it is."""
+"""A run's config, as one of the two runtimes reads it."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, ClassVar
 
 from torch import nn
 
 from afdcd.data import Dataset
+from afdcd.distill import Distiller, build_distiller, training_size
+from afdcd.engine.build import SettingsReader
+from afdcd.engine.checkpoints import own_weights
+from afdcd.engine.settings import EvaluationSettings, TrainingSettings
 
 
-class Runtime(Protocol):
-    """One of the two runtimes: `afdcd.embedded.runtime` or `afdcd.d2.runtime`."""
+class Runtime(ABC):
+    """A config and what can be made of it: settings, data sets, models.
 
-    def configure(self, file: str, overrides: list[str]) -> Any:
-        """The config of a file and KEY VALUE overrides."""
+    Commands and checks speak to this class alone; its subclasses are
+    `afdcd.embedded.runtime.EmbeddedRuntime` and `afdcd.d2.runtime.Detectron2Runtime`.
 
+    Attributes:
+        cfg: a config of this runtime.
+        FETCHES: whether weights may be addresses, which are fetched when they are loaded.
+    """
+
+    FETCHES: ClassVar[bool] = False
+
+    def __init__(self, cfg: Any) -> None:
+        self.cfg = cfg
+
+    @classmethod
+    @abstractmethod
+    def configure(cls, file: str, overrides: list[str]) -> Runtime:
+        """Read a config file and KEY VALUE overrides.
+
+        Raises:
+            ConfigError: it can't be read, or has keys or values that don't exist.
+        """
+
+    @abstractmethod
+    def problems(self) -> list[str]:
+        """Settings that can't work whatever the data, in sentences."""
+
+    def problems_as_teacher(self) -> list[str]:
+        """Settings that can't work in the config of a teacher."""
+        return self.problems()
+
+    @abstractmethod
+    def teacher(self) -> Runtime:
+        """The teacher's config of a distillation config. Raises ConfigError."""
+
+    @abstractmethod
     def find_dataset(self, name: str) -> Dataset:
-        """A data set by name."""
+        """A data set by name. Raises KeyError or DataError."""
 
-    def config_problems(self, cfg: Any) -> list[str]:
-        """Settings that can't work, in sentences."""
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """The model that the config describes (a distiller's student), on the CPU."""
 
-    def teacher_config(self, cfg: Any) -> Any:
-        """The teacher's config of a distillation config."""
-
-    def build(self, cfg: Any) -> nn.Module:
-        """The model that a config describes (a distiller's student), on the CPU."""
-
-    def load(self, model: nn.Module, path: str, complete: bool) -> str:
+    @abstractmethod
+    def load(self, model: nn.Module, path: str, *, complete: bool) -> str:
         """Load weights into a model, all of them if ``complete``; says what was loaded."""
 
-    def task_problems(self, cfg: Any, limit: int | None) -> list[tuple[str, str]]:
+    def other_data_problems(self, limit: int | None) -> list[tuple[str, str]]:
         """(kind, sentence) of what is wrong with the data of ``INPUT.MAPPER detectron2``.
 
         At most ``limit`` records of each data set are looked at.
         """
+        return []
 
-    def task_batch(self, cfg: Any, count: int) -> list[dict[str, Any]]:
-        """Samples of Detectron2's own mapper."""
+    def other_batch(self, count: int) -> list[dict[str, Any]]:
+        """``count`` samples of Detectron2's own mapper."""
+        return []
 
     def step_context(self) -> AbstractContextManager[Any]:
         """What a training step runs in."""
+        return nullcontext()
+
+    def training_settings(self) -> TrainingSettings:
+        """How it trains. Raises SettingsError."""
+        return SettingsReader(self.cfg).training()
+
+    def evaluation_settings(self) -> EvaluationSettings:
+        """How its model is scored. Raises SettingsError."""
+        return SettingsReader(self.cfg).evaluation()
+
+    def pair(self, student: nn.Module, teacher_side: Runtime, teacher: nn.Module) -> Distiller:
+        """The distiller of a student and a teacher whose weights are loaded.
+
+        Args:
+            student: the model to train.
+            teacher_side: the teacher's config.
+            teacher: the teacher.
+
+        Raises:
+            ValueError, TapError: see `build_distiller`.
+        """
+        seed = max(self.seed, 0)
+        flavour = teacher_side.image_format
+        return build_distiller(self.cfg, student, teacher, teacher_format=flavour, seed=seed)
+
+    @property
+    def distils(self) -> bool:
+        """Whether there is a teacher."""
+        return bool(self.cfg.MODEL.META_ARCHITECTURE == "Distiller")
+
+    @property
+    def own_mapper(self) -> bool:
+        """Whether this package's mapper reads the data, rather than Detectron2's."""
+        return bool(self.cfg.INPUT.MAPPER == "scale_crop")
+
+    @property
+    def output(self) -> Path:
+        """``OUTPUT_DIR``."""
+        return Path(self.cfg.OUTPUT_DIR)
+
+    @property
+    def train_names(self) -> tuple[str, ...]:
+        """``DATASETS.TRAIN``."""
+        return tuple(self.cfg.DATASETS.TRAIN)
+
+    @property
+    def test_names(self) -> tuple[str, ...]:
+        """``DATASETS.TEST``."""
+        return tuple(self.cfg.DATASETS.TEST)
+
+    @property
+    def channels(self) -> int:
+        """Of the head's output: ``MODEL.SEM_SEG_HEAD.NUM_CLASSES``."""
+        return int(self.cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES)
+
+    @property
+    def device(self) -> str:
+        """``MODEL.DEVICE``."""
+        return str(self.cfg.MODEL.DEVICE)
+
+    @property
+    def seed(self) -> int:
+        """``SEED``; below 0 for one that is drawn."""
+        return int(self.cfg.SEED)
+
+    @property
+    def weights(self) -> str:
+        """``MODEL.WEIGHTS``: what training starts from."""
+        return str(self.cfg.MODEL.WEIGHTS)
+
+    @property
+    def result_weights(self) -> str:
+        """What evaluation and prediction load: see `own_weights`."""
+        return own_weights(self.cfg)
+
+    @property
+    def teacher_file(self) -> str:
+        """``MODEL.DISTILLER.TEACHER.CONFIG_FILE``."""
+        return str(self.cfg.MODEL.DISTILLER.TEACHER.CONFIG_FILE)
+
+    @property
+    def image_format(self) -> str:
+        """``INPUT.FORMAT``: ``BGR`` or ``RGB``."""
+        return str(self.cfg.INPUT.FORMAT)
+
+    @property
+    def normalization(self) -> dict[str, list[float]]:
+        """Mean and deviation by key, a number for each input channel."""
+        model = self.cfg.MODEL
+        return {key: list(model[f"PIXEL_{key}"]) for key in ("MEAN", "STD")}
+
+    @property
+    def training_size(self) -> tuple[int, int]:
+        """See `afdcd.distill.training_size`."""
+        return training_size(self.cfg)

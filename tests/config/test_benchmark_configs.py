@@ -14,8 +14,7 @@ from afdcd.data import get_spec
 from afdcd.distill import distiller_settings
 from afdcd.distill.distiller import tap_shapes
 from afdcd.distill.objectives import build_objectives
-from afdcd.embedded.build import teacher_config
-from afdcd.embedded.runtime import configure
+from afdcd.embedded.runtime import EmbeddedRuntime, configure
 from afdcd.losses import AfDCDSettings, LogitKDLoss
 from afdcd.models import build_segmentor_from_config
 
@@ -63,7 +62,7 @@ def test_settings(dataset: str, student: str):
             assert cfg[node] == alone[node]
         for node in ("BACKBONE", "RESNETS", "MOBILENETV2", "SEM_SEG_HEAD", "WEIGHTS"):
             assert cfg.MODEL[node] == alone.MODEL[node]
-        teacher = teacher_config(cfg)
+        teacher = EmbeddedRuntime(cfg).teacher().cfg
         assert teacher.MODEL.RESNETS.DEPTH == 101 and teacher.DATASETS == cfg.DATASETS
     assert len(outputs) == 3
     assert afdcd.weights == {"reconstruction": fd, "contrast": ctr} and afdcd.factors == (1.0,)
@@ -110,7 +109,7 @@ def test_every_student_fits_its_teacher(dataset: str):
         taps = ["backbone.res5", "sem_seg_head.predictor"]
         size = tuple(cfg.INPUT.SCALE_CROP.SIZE)
         if not teacher_shapes:
-            model = build(teacher_config(cfg))
+            model = build(EmbeddedRuntime(cfg).teacher().cfg)
             teacher_shapes = {
                 ("teacher", p): s for p, s in tap_shapes(model, taps, size=size).items()
             }
@@ -134,7 +133,7 @@ def test_coco_stuffs_other_reading(tmp_path):
         "MODEL: {DISTILLER: {TEACHER: {OPTS: [MODEL.SEM_SEG_HEAD.NUM_CLASSES, 182]}}}\n"
     )
     cfg = configure(str(tmp_path / "student.yaml"), [])
-    assert teacher_config(cfg).MODEL.SEM_SEG_HEAD.NUM_CLASSES == 182
+    assert EmbeddedRuntime(cfg).teacher().cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES == 182
     assert len(get_spec(cfg.DATASETS.TRAIN[0]).classes) == cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES == 182
 
 

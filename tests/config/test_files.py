@@ -131,18 +131,17 @@ def test_keys_of_detectron2s_deeplab_project_are_left_alone():
 
 @pytest.mark.parametrize("path", RUNNABLE, ids=lambda p: str(p.relative_to(CONFIGS)))
 def test_configs_of_the_project(path: Path):
-    from afdcd.embedded.build import teacher_config
-    from afdcd.embedded.checks import config_problems
+    from afdcd.embedded.runtime import EmbeddedRuntime
     from afdcd.models import build_segmentor_from_config
 
     cfg = embedded_config()
     merge_file(cfg, path)
-    assert config_problems(cfg) == []
+    assert EmbeddedRuntime(cfg).problems() == []
     build_segmentor_from_config(cfg)
     if cfg.MODEL.META_ARCHITECTURE == "Distiller":
-        teacher_cfg = teacher_config(cfg)
-        assert config_problems(teacher_cfg) == []
-        assert teacher_cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES == cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
+        teacher = EmbeddedRuntime(cfg).teacher()
+        assert teacher.problems() == []
+        assert teacher.channels == cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
 
 
 def test_distillation_configs_are_short():

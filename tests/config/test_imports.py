@@ -11,7 +11,7 @@ import yaml
 
 from afdcd.cli.train_net import main
 from afdcd.config import ConfigError, embedded_config, merge_file, merge_overrides
-from afdcd.embedded.build import teacher_config
+from afdcd.embedded.runtime import EmbeddedRuntime
 
 # Counts its runs, and has a key of its own.
 PART = """
@@ -104,7 +104,7 @@ def test_a_teachers_config_has_its_own(write, tmp_path):
     )
     cfg = read(folder / "s.yaml")
     assert cfg.IMPORTS == [] and "FIVE" not in cfg.MODEL
-    assert teacher_config(cfg).MODEL.FIVE.SIZE == 2
+    assert EmbeddedRuntime(cfg).teacher().cfg.MODEL.FIVE.SIZE == 2
 
 
 LINES = "import os\n\n"  # what fails stands in line 3

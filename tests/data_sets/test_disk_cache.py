@@ -87,6 +87,5 @@ def test_the_benchmark_command(capsys):
     assert main([*words, "--json"]) == 0
     rates = json.loads(capsys.readouterr().out)
     assert list(rates) == ["plain", "mapper", "mapper, decoded files"]
-    # Decoded files need no decoding, which is most of the time.
-    assert rates["mapper, decoded files"] > min(rates["plain"], rates["mapper"]) > 0
+    assert all(rate > 0 for rate in rates.values())
     assert main(["--size", "0", "1"]) == 2

@@ -12,7 +12,7 @@ from torch import nn
 
 import afdcd.losses.afdcd.loss
 from afdcd.distill import Distiller, FrozenTeacher, Objective, Objectives
-from afdcd.engine.build import optimizer_settings, schedule_settings
+from afdcd.engine.build import SettingsReader
 from afdcd.engine.optimizer import build_optimizer, set_lr
 from afdcd.engine.schedule import learning_rate
 from afdcd.losses import AfDCDLoss, LogitKDLoss
@@ -93,7 +93,7 @@ def test_three_steps(dtype: torch.dtype, monkeypatch, two_threads):
         WEIGHT_DECAY=MANIFEST["weight_decay"],
         WEIGHT_DECAY_NORM=MANIFEST["weight_decay"],
     )
-    optimizer = build_optimizer(optimizer_settings(cfg), model)
+    optimizer = build_optimizer(SettingsReader(cfg).optimizer(), model)
     exact = dtype == torch.float64
     # The reference's processor had AVX-512. Others sum in another order, and the second step
     # amplifies that in float32 beyond what it is compared to; in float64 all three agree anywhere.
@@ -104,7 +104,7 @@ def test_three_steps(dtype: torch.dtype, monkeypatch, two_threads):
         mask = torch.from_numpy(noise <= 0.25).to(dtype)
         monkeypatch.setattr(afdcd.losses.afdcd.loss, "make_mask", lambda *a, m=mask, **k: m)
 
-        lr = learning_rate(schedule_settings(cfg), step - 1)
+        lr = learning_rate(SettingsReader(cfg).schedule(), step - 1)
         set_lr(optimizer, lr)
         losses = model(batch(step, dtype))
         total = sum(losses.values())

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from afdcd.cli.train_net import main
 from afdcd.embedded.run import run
-from afdcd.embedded.runtime import configure
+from afdcd.embedded.runtime import EmbeddedRuntime, configure
 from afdcd.engine.failures import NonFiniteLoss
 from afdcd.engine.interrupt import Interrupted
 from afdcd.engine.step_runner import StepRunner
@@ -101,8 +101,12 @@ def test_student_starts_alike_with_and_without_a_teacher(configs, tmp_path):
     from afdcd.embedded.build import build_for_training
 
     task = SemanticSegmentation.without_data(11)
-    alone, _ = build_for_training(configure(str(configs / "student.yaml"), []), 5, task)
-    distiller, _ = build_for_training(configure(str(configs / "distilled.yaml"), []), 5, task)
+    alone, _ = build_for_training(
+        EmbeddedRuntime.configure(str(configs / "student.yaml"), []), 5, task
+    )
+    distiller, _ = build_for_training(
+        EmbeddedRuntime.configure(str(configs / "distilled.yaml"), []), 5, task
+    )
     assert_same(dict(alone.state_dict()), dict(distiller.student.state_dict()))
 
 

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from afdcd.config import embedded_config
-from afdcd.engine.build import batch_problems, training_problems
+from afdcd.engine.build import SettingsReader
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_batches_are_refused(images, parts, echo, norm, processes, message):
     cfg = embedded_config()
     cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.ACCUMULATE, cfg.DATALOADER.ECHO = images, parts, echo
     cfg.MODEL.SEM_SEG_HEAD.NAME, cfg.MODEL.SEM_SEG_HEAD.NORM = "ASPPHead", norm
-    problems = training_problems(cfg, processes=processes)
+    problems = SettingsReader(cfg).training_problems(processes=processes)
     assert len(problems) == bool(message)
     if message:
         assert re.search(message, problems[0]), problems
@@ -39,6 +39,6 @@ def test_synchronised_statistics_take_two_images_of_all_processes():
     cfg = embedded_config()
     cfg.SOLVER.IMS_PER_BATCH = 2
     cfg.MODEL.SEM_SEG_HEAD.NAME, cfg.MODEL.SEM_SEG_HEAD.NORM = "PSPHead", "BN"
-    (problem,) = batch_problems(cfg, processes=2)
+    (problem,) = SettingsReader(cfg).batch_problems(processes=2)
     assert "IMS_PER_BATCH must be at least 4, since PSPHead" in problem
-    assert batch_problems(cfg, processes=2, synchronised=True) == []
+    assert SettingsReader(cfg).batch_problems(processes=2, synchronised=True) == []

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from afdcd.config import embedded_config
-from afdcd.engine.build import optimizer_settings
+from afdcd.engine.build import SettingsReader
 from afdcd.engine.optimizer import build_optimizer
 
 
@@ -22,7 +22,7 @@ def test_updates_are_those_of_sgd(nesterov: bool):
     model["b"].to(memory_format=torch.channels_last)
     cfg = embedded_config()
     cfg.SOLVER.BASE_LR, cfg.SOLVER.WEIGHT_DECAY, cfg.SOLVER.NESTEROV = 0.1, 0.01, nesterov
-    optimizer = build_optimizer(optimizer_settings(cfg), model)
+    optimizer = build_optimizer(SettingsReader(cfg).optimizer(), model)
     expected = {name: p.detach().clone() for name, p in model.named_parameters()}
     momentum: dict[str, torch.Tensor] = {}
     for step in range(4):

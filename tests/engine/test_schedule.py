@@ -7,7 +7,7 @@ import pytest
 from torch import nn
 
 from afdcd.config import embedded_config
-from afdcd.engine.build import optimizer_settings, schedule_settings
+from afdcd.engine.build import SettingsReader
 from afdcd.engine.optimizer import build_optimizer, set_lr
 from afdcd.engine.schedule import learning_rate
 from afdcd.models import build_segmentor
@@ -25,7 +25,9 @@ def test_published_schedule(run: str):
     cfg.SOLVER.MAX_ITER = int(VECTORS[f"{run}/max_iter"])
     cfg.SOLVER.POLY_LR_POWER = float(VECTORS[f"{run}/power"])
     cfg.SOLVER.WARMUP_ITERS = 0
-    rates = [learning_rate(schedule_settings(cfg), int(i)) for i in VECTORS[f"{run}/iteration"]]
+    rates = [
+        learning_rate(SettingsReader(cfg).schedule(), int(i)) for i in VECTORS[f"{run}/iteration"]
+    ]
     np.testing.assert_allclose(rates, VECTORS[f"{run}/lr"], rtol=1e-12)
 
 
@@ -33,11 +35,11 @@ def test_warmup_and_ending_worked_by_hand():
     cfg = embedded_config()
     cfg.SOLVER.BASE_LR, cfg.SOLVER.MAX_ITER, cfg.SOLVER.POLY_LR_POWER = 1.0, 100, 1.0
     cfg.SOLVER.WARMUP_ITERS, cfg.SOLVER.WARMUP_FACTOR = 10, 0.5
-    assert learning_rate(schedule_settings(cfg), 0) == pytest.approx(0.5)
-    assert learning_rate(schedule_settings(cfg), 5) == pytest.approx(0.75 * 0.95)
-    assert learning_rate(schedule_settings(cfg), 10) == pytest.approx(0.9)
+    assert learning_rate(SettingsReader(cfg).schedule(), 0) == pytest.approx(0.5)
+    assert learning_rate(SettingsReader(cfg).schedule(), 5) == pytest.approx(0.75 * 0.95)
+    assert learning_rate(SettingsReader(cfg).schedule(), 10) == pytest.approx(0.9)
     cfg.SOLVER.POLY_LR_CONSTANT_ENDING = 0.2
-    assert learning_rate(schedule_settings(cfg), 95) == pytest.approx(0.2)
+    assert learning_rate(SettingsReader(cfg).schedule(), 95) == pytest.approx(0.2)
 
 
 def test_groups_follow_detectron2s_keys():
@@ -46,7 +48,7 @@ def test_groups_follow_detectron2s_keys():
     solver.WEIGHT_DECAY, solver.WEIGHT_DECAY_NORM, solver.WEIGHT_DECAY_BIAS = 0.1, 0.2, 0.3
     solver.BIAS_LR_FACTOR, solver.BASE_LR = 2.0, 1.0
     model = build_segmentor("deeplabv3", "mobilenetv2", 3)
-    optimizer = build_optimizer(optimizer_settings(cfg), model)
+    optimizer = build_optimizer(SettingsReader(cfg).optimizer(), model)
     set_lr(optimizer, 0.5)
     settings = {}
     for group in optimizer.param_groups:
@@ -66,7 +68,7 @@ def test_align_and_projector_have_a_factor_of_their_own():
     model = nn.ModuleDict({"student": nn.Linear(2, 2), "distiller": nn.Linear(2, 2)})
     for architecture, factor in (("Distiller", 2.0), ("SemanticSegmentor", 1.0)):
         cfg.MODEL.META_ARCHITECTURE = architecture
-        optimizer = build_optimizer(optimizer_settings(cfg), model)
+        optimizer = build_optimizer(SettingsReader(cfg).optimizer(), model)
         set_lr(optimizer, 0.5)
         rates = {n: g["lr"] for g in optimizer.param_groups for n in g["param_names"]}
         assert rates == {
