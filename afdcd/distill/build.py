@@ -112,8 +112,9 @@ def training_size(cfg: Any) -> tuple[int, int]:
 
 def _has_fixed_size(images: Any) -> bool:
     """Whether all training images have one size, by ``INPUT``."""
-    crop = images.CROP
-    return images.MAPPER == "scale_crop" or (crop.ENABLED and crop.TYPE == "absolute")
+    if images.MAPPER == "scale_crop":
+        return True
+    return images.CROP.ENABLED and images.CROP.TYPE == "absolute"
 
 
 def _padding_problem(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -134,8 +134,26 @@ def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 def rows_of(features: torch.Tensor) -> torch.Tensor:
-    """The positions [N * H * W, C] of a map [N, C, H, W]."""
+    """The positions [N * H * W, C] of a map [N, C, H, W].
+
+    The map's gradient comes back in its device's memory format, whatever its other uses are: one
+    that is laid out as the positions are would make the student's last layers compute in it.
+    """
+    if features.requires_grad:
+        features = _Formatted.apply(features)
     return features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
+
+
+class _Formatted(torch.autograd.Function):
+    """Itself, with a gradient in its device's memory format."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        return in_device_format(grad)
 
 
 def align_rows(rows: torch.Tensor, align: nn.Module) -> torch.Tensor:
