@@ -5,22 +5,25 @@ Tolerances: float64 1e-6; float32 1e-4, 1e-3 and 2e-2 for the three steps.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import afdcd.losses.afdcd.loss
-from afdcd.distill import Distiller, FrozenTeacher, Objective, Objectives
+from afdcd.distill import Distiller, build_distiller
 from afdcd.engine.build import SettingsReader
 from afdcd.engine.optimizer import build_optimizer, set_lr
 from afdcd.engine.schedule import learning_rate
-from afdcd.losses import AfDCDLoss, LogitKDLoss
 from afdcd.models import build_segmentor, load_weights
 from afdcd.models.weights.names import recognise, translate
+from afdcd.utils.memory_format import format_module
 
 from .settings import solver_settings
 from helpers import reference
+from helpers.loss_settings import give_losses
 
 VECTORS = reference.load("trainstep")
 MANIFEST = reference.manifest("trainstep")
@@ -35,28 +38,49 @@ def published_loss_name(name: str) -> str:
     return name
 
 
-def build_distiller() -> Distiller:
+def published_config() -> Any:
+    """A config with the reference's losses and solver."""
+    cfg = solver_settings(
+        BASE_LR=MANIFEST["lr"],
+        MAX_ITER=MANIFEST["max_iter"],
+        MOMENTUM=MANIFEST["momentum"],
+        WEIGHT_DECAY=MANIFEST["weight_decay"],
+        WEIGHT_DECAY_NORM=MANIFEST["weight_decay"],
+    )
+    cfg.MODEL.META_ARCHITECTURE = "Distiller"
+    cfg.INPUT.SCALE_CROP.SIZE = [MANIFEST["size"]] * 2
+    predictor, res5 = "sem_seg_head.predictor", "backbone.res5"
+    return give_losses(
+        cfg,
+        logits={
+            "NAME": "logit_kd",
+            "TAPS": [[predictor, predictor]],
+            "WEIGHT": MANIFEST["lambda_kd"],
+            "TEMPERATURE": MANIFEST["kd_temperature"],
+        },
+        context={
+            "NAME": "afdcd",
+            "TAPS": [[res5, res5]],
+            "RECONSTRUCTION_WEIGHT": MANIFEST["lambda_fd"],
+            "CONTRAST_WEIGHT": MANIFEST["lambda_ctr"],
+        },
+    )
+
+
+def published_distiller(cfg: Any) -> Distiller:
+    """As training builds it, with the reference's weights."""
     student = build_segmentor("deeplabv3", "resnet18", CLASSES, **UNNORMALIZED)
     load_weights(student, reference.published_state_dict("deeplabv3_resnet18", "student/"))
     teacher = build_segmentor("deeplabv3", "mobilenetv2", CLASSES, **UNNORMALIZED)
     load_weights(teacher, reference.published_state_dict("deeplab_mobile_mobilenetv2", "teacher/"))
-    loss = AfDCDLoss(512, 320)
+    model = build_distiller(cfg, student, teacher)
     with torch.no_grad():
-        for name, parameter in loss.named_parameters():
+        for name, parameter in model.distiller.context.named_parameters():
             values = reference.weight(
                 published_loss_name(name), tuple(parameter.shape), prefix="loss/"
             )
             parameter.copy_(torch.from_numpy(values))
-    predictor, res5 = "sem_seg_head.predictor", "backbone.res5"
-    weights = {"reconstruction": MANIFEST["lambda_fd"], "contrast": MANIFEST["lambda_ctr"]}
-    objectives = Objectives(
-        [
-            Objective("logit_kd", predictor, predictor, {"logit_kd": MANIFEST["lambda_kd"]}),
-            Objective("afdcd", res5, res5, weights),
-        ],
-        {"logit_kd": LogitKDLoss(MANIFEST["kd_temperature"]), "afdcd": loss},
-    )
-    return Distiller(student, FrozenTeacher(teacher), objectives)
+    return format_module(model)
 
 
 def batch(step: int, dtype: torch.dtype) -> list[dict]:
@@ -71,28 +95,22 @@ def batch(step: int, dtype: torch.dtype) -> list[dict]:
 
 
 @pytest.fixture
-def two_threads():
-    """As the reference was computed: in float32 the number of threads decides how sums round, and
-    three steps amplify that."""
+def threads(request):
+    """The number of threads decides how float32 sums round, and three steps amplify that."""
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
+    torch.set_num_threads(request.param)
     yield
     torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("threads", [1, 2], indirect=True)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_three_steps(dtype: torch.dtype, monkeypatch, two_threads):
-    model = build_distiller().to(dtype).train()
+def test_three_steps(dtype: torch.dtype, monkeypatch, threads):
+    cfg = published_config()
+    model = published_distiller(cfg).to(dtype).train()
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.eval()
-    cfg = solver_settings(
-        BASE_LR=MANIFEST["lr"],
-        MAX_ITER=MANIFEST["max_iter"],
-        MOMENTUM=MANIFEST["momentum"],
-        WEIGHT_DECAY=MANIFEST["weight_decay"],
-        WEIGHT_DECAY_NORM=MANIFEST["weight_decay"],
-    )
     optimizer = build_optimizer(SettingsReader(cfg).optimizer(), model)
     exact = dtype == torch.float64
     # The reference's processor had AVX-512. Others sum in another order, and the second step
@@ -134,7 +152,7 @@ def test_three_steps(dtype: torch.dtype, monkeypatch, two_threads):
 
 def compare_weights(model: Distiller, tolerance: float) -> None:
     student = model.student.state_dict()
-    loss = {published_loss_name(n): p for n, p in model.distiller.afdcd.state_dict().items()}
+    loss = {published_loss_name(n): p for n, p in model.distiller.context.state_dict().items()}
     published = [key.split("/") for key in VECTORS if key.startswith("after3/")]
     naming = recognise([parts[2] for parts in published if parts[1] == "student"])
     compared = set()

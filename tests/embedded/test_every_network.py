@@ -1,0 +1,66 @@
+"""Every network trains at crops of 64 to 320: native CPU kernels have crashed at some of them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from helpers import one_step
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = ROOT / "configs"
+# One of each kind of network that the configs have, narrow and wide, alone and distilled.
+STEPS = {
+    "quickstart/student.yaml": (64, 160, 192, 256, 320),
+    "quickstart/teacher.yaml": (192, 320),
+    "quickstart/afdcd.yaml": (64, 192, 256, 320),
+    "camvid_small/student.yaml": (64, 160, 184, 256, 320),
+    "camvid_small/afdcd.yaml": (184, 320),
+    "camvid/deeplabv3_mbv2.yaml": (64, 192, 320),
+    "camvid/deeplabv3_r18.yaml": (64, 192, 320),
+    "camvid/pspnet_r18.yaml": (64, 192, 320),
+    "camvid/deeplabv3_r101.yaml": (64, 192),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", STEPS)
+def test_a_step(config: str):
+    words = [str(crop) for crop in STEPS[config]]
+    done = subprocess.run(
+        [sys.executable, one_step.__file__, str(CONFIGS / config), *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(done.stdout.splitlines()) == len(words)
+
+
+def test_every_network_is_among_them():
+    """By the files of configs/networks and the small networks' own."""
+    names = {Path(config).name for config in STEPS}
+    assert {path.name for path in (CONFIGS / "networks").glob("*.yaml")} <= names
+    for folder in ("quickstart", "camvid_small"):
+        assert f"{folder}/student.yaml" in STEPS
+
+
+@pytest.mark.parametrize("loss", ["afdcd", "cwd", "dist", "feature_kd"])
+def test_nothing_runs_in_channels_last_on_a_cpu(loss: str):
+    """Where PyTorch's BatchNorm loses digits, and narrow strided convolutions the process."""
+    model = one_step.build(str(CONFIGS / f"quickstart/{loss}.yaml"), 96)
+    with one_step.ChannelsLast() as watch:
+        one_step.take_step(model, 96)
+    assert watch.seen > 100
+    assert watch.found == []
+
+
+def test_the_watch_sees_channels_last():
+    model = one_step.build(str(CONFIGS / "quickstart/student.yaml"), 64)
+    model = model.to(memory_format=one_step.torch.channels_last)
+    with one_step.ChannelsLast() as watch:
+        one_step.take_step(model, 64)
+    assert watch.found
