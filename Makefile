@@ -1,12 +1,14 @@
 # make quickstart   set up, then train and compare three small models on a CPU
 # make test         set up, then run the tests
-# make test-fast    the same without the slow ones: under a minute
+# make test-fast    the same without the slow ones: about a minute
 # make check        set up, then lint, types and import rules
 
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 LOG := $(VENV)/setup.log
+# Of pytest: in two processes.
+TWO := -n 2 --dist worksteal
 
 .PHONY: setup quickstart test test-fast check clean
 
@@ -14,10 +16,10 @@ quickstart: setup
 	$(VENV)/bin/python tools/quickstart.py
 
 test: setup
-	$(VENV)/bin/python -m pytest --ignore tests/d2
+	$(VENV)/bin/python -m pytest --ignore tests/d2 $(TWO)
 
 test-fast: setup
-	$(VENV)/bin/python -m pytest --ignore tests/d2 -m 'not slow'
+	$(VENV)/bin/python -m pytest --ignore tests/d2 $(TWO) -m 'not slow'
 
 check: setup
 	$(VENV)/bin/ruff check .

@@ -81,6 +81,7 @@ def test_examples_are_short():
         assert len(text.splitlines()) <= 50, name
 
 
+@pytest.mark.slow
 def test_the_worked_examples(place):
     """A loss beside others, and a network alone and distilled."""
     tools = []

@@ -20,6 +20,8 @@ from afdcd.benchmark.timing import Times
 from afdcd.cli.benchmark import main
 from afdcd.losses import AfDCDLoss, patch_contrast
 
+pytestmark = pytest.mark.slow
+
 TINY = Setting(crop=(64, 64), batch=2, teacher_depth=18, width=0.125, pool=0)
 FLAGS = ["--crop", "64", "64", "--teacher", "18", "--width", "0.125", "--pool", "0"]
 FLAGS += ["--repeats", "1", "--threads", "1", "--anyway"]

@@ -16,6 +16,8 @@ from afdcd.models import build_segmentor
 
 from helpers.loss_settings import SMALL, give_losses
 
+pytestmark = pytest.mark.slow
+
 CLASSES = 3
 
 

@@ -19,6 +19,8 @@ from afdcd.utils.findings import Report
 from helpers.camvid_files import write_camvid
 from helpers.doctor_case import examine
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -16,6 +16,8 @@ from afdcd.data import load_dataset
 
 from helpers.doctor_case import DATA, Case, examine
 
+pytestmark = pytest.mark.slow
+
 
 def swap_classes(case: Case) -> None:
     def edit(entries: dict[str, torch.Tensor]) -> None:

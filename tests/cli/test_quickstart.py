@@ -14,6 +14,7 @@ from afdcd.data.synthetic import dataset as synthetic
 CONFIGS = Path(__file__).parents[2] / "configs/quickstart"
 
 
+@pytest.mark.slow
 def test_ends_with_table_figures_and_pictures(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "data"))
     monkeypatch.setattr(synthetic, "SPLITS", {"train": (8, 1), "val": (9, 2)})

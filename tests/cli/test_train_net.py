@@ -126,6 +126,7 @@ def test_read_only_output_folder(refused, tmp_path):
     assert "can't be written" in refused(output=folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_full_disk_ends_the_run_and_keeps_what_was_written(configs, tmp_path, runtime: str):
     """Files beyond a limit can't be written, as on a full disk: after the first checkpoint."""
@@ -236,6 +237,7 @@ def test_several_gpus_need_detectron2(refused):
     assert "--num-gpus 8" in message and "official instructions" in message
 
 
+@pytest.mark.slow
 def test_the_projects_main_command_without_data(tmp_path):
     """python tools/train_net.py --config-file configs/afdcd_cityscapes.yaml --num-gpus 8"""
     command = [sys.executable, "tools/train_net.py", "--num-gpus", "8"]

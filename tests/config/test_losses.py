@@ -143,6 +143,7 @@ logit_kd = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(
     losses=st.dictionaries(names, afdcd | logit_kd | st.none(), min_size=1, max_size=4).filter(
         lambda found: any(found.values())

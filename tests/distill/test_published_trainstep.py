@@ -103,6 +103,7 @@ def threads(request):
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2], indirect=True)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_three_steps(dtype: torch.dtype, monkeypatch, threads):

@@ -39,6 +39,7 @@ def features(dtype: torch.dtype | None = None, prepare: bool = True) -> dict[str
 
 
 # The errors that FrozenTeacher states: of the L2 norm.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "error"), [(None, 1e-5), (torch.bfloat16, 2e-2), (torch.float16, 3e-3)]
 )
@@ -76,6 +77,7 @@ def test_is_left_alone_until_the_first_features():
     assert not any(p.requires_grad for p in model.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("paths", [PATHS, ["backbone.res3.0", "backbone.res4"]])
 def test_compiled_gives_the_same_and_still_leaves_early(paths: list[str], monkeypatch):
     monkeypatch.setattr(compiling, "BACKEND", "eager")  # traces as any other does, and is quick

@@ -69,6 +69,7 @@ def test_trains_resumes_predicts_and_is_diagnosed(configs, tmp_path, capsys, mon
     assert processes_that_ran(own) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_loader_processes_that_start_anew_import_it_too(configs, tmp_path, method: str):
     own = write_own_network(configs, "convs_anew")

@@ -143,6 +143,7 @@ def test_interrupted_and_resumed_is_as_if_uninterrupted(configs, tmp_path, monke
         assert_same(content(tmp_path / "whole" / name), content(tmp_path / "parts" / name))
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_is_as_if_uninterrupted(configs, tmp_path):
     """SIGKILL at random moments, until a resumed run gets through."""
     train(configs, "distilled", tmp_path / "whole", "SOLVER.MAX_ITER", "40")

@@ -62,6 +62,7 @@ def step(model: Distiller, items: list[dict], parts: int) -> tuple[dict, list[to
     return losses, [p.grad.clone() for p in model.parameters()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sample", [1.0, 0.25])
 @pytest.mark.parametrize("parts", [2, 4])
 def test_parts_give_the_whole_batchs_gradients(parts: int, sample: float):

@@ -50,6 +50,7 @@ def test_files(tmp_path):
     assert rows == [["true \\ predicted", "a", "b"], ["a", "3", "1"], ["b", "0", "2"]]
 
 
+@pytest.mark.slow
 def test_nothing_that_does_not_draw_loads_matplotlib():
     code = "import afdcd.cli.train_net, afdcd.cli.benchmark, afdcd.cli.compare, sys\n"
     code += "print([name for name in ('matplotlib', 'scipy') if name in sys.modules])"

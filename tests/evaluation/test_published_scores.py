@@ -64,6 +64,7 @@ def segmentor():
     return model.double().eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", EVAL["cases"])
 @pytest.mark.parametrize("size", EVAL["sizes"], ids=lambda s: f"{s[0]}x{s[1]}")
 def test_multiscale(case: str, size: list[int], segmentor):

@@ -46,6 +46,7 @@ def plain(student, teacher, compared, temperature):
     return -logits.log_softmax(-1).diagonal(dim1=-2, dim2=-1).sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["omni", "omni_all"])
 @pytest.mark.parametrize(
     ("patches", "positions", "groups", "width"),

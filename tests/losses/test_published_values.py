@@ -157,9 +157,13 @@ def _work(case: str) -> float:
 KERNEL_CASES = [(case, "torch") for case in CONTRAST]
 KERNEL_CASES += [(case, "compiled") for case in CONTRAST if CONTRAST[case]["C"] < 64]
 KERNEL_CASES += [(case, "triton") for case in CONTRAST if _work(case) < 450]
+SECONDS = {("c14_full_citys_b2", "torch"), ("c10_patch1x1", "triton"), ("c16_M2", "triton")}
 
 
-@pytest.mark.parametrize(("case", "kernel"), KERNEL_CASES)
+@pytest.mark.parametrize(
+    ("case", "kernel"),
+    [pytest.param(*c, marks=[pytest.mark.slow] if c in SECONDS else []) for c in KERNEL_CASES],
+)
 def test_contrast(case: str, kernel: str, monkeypatch):
     if kernel == "triton":
         pytest.importorskip("triton")

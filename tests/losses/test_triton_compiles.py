@@ -50,6 +50,7 @@ print(made.metadata.shared, text.count("shfl."), text.count("ld.local"), wide, s
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "dtype", "gradient", "even"),
     [

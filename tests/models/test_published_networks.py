@@ -14,6 +14,8 @@ from afdcd.models import build_segmentor, count_multiply_adds, count_parameters,
 
 from helpers import reference
 
+pytestmark = pytest.mark.slow
+
 VECTORS = reference.load("models")
 MODELS = reference.manifest("models")
 SIZES = ("65x97", "64x96", "321x353")

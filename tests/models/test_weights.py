@@ -107,6 +107,7 @@ def test_imagenet_backbones(source: str, network: dict, pairs: dict):
 OUTSIDE = {"fc", "classifier", "conv_head", "bn2"}
 
 
+@pytest.mark.slow
 def test_every_entry_lands_once():
     """No two entries of a checkpoint are given one name."""
     for source, network, _ in FITTING:

@@ -92,6 +92,7 @@ def test_objects_are_unpickled_in_a_process_that_knows_nothing(tmp_path):
     assert done.stdout.split() == [b"8"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_a_mapper_of_a_file_in_loader_processes(tmp_path, method: str):
     (tmp_path / "part.py").write_text(MAPPER)
