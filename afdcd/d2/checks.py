@@ -11,7 +11,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
 
 from afdcd.checks.data import FILES_CHECKED, file_problems, find_tasks, task_problems
-from afdcd.checks.output import occupied_problems, output_problems
+from afdcd.checks.output import lost_run_problems, occupied_problems, output_problems
 from afdcd.checks.weights import teacher_problems, weights_problems
 from afdcd.d2.config import trained_architecture
 from afdcd.d2.datasets import find_dataset, is_own
@@ -66,7 +66,7 @@ def check(
             teacher_problems(run),
             _url_or_file(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS", needed=False),
             output_problems(folder),
-            [] if resume else occupied_problems(Checkpoints(folder)),
+            (lost_run_problems if resume else occupied_problems)(Checkpoints(folder)),
         ]
     raise_problems(problems, task_problems(train, test, run.channels), *checks)
     if eval_only or resume:

@@ -13,6 +13,7 @@ import torch
 from afdcd.checks.data import file_problems, find_tasks, task_problems
 from afdcd.checks.output import (
     changed_settings,
+    lost_run_problems,
     occupied_problems,
     output_problems,
     resume_problems,
@@ -109,7 +110,7 @@ def _train(
     settings = setup.training_settings()
     checkpoints = Checkpoints(folder)
     resuming = resume and checkpoints.last() is not None
-    raise_problems([] if resume else occupied_problems(checkpoints))
+    raise_problems(lost_run_problems(checkpoints) if resume else occupied_problems(checkpoints))
     state = _guarded(checkpoints.read_last) if resuming else None
     if state is None:
         names = ", ".join(task.dataset.spec.name for task in [*train, *test])
