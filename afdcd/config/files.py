@@ -15,6 +15,7 @@ from fvcore.common.config import BASE_KEY, CfgNode
 from afdcd.config import imports
 from afdcd.config.errors import ConfigError, ConfigKeyError
 from afdcd.config.losses import merge_losses, take_losses
+from afdcd.config.paths import absolute_path, expand_paths, expanded_path
 from afdcd.utils.strict_yaml import read_strict_yaml
 
 
@@ -29,7 +30,7 @@ def merge_file(cfg: CfgNode, path: str | Path) -> None:
         ConfigError: a file is missing or no YAML, or a value has another type than the default.
         ConfigKeyError: an unknown key; the message names the nearest ones.
     """
-    _merge(cfg, _load(Path(path), ()), str(path))
+    _merge(cfg, _load(Path(expanded_path(str(path), "config file")), ()), str(path))
 
 
 def merge_content(cfg: CfgNode, content: Mapping[str, Any], source: str) -> None:
@@ -119,7 +120,6 @@ def _lookup(cfg: CfgNode, key: str) -> Any:
 
 def _load(path: Path, opened: tuple[Path, ...]) -> dict[str, Any]:
     """The content of a YAML file merged over that of the files it is based on."""
-    path = path.expanduser()
     if path.resolve() in opened:
         raise ConfigError(f"{path}: its {BASE_KEY} leads back to itself")
     if not path.is_file():
@@ -142,7 +142,8 @@ def _load(path: Path, opened: tuple[Path, ...]) -> dict[str, Any]:
     bases = content.pop(BASE_KEY, [])
     merged: dict[str, Any] = {}
     for base in [bases] if isinstance(bases, str) else bases:
-        _overlay(merged, _load(path.parent / base, (*opened, path.resolve())), path)
+        file = path.parent / expanded_path(base, f"{path}: {BASE_KEY}")
+        _overlay(merged, _load(file, (*opened, path.resolve())), path)
     _anchor_imports(content, path)
     _anchor_teacher(content, path)
     _anchor_datasets(content, path)
@@ -167,7 +168,7 @@ def _overlay(
 def _anchor_imports(content: dict[str, Any], path: Path) -> None:
     if imports.KEY in content:
         names = imports.listed(content[imports.KEY], str(path))
-        content[imports.KEY] = imports.anchored(names, path.parent)
+        content[imports.KEY] = imports.anchored(names, path.parent, str(path))
 
 
 def _anchor_teacher(content: dict[str, Any], path: Path) -> None:
@@ -175,7 +176,8 @@ def _anchor_teacher(content: dict[str, Any], path: Path) -> None:
     for name in ("MODEL", "DISTILLER", "TEACHER"):
         node = node.get(name) if isinstance(node, dict) else None
     if isinstance(node, dict) and isinstance(node.get("CONFIG_FILE"), str) and node["CONFIG_FILE"]:
-        node["CONFIG_FILE"] = str((path.parent / Path(node["CONFIG_FILE"]).expanduser()).resolve())
+        where = f"{path}: MODEL.DISTILLER.TEACHER.CONFIG_FILE"
+        node["CONFIG_FILE"] = absolute_path(node["CONFIG_FILE"], path.parent, where)
 
 
 def _anchor_datasets(content: dict[str, Any], path: Path) -> None:
@@ -187,7 +189,7 @@ def _anchor_datasets(content: dict[str, Any], path: Path) -> None:
         names = node.get(key)
         if isinstance(names, list):
             node[key] = [
-                str((path.parent / Path(name).expanduser()).resolve())
+                absolute_path(name, path.parent, f"{path}: DATASETS.{key}")
                 if isinstance(name, str) and re.search(r"\.ya?ml:", name)
                 else name
                 for name in names
@@ -199,12 +201,13 @@ def _merge(
 ) -> None:
     if imports.KEY in content and imports.KEY in cfg:
         names = imports.listed(content.pop(imports.KEY), source)
-        imports.import_all(cfg, imports.anchored(names, Path.cwd()), source)
+        imports.import_all(cfg, imports.anchored(names, Path.cwd(), source), source)
     try:
         losses = take_losses(content)
     except ValueError as error:
         raise ConfigError(f"{source}: {error}") from error
     _fit_keys(cfg, content, source)
+    expand_paths(content, source)
     try:
         cfg.merge_from_other_cfg(type(cfg)(content))
         if losses is not None:
