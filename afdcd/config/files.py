@@ -16,7 +16,12 @@ from afdcd.config import imports
 from afdcd.config.errors import ConfigError, ConfigKeyError
 from afdcd.config.losses import merge_losses, take_losses
 from afdcd.config.paths import absolute_path, expand_paths, expanded_path
+from afdcd.config.types import fitted
 from afdcd.utils.strict_yaml import read_strict_yaml
+
+# A list whose items are of several types, and a number that may be None.
+MIXED = "MODEL.DISTILLER.TEACHER.OPTS"
+OPTIONAL = "SOLVER.WEIGHT_DECAY_BIAS"
 
 
 def merge_file(cfg: CfgNode, path: str | Path) -> None:
@@ -111,7 +116,8 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _lookup(cfg: CfgNode, key: str) -> Any:
+def flat_value(cfg: CfgNode, key: str) -> Any:
+    """The value of a dotted key."""
     node: Any = cfg
     for name in key.split("."):
         node = node[name]
@@ -217,20 +223,19 @@ def _merge(
 
 
 def _fit_keys(cfg: CfgNode, content: dict[str, Any], source: str, prefix: str = "") -> None:
-    """Check that ``cfg`` has the keys of ``content``, and make whole numbers floats where due.
-
-    YAML reads ``1e-6`` as text and ``1`` as an integer, and yacs takes neither for a float.
+    """Check that ``cfg`` has the keys of ``content``, and fit the values to the defaults' types.
 
     Raises:
         ConfigKeyError: for the first key that doesn't exist.
-        ConfigError: a value where there are keys, or keys where there is a value.
+        ConfigError: a value where there are keys, keys where there is a value, or a value of
+            another type.
     """
     for name, value in content.items():
         key = f"{prefix}{name}"
         known = list(flat_keys(cfg))
         if key not in known:
             raise ConfigKeyError(key, _nearest(key, known), source)
-        default = _lookup(cfg, key)
+        default = flat_value(cfg, key)
         if isinstance(default, CfgNode):
             if not isinstance(value, dict):
                 raise ConfigError(
@@ -239,17 +244,11 @@ def _fit_keys(cfg: CfgNode, content: dict[str, Any], source: str, prefix: str = 
             _fit_keys(cfg, value, source, f"{key}.")
         elif isinstance(value, dict):
             raise ConfigError(f"{source}: {key} takes a value, not keys; got {value!r}")
-        elif isinstance(default, float) and isinstance(value, (int, str)):
-            content[name] = _as_float(value, f"{source}: {key}")
-
-
-def _as_float(value: int | str, where: str) -> float:
-    try:
-        if not isinstance(value, bool):
-            return float(value)
-    except ValueError:
-        pass
-    raise ConfigError(f"{where} takes a number; got {value!r}")
+        elif key == OPTIONAL:
+            content[name] = value if value is None else fitted(value, 0.0, f"{source}: {key}")
+        else:
+            default = [] if key == MIXED else default
+            content[name] = fitted(value, default, f"{source}: {key}")
 
 
 def _nearest(key: str, known: Sequence[str]) -> list[str]:

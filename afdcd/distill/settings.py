@@ -218,11 +218,11 @@ class DistillerSettings:
             for label in set(labels)
             if labels.count(label) > 1
         ]
-        if not self.clip_gradients >= 0:
+        if not 0 <= self.clip_gradients < math.inf:
             problems.append(
                 f"MODEL.DISTILLER.CLIP_GRADIENTS must be 0 or more; got {self.clip_gradients}"
             )
-        if not self.lr_factor > 0:
+        if not 0 < self.lr_factor < math.inf:
             problems.append(f"MODEL.DISTILLER.LR_FACTOR must be above 0; got {self.lr_factor}")
         if self.teacher_dtype not in TEACHER_DTYPES:
             problems.append(

@@ -180,3 +180,6 @@ def _guarded(function: Any, *args: Any) -> Any:
         return function(*args)
     except (CheckpointError, TapError, ValueError) as error:
         raise SetupError([str(error)]) from error
+    except RuntimeError as error:  # PyTorch: no memory for weights, for example
+        text = str(error).splitlines()[0][:300]
+        raise SetupError([f"MODEL describes a network that can't be built: {text}"]) from error
