@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from afdcd.checks.data import file_problems, find_tasks, task_problems
+from afdcd.checks.inference import inference_problems
 from afdcd.checks.output import (
     changed_settings,
     lost_run_problems,
@@ -27,7 +28,7 @@ from afdcd.embedded.build import Teacher, build_for_training, load_for_evaluatio
 from afdcd.embedded.evaluation import evaluate
 from afdcd.embedded.runtime import EmbeddedRuntime
 from afdcd.embedded.trainer import Trainer
-from afdcd.engine.checkpoints import EXPORT, Checkpoints
+from afdcd.engine.checkpoints import EXPORT, Checkpoints, student_of
 from afdcd.engine.results import CONFIG_COPY, results_of, write_results
 from afdcd.evaluation.scores import write_evaluation
 from afdcd.models.weights import CheckpointError
@@ -83,8 +84,10 @@ def _evaluate_only(
         output_problems(folder),
     )
     device = checks.choose_device(setup.device, num_gpus)
-    model = _guarded(load_for_evaluation, setup, Path(weights)).to(device)
+    model = _guarded(load_for_evaluation, setup, Path(weights))
     settings = setup.evaluation_settings()
+    raise_problems(inference_problems(settings.inference, model))
+    model.to(device)
     results, by_task = {}, {}
     for task in test:
         name, figures = task.dataset.spec.name, evaluate(settings, model, task)
@@ -115,7 +118,7 @@ def _train(
     if state is None:
         names = ", ".join(task.dataset.spec.name for task in [*train, *test])
         logger.info("Checking the files of %s", names)
-        raise_problems(file_problems(train, test, settings.loading))
+        raise_problems(file_problems(train, test, settings.loading, settings.inference))
     else:
         raise_problems(resume_problems(state, settings.max_iter))
         if changed := changed_settings(setup.cfg, embedded_config(), folder / CONFIG_COPY):
@@ -125,6 +128,7 @@ def _train(
     if state is not None:
         seed = state["seed"]
     model, teacher = _guarded(build_for_training, setup, seed, train[0])
+    raise_problems(inference_problems(settings.inference, student_of(model)))
     # Alone as well as distilled: the baseline gets what makes a step faster too.
     format_module(model.to(checks.choose_device(setup.device, num_gpus)))
     trainer = Trainer(settings, model, _together(train), test, seed=seed)
