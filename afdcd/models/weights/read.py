@@ -1,4 +1,4 @@
-"""Read the tensors of a checkpoint file without running code that is in it."""
+"""Read the tensors of a checkpoint file without running code from it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-# Where the various trainers put the model's entries.
+# Where various trainers put the model's entries.
 MODEL_KEYS = ("model", "state_dict", "model_state_dict", "net")
 
 
@@ -46,18 +46,17 @@ class _ArraysOnly(pickle.Unpickler):
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a ``.pth`` (PyTorch) or ``.pkl`` (Detectron2's model zoo) file onto the CPU.
 
-    Tensors, numbers, strings and containers of them are accepted and nothing that runs code
+    Tensors, numbers, strings and containers of them are accepted, but nothing that runs code
     (``weights_only=True``).
 
     Raises:
-        CheckpointError: there is no such file, or it is truncated, corrupt, or holds more than
-            that.
+        CheckpointError: there is no such file, or it is truncated, corrupt, or holds anything else.
     """
     path = Path(path)
     if not path.is_file():
         folder = path.parent
-        there = sorted(p.name for p in folder.glob("*.p*")) if folder.is_dir() else []
-        found = f"; {folder} holds {', '.join(there[:8])}" if there else ""
+        names = sorted(p.name for p in folder.glob("*.p*")) if folder.is_dir() else []
+        found = f"; {folder} holds {', '.join(names[:8])}" if names else ""
         raise CheckpointError(f"no checkpoint at {path}{found}")
     data = path.read_bytes()
     try:
@@ -94,7 +93,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 def model_entries(
     checkpoint: dict[str, Any], source: str = "the checkpoint"
 ) -> dict[str, torch.Tensor]:
-    """The model's tensors of a checkpoint, wherever it keeps them, without a ``module.`` prefix.
+    """The model's tensors in a checkpoint, wherever it keeps them, without a ``module.`` prefix.
 
     Raises:
         CheckpointError: there are none.
