@@ -12,6 +12,7 @@ from torch import nn
 from afdcd.checks import data, networks, step
 from afdcd.checks.inference import inference_problems
 from afdcd.checks.output import check_output
+from afdcd.checks.weights import class_differences
 from afdcd.data.listing import spread
 from afdcd.distill import Distiller
 from afdcd.engine.checkpoints import student_of
@@ -79,6 +80,8 @@ def diagnose(
             problems = inference_problems(settings.inference, student_of(model))
             report.fix_problems(problems)
         _guarded(report, "model", lambda: model.to(device))
+    if teacher is not None and class_differences(run, teacher):
+        teacher = None  # it can't be scored on the student's classes
     if isinstance(model, Distiller) and teacher is not None and (test or train):
         # Before the step, which folds its normalization.
         task = (test or train)[0]

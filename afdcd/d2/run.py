@@ -15,6 +15,7 @@ from torch import nn
 
 from afdcd.checks.inference import inference_problems
 from afdcd.checks.output import changed_settings, resume_problems
+from afdcd.checks.weights import loaded_problems
 from afdcd.d2.checks import check
 from afdcd.d2.config import configure, get_cfg
 from afdcd.d2.datasets import find_dataset
@@ -24,6 +25,7 @@ from afdcd.d2.processes import REPORTED, launch_reporting
 from afdcd.d2.runtime import Detectron2Runtime
 from afdcd.d2.trainer import DistillTrainer
 from afdcd.d2.weights import load_model_weights
+from afdcd.distill import Distiller
 from afdcd.engine.build import SettingsReader
 from afdcd.engine.checkpoints import Checkpoints, own_weights, student_of
 from afdcd.engine.results import CONFIG_COPY, results_of, write_results
@@ -114,14 +116,21 @@ def run(
         student = _setup(build_student, cfg)
         weights = own_weights(cfg)
         _setup(load_model_weights, student, weights, complete=True)
+        raise_problems(loaded_problems(student, weights, "the model"))
         _check_inference(SettingsReader(cfg).evaluation().inference, student, cfg)
         scores = evaluate(cfg, student)
         if comm.is_main_process():
             _report(cfg, weights, scores)
         return {"weights": weights, "figures": scores}
     trainer = _setup(DistillTrainer, cfg)
+    if isinstance(trainer.state.model, Distiller):
+        weights = Detectron2Runtime(cfg).teacher().weights
+        raise_problems(loaded_problems(trainer.state.model.teacher, weights, "the teacher"))
     _check_inference(trainer.settings.inference, student_of(trainer.state.model), cfg)
     _setup(trainer.resume_or_load, state)
+    if state is None and cfg.MODEL.WEIGHTS:
+        student = student_of(trainer.state.model)
+        raise_problems(loaded_problems(student, cfg.MODEL.WEIGHTS, "the student"))
     figures = trainer.train()
     results = results_of(trainer.state, figures)
     if comm.is_main_process():

@@ -20,10 +20,12 @@ from detectron2.utils.events import (
 )
 from torch import nn
 
+from afdcd.checks.weights import class_differences
 from afdcd.d2.datasets import find_dataset
 from afdcd.d2.evaluation import evaluate
 from afdcd.d2.hooks import PolynomialLR, SaveAndEvaluate
 from afdcd.d2.loader import detectron2_training_loader, training_loader
+from afdcd.d2.runtime import Detectron2Runtime
 from afdcd.d2.scores import main_score
 from afdcd.data import Dataset
 from afdcd.distill import Distiller
@@ -310,9 +312,10 @@ class DistillTrainer(DefaultTrainer):
     def _score_teacher(self) -> None:
         model = self.state.model
         assert isinstance(model, Distiller)
-        from afdcd.d2.config import teacher_config
-
-        teacher_cfg = teacher_config(self.cfg)
+        own, teacher = Detectron2Runtime(self.cfg), Detectron2Runtime(self.cfg).teacher()
+        if class_differences(own, teacher):
+            return
+        teacher_cfg = teacher.cfg
         teacher_cfg.DATASETS.TEST = self.cfg.DATASETS.TEST[:1]
         teacher_cfg.INPUT.MAPPER = self.cfg.INPUT.MAPPER
         figures = evaluate(teacher_cfg, model.teacher)

@@ -187,6 +187,10 @@ class LossSettings:
         return made[0]
 
 
+# Last part of the module paths of layers whose channels are classes.
+LOGITS = "predictor"
+
+
 @dataclass(frozen=True)
 class DistillerSettings:
     """What a distiller compares, and how it is trained.
@@ -232,6 +236,15 @@ class DistillerSettings:
             )
         if problems:
             raise SettingsError(problems)
+
+    @property
+    def compares_classes(self) -> bool:
+        """Whether a loss compares logits, class with class."""
+        return any(
+            loss.kind.CHANNELWISE and all(path.rpartition(".")[2] == LOGITS for path in pair)
+            for loss in self.losses
+            for pair in loss.taps
+        )
 
 
 def read_losses(content: Any) -> tuple[LossSettings, ...]:

@@ -19,7 +19,12 @@ from afdcd.checks.output import (
     output_problems,
     resume_problems,
 )
-from afdcd.checks.weights import teacher_problems, weights_problems
+from afdcd.checks.weights import (
+    class_differences,
+    loaded_problems,
+    teacher_problems,
+    weights_problems,
+)
 from afdcd.config import embedded_config
 from afdcd.data import Dataset
 from afdcd.distill import TapError
@@ -86,7 +91,9 @@ def _evaluate_only(
     device = checks.choose_device(setup.device, num_gpus)
     model = _guarded(load_for_evaluation, setup, Path(weights))
     settings = setup.evaluation_settings()
-    raise_problems(inference_problems(settings.inference, model))
+    raise_problems(
+        loaded_problems(model, weights, "the model"), inference_problems(settings.inference, model)
+    )
     model.to(device)
     results, by_task = {}, {}
     for task in test:
@@ -128,7 +135,11 @@ def _train(
     if state is not None:
         seed = state["seed"]
     model, teacher = _guarded(build_for_training, setup, seed, train[0])
-    raise_problems(inference_problems(settings.inference, student_of(model)))
+    raise_problems(
+        loaded_problems(student_of(model), setup.weights, "the student") if setup.weights else [],
+        loaded_problems(teacher.model, teacher.side.weights, "the teacher") if teacher else [],
+        inference_problems(settings.inference, student_of(model)),
+    )
     # Alone as well as distilled: the baseline gets what makes a step faster too.
     format_module(model.to(checks.choose_device(setup.device, num_gpus)))
     trainer = Trainer(settings, model, _together(train), test, seed=seed)
@@ -146,7 +157,7 @@ def _train(
     else:
         write_text(folder / CONFIG_COPY, setup.cfg.dump(sort_keys=False))
         logger.info("Seed %d; output in %s", seed, folder)
-        if teacher is not None:
+        if teacher is not None and not class_differences(setup, teacher.side):
             trainer.state.teacher_figures = _score_teacher(teacher, test[0])
     return _finish(trainer, trainer.train())
 
