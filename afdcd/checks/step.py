@@ -147,9 +147,9 @@ def measure_step(
     for name, buffer in model.named_buffers():
         buffer.copy_(before[name])
     _judge_losses(losses, norms, task_loss, _weight_keys(model), report)
-    whole = settings.batch.images / len(batch)
-    _judge_memory(settings, counter.total * whole + _state_bytes(model), device, report)
-    step = seconds * whole
+    parts = settings.batch.images / len(batch)
+    _judge_memory(settings, counter.total * parts + _state_bytes(model), device, report)
+    step = seconds * parts
     report.facts["time"] = {
         "device": str(device),
         "s/step": step,
