@@ -1,8 +1,10 @@
-"""Whether the checkpoints that a config names are there."""
+"""Whether the checkpoints that a config names are there, and what they hold is sound."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+from torch import nn
 
 from afdcd.config import ConfigError
 from afdcd.data import Dataset, LabelMap, get_spec
@@ -18,6 +20,26 @@ def weights_problems(path: str, key: str, *, needed: bool) -> list[str]:
     if not Path(path).is_file():
         hint = "" if needed else f". To start from random weights, set {key} to ''"
         return [f"{key}: no checkpoint at {Path(path).absolute()}{hint}"]
+    return []
+
+
+def loaded_problems(model: nn.Module, path: str, whose: str) -> list[str]:
+    """Whether the weights that a model was given can have come from a training that worked.
+
+    Args:
+        model: with the weights loaded.
+        path: of their checkpoint.
+        whose: model it is, such as ``the teacher``.
+    """
+    entries = model.state_dict()
+    broken = [n for n, v in entries.items() if v.is_floating_point() and not v.isfinite().all()]
+    if broken:
+        text = f"{path} holds values that are not finite, in {len(broken)} entries such as"
+        return [Problem(f"{whose}: {text} {broken[0]}: its training had failed", "weights")]
+    constant = [n for n, v in entries.items() if v.dim() == 4 and v.numel() > 64 and v.std() == 0]
+    if constant:
+        text = f"{path} holds constant convolutions, {len(constant)} such as {constant[0]}"
+        return [Problem(f"{whose}: {text}: they were never trained", "weights")]
     return []
 
 
@@ -49,7 +71,13 @@ def teacher_weights_problems(run: Runtime, teacher: Runtime) -> list[str]:
 
 
 def teacher_class_problems(run: Runtime, teacher: Runtime) -> list[str]:
-    """Whether the teacher was trained on the student's classes, in the student's order.
+    """Whether losses compare the classes of two models that were trained on different ones."""
+    problems = class_differences(run, teacher)
+    return problems if run.compares_classes else []
+
+
+def class_differences(run: Runtime, teacher: Runtime) -> list[str]:
+    """In what the teacher's classes differ from the student's; it can't be scored on these then.
 
     By the data sets that the two configs train on, as far as their targets are known.
     """
@@ -67,5 +95,6 @@ def teacher_class_problems(run: Runtime, teacher: Runtime) -> list[str]:
             ]
     if run.channels != teacher.channels and not problems:
         text = f"the teacher has {teacher.channels} classes (NUM_CLASSES), the student"
-        problems.append(Problem(f"{text} {run.channels}", "classes"))
+        hint = "their logits can't be compared: distil features alone, or use another teacher"
+        problems.append(Problem(f"{text} {run.channels}: {hint}", "classes"))
     return problems

@@ -5,6 +5,7 @@ from afdcd.config.errors import ConfigError, ConfigKeyError
 from afdcd.config.files import (
     differences,
     differing,
+    flat_value,
     flat_values,
     merge_content,
     merge_file,
@@ -19,6 +20,7 @@ __all__ = [
     "differences",
     "differing",
     "embedded_config",
+    "flat_value",
     "flat_values",
     "merge_content",
     "merge_file",

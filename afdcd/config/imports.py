@@ -17,6 +17,7 @@ from typing import Any
 from fvcore.common.config import CfgNode
 
 from afdcd.config.errors import ConfigError
+from afdcd.config.paths import absolute_path
 from afdcd.utils.user_modules import SUFFIX, file_module_name, import_user_module
 
 KEY = "IMPORTS"
@@ -50,12 +51,14 @@ def listed(value: Any, source: str) -> list[str]:
     return list(names)
 
 
-def anchored(names: Iterable[str], folder: Path) -> list[str]:
-    """The same names, with files as absolute paths: relative ones are looked for in ``folder``."""
-    return [
-        str((folder / Path(name).expanduser()).resolve()) if _is_file(name) else name
-        for name in names
-    ]
+def anchored(names: Iterable[str], folder: Path, source: str) -> list[str]:
+    """The same names, with files as absolute paths: relative ones are looked for in ``folder``.
+
+    Raises:
+        ConfigError: a path of ``source`` has a variable that isn't set.
+    """
+    where = f"{source}: {KEY}"
+    return [absolute_path(name, folder, where) if _is_file(name) else name for name in names]
 
 
 def _is_file(name: str) -> bool:

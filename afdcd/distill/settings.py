@@ -187,6 +187,10 @@ class LossSettings:
         return made[0]
 
 
+# Last part of the module paths of layers whose channels are classes.
+LOGITS = "predictor"
+
+
 @dataclass(frozen=True)
 class DistillerSettings:
     """What a distiller compares, and how it is trained.
@@ -219,11 +223,11 @@ class DistillerSettings:
             for label in set(labels)
             if labels.count(label) > 1
         ]
-        if not self.clip_gradients >= 0:
+        if not 0 <= self.clip_gradients < math.inf:
             problems.append(
                 f"MODEL.DISTILLER.CLIP_GRADIENTS must be 0 or more; got {self.clip_gradients}"
             )
-        if not self.lr_factor > 0:
+        if not 0 < self.lr_factor < math.inf:
             problems.append(f"MODEL.DISTILLER.LR_FACTOR must be above 0; got {self.lr_factor}")
         if self.teacher_dtype not in TEACHER_DTYPES:
             problems.append(
@@ -232,6 +236,15 @@ class DistillerSettings:
             )
         if problems:
             raise SettingsError(problems)
+
+    @property
+    def compares_classes(self) -> bool:
+        """Whether a loss compares logits, class with class."""
+        return any(
+            loss.kind.CHANNELWISE and all(path.rpartition(".")[2] == LOGITS for path in pair)
+            for loss in self.losses
+            for pair in loss.taps
+        )
 
 
 def read_losses(content: Any) -> tuple[LossSettings, ...]:

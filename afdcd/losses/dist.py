@@ -101,6 +101,7 @@ class DISTLoss(DistillationLoss):
     """
 
     TERMS: ClassVar[Mapping[str, float]] = {"inter": 1.0, "intra": 1.0}
+    CHANNELWISE: ClassVar[bool] = True
     DEFAULT_TAPS = ("sem_seg_head.predictor", "sem_seg_head.predictor")
 
     def __init__(self, *, temperature: float = 1.0) -> None:

@@ -63,11 +63,14 @@ class DistillationLoss(nn.Module):
 
     Attributes:
         TERMS: names of the terms that `forward` returns, with their default weights.
+        CHANNELWISE: whether a channel of the student is compared with the same channel of the
+            teacher, without layers of the loss's own between them: of logits, class with class.
         DEFAULT_TAPS: (student's, teacher's) module paths where a config names none; with None a
             config must name them.
     """
 
     TERMS: ClassVar[Mapping[str, float]] = {}
+    CHANNELWISE: ClassVar[bool] = False
     DEFAULT_TAPS: ClassVar[tuple[str, str] | None] = None
 
     @classmethod

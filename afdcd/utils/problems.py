@@ -107,7 +107,7 @@ def refuse(problems: Iterable[str]) -> None:
 
 
 def constructed(make: Callable[[], T], problems: list[str]) -> T | None:
-    """The result of ``make``; None if it raises ValueError, with its problems added to the list."""
+    """What ``make`` gives; None if it raises ValueError, whose problems are added to the list."""
     try:
         return make()
     except SettingsError as error:
