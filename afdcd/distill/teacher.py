@@ -92,7 +92,7 @@ class FrozenTeacher:
         fold_norms(self.model)
         for module in self.model.modules():
             if isinstance(module, nn.Conv2d):
-                # Autocast would cast them anew in every step.
+                # Autocast would cast them again in every step.
                 format_module(module.to(dtype=dtype))
         self._unprepared = False
 

@@ -17,7 +17,7 @@ _UNFINISHED = ".unfinished"
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Write a file beside its place, flush it to the disk, and move it into place.
+    """Write a file next to its destination, flush it to the disk, and move it into place.
 
     A crash at any moment leaves the old file, or the new one, and never a part.
     """

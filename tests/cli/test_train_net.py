@@ -95,7 +95,7 @@ def test_wrong_teacher_weights(refused, tmp_path):
 
 def test_weights_of_another_architecture(refused, configs):
     message = refused("MODEL.DISTILLER.TEACHER.OPTS", "['MODEL.RESNETS.DEPTH', '50']")
-    assert "doesn't fit the model" in message and "another kind, depth or stem" in message
+    assert "doesn't fit the model" in message and "in kind, depth or stem" in message
 
 
 def test_misspelt_key(refused):

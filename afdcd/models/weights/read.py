@@ -80,7 +80,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} ({len(data)} bytes) can't be read as a checkpoint: it is truncated, corrupt, "
             f"or holds more than tensors ({reason}). Copy or download it again; a file that holds "
-            "whole Python objects must be saved anew as a state dict"
+            "whole Python objects must be saved again as a state dict"
         ) from error
     if not isinstance(content, dict):
         raise CheckpointError(
