@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from afdcd.config import ConfigError
 from afdcd.data import Dataset, LabelMap, get_spec
 from afdcd.engine.runtime import Runtime
+from afdcd.models.weights import file_problem, is_address
 from afdcd.tasks import task_of
 from afdcd.utils.problems import Problem
 
 
-def weights_problems(path: str, key: str, *, needed: bool) -> list[str]:
-    """Whether a checkpoint file is named and there."""
+def weights_problems(path: str, key: str, *, needed: bool, fetches: bool = False) -> list[str]:
+    """Whether a checkpoint file is named and there.
+
+    Args:
+        path: a file, or nothing.
+        key: what names it.
+        needed: whether there must be one.
+        fetches: whether it may be an address: see `Runtime.FETCHES`.
+    """
     if not path:
         return [f"{key} is empty: name the checkpoint to load"] if needed else []
-    if not Path(path).is_file():
+    if fetches and is_address(path):
+        return []
+    if problem := file_problem(path):
         hint = "" if needed else f". To start from random weights, set {key} to ''"
-        return [f"{key}: no checkpoint at {Path(path).absolute()}{hint}"]
+        return [f"{key}: {problem}{hint}"]
     return []
 
 
@@ -38,13 +46,11 @@ def teacher_problems(run: Runtime) -> list[str]:
 
 def teacher_weights_problems(run: Runtime, teacher: Runtime) -> list[str]:
     """Whether the teacher's checkpoint is there, with the command that makes it where it isn't."""
-    if teacher.FETCHES and "://" in teacher.weights:
-        return []
     key = "MODEL.DISTILLER.TEACHER.WEIGHTS"
     command = f"tools/train_net.py --config-file {run.teacher_file}"
     return [
         f"{text}. {command} trains the teacher"
-        for text in weights_problems(teacher.weights, key, needed=True)
+        for text in weights_problems(teacher.weights, key, needed=True, fetches=teacher.FETCHES)
     ]
 
 

@@ -87,7 +87,7 @@ def _main(args: argparse.Namespace) -> None:
         problems.append("--no-overlay and --no-labels leave nothing to write")
     raise_problems(
         problems,
-        weights_problems(weights, "--weights", needed=True),
+        weights_problems(weights, "--weights", needed=True, fetches=run.FETCHES),
         output_problems(args.output, "--output"),
     )
     task = _task(run, args.data_set)

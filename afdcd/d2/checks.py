@@ -57,14 +57,14 @@ def check(
     train, test = tasks["TRAIN"], tasks["TEST"]
     if eval_only:
         checks = [
-            _url_or_file(run.result_weights, "MODEL.WEIGHTS", needed=True),
+            weights_problems(run.result_weights, "MODEL.WEIGHTS", needed=True, fetches=run.FETCHES),
             output_problems(run.output),
         ]
     else:
         folder = run.output
         checks = [
             teacher_problems(run),
-            _url_or_file(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS", needed=False),
+            weights_problems(run.weights, "MODEL.WEIGHTS", needed=False, fetches=run.FETCHES),
             output_problems(folder),
             [] if resume else occupied_problems(Checkpoints(folder)),
         ]
@@ -165,12 +165,6 @@ def _names(registry: Any) -> list[str]:
 
 def _teachers() -> list[str]:
     return [name for name in _names(META_ARCH_REGISTRY) if name != "Distiller"]
-
-
-def _url_or_file(path: str, key: str, *, needed: bool) -> list[str]:
-    if "://" in path:  # Detectron2 fetches it
-        return []
-    return weights_problems(path, key, needed=needed)
 
 
 def catalog_problems(cfg: Any, names: Sequence[str], title: str, *, scored: bool) -> list[str]:
