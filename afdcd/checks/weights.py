@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from afdcd.config import ConfigError
 from afdcd.data import Dataset, LabelMap, get_spec
+from afdcd.engine.checkpoints import ResultWeights
 from afdcd.engine.runtime import Runtime
 from afdcd.models.weights import file_problem, is_address
 from afdcd.tasks import task_of
@@ -27,6 +28,17 @@ def weights_problems(path: str, key: str, *, needed: bool, fetches: bool = False
         hint = "" if needed else f". To start from random weights, set {key} to ''"
         return [f"{key}: {problem}{hint}"]
     return []
+
+
+def result_problems(chosen: ResultWeights, *, fetches: bool) -> list[str]:
+    """Whether there is a checkpoint for evaluation or prediction."""
+    if not chosen.path:
+        return [
+            f"{chosen.key} is empty, and {chosen.reason}: train first, or name a trained model "
+            "(--weights of predict.py, MODEL.WEIGHTS on the command line)"
+        ]
+    problems = weights_problems(chosen.path, chosen.key, needed=True, fetches=fetches)
+    return [f"{text} ({chosen.reason})" for text in problems]
 
 
 def teacher_problems(run: Runtime) -> list[str]:

@@ -6,6 +6,7 @@ Takes the config of a teacher, a student, or a distilled student (whose student 
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from afdcd.checks.output import output_problems
-from afdcd.checks.weights import weights_problems
+from afdcd.checks.weights import result_problems
 from afdcd.cli.common import (
     add_config_flag,
     add_overrides,
@@ -24,6 +25,7 @@ from afdcd.cli.common import (
 )
 from afdcd.data import DataError, Dataset, DatasetSpec, LabelMap, get_spec
 from afdcd.embedded.checks import choose_device
+from afdcd.engine.checkpoints import ResultWeights
 from afdcd.engine.runtime import Runtime
 from afdcd.prediction import (
     Predictor,
@@ -33,6 +35,8 @@ from afdcd.prediction import (
 )
 from afdcd.tasks import PredictionStyle, SemanticSegmentation, Task, task_of
 from afdcd.utils.problems import SetupError, raise_problems
+
+logger = logging.getLogger(__name__)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -47,7 +51,9 @@ def parser() -> argparse.ArgumentParser:
         help="images, folders (with all below), videos",
     )
     p.add_argument("--output", required=True, type=Path, help="folder to write to")
-    p.add_argument("--weights", help="checkpoint (MODEL.WEIGHTS, or the run's in OUTPUT_DIR)")
+    p.add_argument(
+        "--weights", help="checkpoint (the run's own result in OUTPUT_DIR, or MODEL.WEIGHTS)"
+    )
     p.add_argument("--batch-size", type=int, default=1, help="images of one size at once (1)")
     p.add_argument("--amp", action="store_true", help="mixed precision, of SOLVER.AMP.DTYPE")
     p.add_argument("--alpha", type=float, default=0.5, help="opacity of the colours (0.5)")
@@ -77,7 +83,9 @@ def _main(args: argparse.Namespace) -> None:
     if args.amp:
         overrides += ["SOLVER.AMP.ENABLED", "True"]
     run = choose_runtime(args.runtime).configure(args.config_file, overrides)
-    weights = args.weights or run.result_weights
+    weights = run.result_weights
+    if args.weights:
+        weights = ResultWeights(args.weights, "--weights", "--weights")
     problems = []
     if args.batch_size < 1:
         problems.append(f"--batch-size must be at least 1; got {args.batch_size}")
@@ -87,7 +95,7 @@ def _main(args: argparse.Namespace) -> None:
         problems.append("--no-overlay and --no-labels leave nothing to write")
     raise_problems(
         problems,
-        weights_problems(weights, "--weights", needed=True, fetches=run.FETCHES),
+        result_problems(weights, fetches=run.FETCHES),
         output_problems(args.output, "--output"),
     )
     task = _task(run, args.data_set)
@@ -99,9 +107,10 @@ def _main(args: argparse.Namespace) -> None:
     )
     raise_problems(task.style_problems(style))
     images, videos = find_inputs(args.input, args.output)
+    logger.info("%s", weights)
     try:
         model = run.build()
-        run.load(model, weights, complete=True)
+        run.load(model, weights.path, complete=True)
         settings = run.evaluation_settings()
     except ValueError as error:
         raise SetupError([str(error)]) from error

@@ -12,7 +12,7 @@ from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_H
 
 from afdcd.checks.data import FILES_CHECKED, file_problems, find_tasks, task_problems
 from afdcd.checks.output import occupied_problems, output_problems
-from afdcd.checks.weights import teacher_problems, weights_problems
+from afdcd.checks.weights import result_problems, teacher_problems, weights_problems
 from afdcd.d2.config import trained_architecture
 from afdcd.d2.datasets import find_dataset, is_own
 from afdcd.d2.evaluation import evaluator_problem
@@ -57,7 +57,7 @@ def check(
     train, test = tasks["TRAIN"], tasks["TEST"]
     if eval_only:
         checks = [
-            weights_problems(run.result_weights, "MODEL.WEIGHTS", needed=True, fetches=run.FETCHES),
+            result_problems(run.result_weights, fetches=run.FETCHES),
             output_problems(run.output),
         ]
     else:

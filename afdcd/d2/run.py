@@ -13,6 +13,7 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from afdcd.checks.output import changed_settings, resume_problems
+from afdcd.config import is_overridden
 from afdcd.d2.checks import check
 from afdcd.d2.config import configure, get_cfg
 from afdcd.d2.datasets import find_dataset
@@ -22,7 +23,7 @@ from afdcd.d2.processes import REPORTED, launch_reporting
 from afdcd.d2.runtime import Detectron2Runtime
 from afdcd.d2.trainer import DistillTrainer
 from afdcd.d2.weights import load_model_weights
-from afdcd.engine.checkpoints import Checkpoints, own_weights
+from afdcd.engine.checkpoints import Checkpoints, result_weights
 from afdcd.engine.results import CONFIG_COPY, results_of, write_results
 from afdcd.evaluation.scores import write_evaluation
 from afdcd.tasks import task_of
@@ -108,7 +109,9 @@ def run(
         logger.warning("%s", changed)
     if eval_only:
         student = _setup(build_student, cfg)
-        weights = own_weights(cfg)
+        chosen = result_weights(cfg, named=is_overridden("MODEL.WEIGHTS", overrides))
+        logger.info("%s", chosen)
+        weights = chosen.path
         _setup(load_model_weights, student, weights, complete=True)
         scores = evaluate(cfg, student)
         if comm.is_main_process():
