@@ -27,12 +27,8 @@ from afdcd.data import DataError, Dataset, DatasetSpec, LabelMap, get_spec
 from afdcd.embedded.checks import choose_device
 from afdcd.engine.checkpoints import ResultWeights
 from afdcd.engine.runtime import Runtime
-from afdcd.prediction import (
-    Predictor,
-    batches_of,
-    find_inputs,
-    predict_video,
-)
+from afdcd.prediction import Input, Predictor, batches_of, find_inputs, predict_video
+from afdcd.prediction import output_problems as output_clashes
 from afdcd.tasks import PredictionStyle, SemanticSegmentation, Task, task_of
 from afdcd.utils.problems import SetupError, raise_problems
 
@@ -48,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         required=True,
         type=Path,
-        help="images, folders (with all below), videos",
+        help="images, videos, folders (with all below)",
     )
     p.add_argument("--output", required=True, type=Path, help="folder to write to")
     p.add_argument(
@@ -106,7 +102,8 @@ def _main(args: argparse.Namespace) -> None:
         official=args.official_values,
     )
     raise_problems(task.style_problems(style))
-    images, videos = find_inputs(args.input, args.output)
+    inputs = find_inputs(args.input, args.output)
+    raise_problems(output_clashes(inputs, args.output, task, style))
     logger.info("%s", weights)
     try:
         model = run.build()
@@ -116,25 +113,55 @@ def _main(args: argparse.Namespace) -> None:
         raise SetupError([str(error)]) from error
     model.to(choose_device(run.device, args.num_gpus)).eval()
     predictor = Predictor(settings, model, task)
+    images = [item for item in inputs if not item.is_video]
+    videos = [item for item in inputs if item.is_video]
+    broken = _predict_images(images, predictor, style, args)
+    broken_videos = _predict_videos(videos, predictor, style, args)
+    done = len(images) - len(broken), len(videos) - len(broken_videos)
+    print(f"Predicted {done[0]} images and {done[1]} videos into {args.output}")
+    if unusable := broken + broken_videos:
+        lines = "\n  ".join(unusable)
+        raise DataError(f"{len(unusable)} of {len(inputs)} inputs can't be used:\n  {lines}")
+
+
+def _predict_images(
+    images: Sequence[Input], predictor: Predictor, style: PredictionStyle, args: argparse.Namespace
+) -> list[str]:
+    """Write the predictions of images; returns what is wrong with those that can't be used."""
     unusable: list[str] = []
+    task = predictor.task
     batches = batches_of(images, args.batch_size, task.dataset.spec.window, unusable)
     for batch in tqdm(batches, disable=not sys.stderr.isatty()):
-        for (_, name, image), values in zip(
-            batch, predictor([image for _, _, image in batch]), strict=True
-        ):
-            task.write(args.output, name, image, values, style)
-    broken = len(unusable)
-    for path in videos:
         try:
-            predict_video(path, args.output, predictor, task, style, batch_size=args.batch_size)
+            predictions = predictor([image for _, image in batch])
+        except DataError as error:  # they have one size
+            unusable += [f"{item.path}: {error}" for item, _ in batch]
+            continue
+        for (item, image), values in zip(batch, predictions, strict=True):
+            task.write(args.output, item.name, image, values, style)
+    return unusable
+
+
+def _predict_videos(
+    videos: Sequence[Input], predictor: Predictor, style: PredictionStyle, args: argparse.Namespace
+) -> list[str]:
+    """Write the predictions of videos; returns what is wrong with those that can't be used."""
+    unusable = []
+    for path, name in videos:
+        try:
+            predict_video(
+                path,
+                args.output,
+                predictor,
+                predictor.task,
+                style,
+                batch_size=args.batch_size,
+                name=name,
+            )
         except DataError as error:
-            unusable.append(str(error))
-    done = len(images) - broken, len(videos) - (len(unusable) - broken)
-    print(f"Predicted {done[0]} images and {done[1]} videos into {args.output}")
-    if unusable:
-        whole = len(images) + len(videos)
-        lines = "\n  ".join(unusable)
-        raise DataError(f"{len(unusable)} of {whole} inputs can't be used:\n  {lines}")
+            text = str(error)
+            unusable.append(text if str(path) in text else f"{path}: {text}")
+    return unusable
 
 
 def _spec(run: Runtime, name: str | None) -> DatasetSpec | None:
@@ -154,12 +181,26 @@ def _spec(run: Runtime, name: str | None) -> DatasetSpec | None:
 
 
 def _task(run: Runtime, name: str | None) -> Task:
-    """The task of the data set whose colours and values are used, if the model fits it."""
+    """The task of the data set whose colours and values are used, if the model fits it.
+
+    Raises:
+        SetupError: the data set named isn't known, or has other classes than the model.
+    """
     channels, spec = run.channels, _spec(run, name)
     if spec is not None:
         task = task_of(Dataset(spec, [], LabelMap(channels)))
-        if not task.channel_problems(channels):
+        wrong = task.channel_problems(channels)
+        if not wrong:
             return task
+        if name:
+            raise SetupError(
+                [f"--data-set {name}: {text}. Name one that fits the model" for text in wrong]
+            )
+        logger.warning(
+            "%s. Its colours and values aren't used: classes are called by their numbers. "
+            "--data-set NAME names another data set",
+            "; ".join(wrong),
+        )
     return SemanticSegmentation.without_data(channels, spec.window if spec else None)
 
 
