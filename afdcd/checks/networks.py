@@ -25,7 +25,7 @@ def build_student(run: Runtime, report: Report) -> nn.Module | None:
     student, path = _build(run, "the student", report), run.weights
     if student is None or not path:
         return student
-    problems = weights_problems(path, "MODEL.WEIGHTS", needed=False)
+    problems = weights_problems(path, "MODEL.WEIGHTS", needed=False, fetches=run.FETCHES)
     report.fix("weights", *problems)
     if not problems:
         _load(run, student, False, "student", report)

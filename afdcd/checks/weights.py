@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from torch import nn
 
 from afdcd.config import ConfigError
 from afdcd.data import Dataset, LabelMap, get_spec
+from afdcd.engine.checkpoints import ResultWeights
 from afdcd.engine.runtime import Runtime
+from afdcd.models.weights import file_problem, is_address
 from afdcd.tasks import task_of
 from afdcd.utils.problems import Problem
 
 
-def weights_problems(path: str, key: str, *, needed: bool) -> list[str]:
-    """Whether a checkpoint file is named and there."""
+def weights_problems(path: str, key: str, *, needed: bool, fetches: bool = False) -> list[str]:
+    """Whether a checkpoint file is named and there.
+
+    Args:
+        path: a file, or nothing.
+        key: what names it.
+        needed: whether there must be one.
+        fetches: whether it may be an address: see `Runtime.FETCHES`.
+    """
     if not path:
         return [f"{key} is empty: name the checkpoint to load"] if needed else []
-    if not Path(path).is_file():
+    if fetches and is_address(path):
+        return []
+    if problem := file_problem(path):
         hint = "" if needed else f". To start from random weights, set {key} to ''"
-        return [f"{key}: no checkpoint at {Path(path).absolute()}{hint}"]
+        return [f"{key}: {problem}{hint}"]
     return []
 
 
@@ -43,6 +52,17 @@ def loaded_problems(model: nn.Module, path: str, whose: str) -> list[str]:
     return []
 
 
+def result_problems(chosen: ResultWeights, *, fetches: bool) -> list[str]:
+    """Whether there is a checkpoint for evaluation or prediction."""
+    if not chosen.path:
+        return [
+            f"{chosen.key} is empty, and {chosen.reason}: train first, or name a trained model "
+            "(--weights of predict.py, MODEL.WEIGHTS on the command line)"
+        ]
+    problems = weights_problems(chosen.path, chosen.key, needed=True, fetches=fetches)
+    return [f"{text} ({chosen.reason})" for text in problems]
+
+
 def teacher_problems(run: Runtime) -> list[str]:
     """What is wrong with ``MODEL.DISTILLER.TEACHER``, where the config distils."""
     if not run.distils:
@@ -60,13 +80,11 @@ def teacher_problems(run: Runtime) -> list[str]:
 
 def teacher_weights_problems(run: Runtime, teacher: Runtime) -> list[str]:
     """Whether the teacher's checkpoint is there, with the command that makes it where it isn't."""
-    if teacher.FETCHES and "://" in teacher.weights:
-        return []
     key = "MODEL.DISTILLER.TEACHER.WEIGHTS"
     command = f"tools/train_net.py --config-file {run.teacher_file}"
     return [
         f"{text}. {command} trains the teacher"
-        for text in weights_problems(teacher.weights, key, needed=True)
+        for text in weights_problems(teacher.weights, key, needed=True, fetches=teacher.FETCHES)
     ]
 
 

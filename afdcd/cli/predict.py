@@ -6,6 +6,7 @@ Takes the config of a teacher, a student, or a distilled student (whose student 
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from afdcd.checks.output import output_problems
-from afdcd.checks.weights import weights_problems
+from afdcd.checks.weights import result_problems
 from afdcd.cli.common import (
     add_config_flag,
     add_overrides,
@@ -24,15 +25,14 @@ from afdcd.cli.common import (
 )
 from afdcd.data import DataError, Dataset, DatasetSpec, LabelMap, get_spec
 from afdcd.embedded.checks import choose_device
+from afdcd.engine.checkpoints import ResultWeights
 from afdcd.engine.runtime import Runtime
-from afdcd.prediction import (
-    Predictor,
-    batches_of,
-    find_inputs,
-    predict_video,
-)
+from afdcd.prediction import Input, Predictor, batches_of, find_inputs, predict_video
+from afdcd.prediction import output_problems as output_clashes
 from afdcd.tasks import PredictionStyle, SemanticSegmentation, Task, task_of
 from afdcd.utils.problems import SetupError, raise_problems
+
+logger = logging.getLogger(__name__)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,10 +44,12 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         required=True,
         type=Path,
-        help="images, folders (with all below), videos",
+        help="images, videos, folders (with all below)",
     )
     p.add_argument("--output", required=True, type=Path, help="folder to write to")
-    p.add_argument("--weights", help="checkpoint (MODEL.WEIGHTS, or the run's in OUTPUT_DIR)")
+    p.add_argument(
+        "--weights", help="checkpoint (the run's own result in OUTPUT_DIR, or MODEL.WEIGHTS)"
+    )
     p.add_argument("--batch-size", type=int, default=1, help="images of one size at once (1)")
     p.add_argument("--amp", action="store_true", help="mixed precision, of SOLVER.AMP.DTYPE")
     p.add_argument("--alpha", type=float, default=0.5, help="opacity of the colours (0.5)")
@@ -77,7 +79,9 @@ def _main(args: argparse.Namespace) -> None:
     if args.amp:
         overrides += ["SOLVER.AMP.ENABLED", "True"]
     run = choose_runtime(args.runtime).configure(args.config_file, overrides)
-    weights = args.weights or run.result_weights
+    weights = run.result_weights
+    if args.weights:
+        weights = ResultWeights(args.weights, "--weights", "--weights")
     problems = []
     if args.batch_size < 1:
         problems.append(f"--batch-size must be at least 1; got {args.batch_size}")
@@ -87,7 +91,7 @@ def _main(args: argparse.Namespace) -> None:
         problems.append("--no-overlay and --no-labels leave nothing to write")
     raise_problems(
         problems,
-        weights_problems(weights, "--weights", needed=True),
+        result_problems(weights, fetches=run.FETCHES),
         output_problems(args.output, "--output"),
     )
     task = _task(run, args.data_set)
@@ -98,34 +102,66 @@ def _main(args: argparse.Namespace) -> None:
         official=args.official_values,
     )
     raise_problems(task.style_problems(style))
-    images, videos = find_inputs(args.input, args.output)
+    inputs = find_inputs(args.input, args.output)
+    raise_problems(output_clashes(inputs, args.output, task, style))
+    logger.info("%s", weights)
     try:
         model = run.build()
-        run.load(model, weights, complete=True)
+        run.load(model, weights.path, complete=True)
         settings = run.evaluation_settings()
     except ValueError as error:
         raise SetupError([str(error)]) from error
     model.to(choose_device(run.device, args.num_gpus)).eval()
     predictor = Predictor(settings, model, task)
+    images = [item for item in inputs if not item.is_video]
+    videos = [item for item in inputs if item.is_video]
+    broken = _predict_images(images, predictor, style, args)
+    broken_videos = _predict_videos(videos, predictor, style, args)
+    done = len(images) - len(broken), len(videos) - len(broken_videos)
+    print(f"Predicted {done[0]} images and {done[1]} videos into {args.output}")
+    if unusable := broken + broken_videos:
+        lines = "\n  ".join(unusable)
+        raise DataError(f"{len(unusable)} of {len(inputs)} inputs can't be used:\n  {lines}")
+
+
+def _predict_images(
+    images: Sequence[Input], predictor: Predictor, style: PredictionStyle, args: argparse.Namespace
+) -> list[str]:
+    """Write the predictions of images; returns what is wrong with those that can't be used."""
     unusable: list[str] = []
+    task = predictor.task
     batches = batches_of(images, args.batch_size, task.dataset.spec.window, unusable)
     for batch in tqdm(batches, disable=not sys.stderr.isatty()):
-        for (_, name, image), values in zip(
-            batch, predictor([image for _, _, image in batch]), strict=True
-        ):
-            task.write(args.output, name, image, values, style)
-    broken = len(unusable)
-    for path in videos:
         try:
-            predict_video(path, args.output, predictor, task, style, batch_size=args.batch_size)
+            predictions = predictor([image for _, image in batch])
+        except DataError as error:  # they have one size
+            unusable += [f"{item.path}: {error}" for item, _ in batch]
+            continue
+        for (item, image), values in zip(batch, predictions, strict=True):
+            task.write(args.output, item.name, image, values, style)
+    return unusable
+
+
+def _predict_videos(
+    videos: Sequence[Input], predictor: Predictor, style: PredictionStyle, args: argparse.Namespace
+) -> list[str]:
+    """Write the predictions of videos; returns what is wrong with those that can't be used."""
+    unusable = []
+    for path, name in videos:
+        try:
+            predict_video(
+                path,
+                args.output,
+                predictor,
+                predictor.task,
+                style,
+                batch_size=args.batch_size,
+                name=name,
+            )
         except DataError as error:
-            unusable.append(str(error))
-    done = len(images) - broken, len(videos) - (len(unusable) - broken)
-    print(f"Predicted {done[0]} images and {done[1]} videos into {args.output}")
-    if unusable:
-        whole = len(images) + len(videos)
-        lines = "\n  ".join(unusable)
-        raise DataError(f"{len(unusable)} of {whole} inputs can't be used:\n  {lines}")
+            text = str(error)
+            unusable.append(text if str(path) in text else f"{path}: {text}")
+    return unusable
 
 
 def _spec(run: Runtime, name: str | None) -> DatasetSpec | None:
@@ -145,12 +181,26 @@ def _spec(run: Runtime, name: str | None) -> DatasetSpec | None:
 
 
 def _task(run: Runtime, name: str | None) -> Task:
-    """The task of the data set whose colours and values are used, if the model fits it."""
+    """The task of the data set whose colours and values are used, if the model fits it.
+
+    Raises:
+        SetupError: the data set named isn't known, or has other classes than the model.
+    """
     channels, spec = run.channels, _spec(run, name)
     if spec is not None:
         task = task_of(Dataset(spec, [], LabelMap(channels)))
-        if not task.channel_problems(channels):
+        wrong = task.channel_problems(channels)
+        if not wrong:
             return task
+        if name:
+            raise SetupError(
+                [f"--data-set {name}: {text}. Name one that fits the model" for text in wrong]
+            )
+        logger.warning(
+            "%s. Its colours and values aren't used: classes are called by their numbers. "
+            "--data-set NAME names another data set",
+            "; ".join(wrong),
+        )
     return SemanticSegmentation.without_data(channels, spec.window if spec else None)
 
 

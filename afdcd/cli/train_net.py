@@ -15,7 +15,7 @@ from afdcd.cli.common import (
     uses_detectron2,
 )
 from afdcd.embedded.run import run
-from afdcd.embedded.runtime import configure
+from afdcd.embedded.runtime import EmbeddedRuntime
 from afdcd.utils.problems import INSTALL_DETECTRON2
 
 EPILOG = """\
@@ -59,7 +59,7 @@ def _main(args: argparse.Namespace) -> None:
     if uses_detectron2(args.runtime):
         _run_detectron2(args, overrides)
         return
-    cfg = configure(args.config_file, overrides)
+    setup = EmbeddedRuntime.configure(args.config_file, overrides)
     problems = []
     if (args.num_gpus or 0) > 1 or args.num_machines > 1:
         problems.append(
@@ -67,10 +67,11 @@ def _main(args: argparse.Namespace) -> None:
             f"uses one device; several take Detectron2. {INSTALL_DETECTRON2}, or use --num-gpus 1"
         )
     run(
-        cfg,
+        setup.cfg,
         eval_only=args.eval_only,
         resume=args.resume,
         num_gpus=args.num_gpus,
+        weights_named=setup.weights_named,
         problems=problems,
     )
 

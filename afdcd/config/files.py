@@ -78,6 +78,11 @@ def merge_overrides(cfg: CfgNode, overrides: Sequence[str]) -> None:
         _merge(cfg, content, "command line", switching_off=True)
 
 
+def is_overridden(key: str, overrides: Sequence[str]) -> bool:
+    """Whether a key is among ``KEY VALUE KEY VALUE ...``."""
+    return key in overrides[::2]
+
+
 def flat_keys(cfg: CfgNode, prefix: str = "") -> Iterator[str]:
     """Dotted names of all keys, nodes among them."""
     for name, value in cfg.items():

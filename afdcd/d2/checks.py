@@ -12,7 +12,7 @@ from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_H
 
 from afdcd.checks.data import FILES_CHECKED, file_problems, find_tasks, task_problems
 from afdcd.checks.output import lost_run_problems, occupied_problems, output_problems
-from afdcd.checks.weights import teacher_problems, weights_problems
+from afdcd.checks.weights import result_problems, teacher_problems, weights_problems
 from afdcd.d2.config import trained_architecture
 from afdcd.d2.datasets import find_dataset, is_own
 from afdcd.d2.evaluation import evaluator_problem
@@ -56,14 +56,14 @@ def check(
     train, test = tasks["TRAIN"], tasks["TEST"]
     if eval_only:
         checks = [
-            _url_or_file(run.result_weights, "MODEL.WEIGHTS", needed=True),
+            result_problems(run.result_weights, fetches=run.FETCHES),
             output_problems(run.output),
         ]
     else:
         folder = run.output
         checks = [
             teacher_problems(run),
-            _url_or_file(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS", needed=False),
+            weights_problems(run.weights, "MODEL.WEIGHTS", needed=False, fetches=run.FETCHES),
             output_problems(folder),
             (lost_run_problems if resume else occupied_problems)(Checkpoints(folder)),
         ]
@@ -174,12 +174,6 @@ def _names(registry: Any) -> list[str]:
 
 def _teachers() -> list[str]:
     return [name for name in _names(META_ARCH_REGISTRY) if name != "Distiller"]
-
-
-def _url_or_file(path: str, key: str, *, needed: bool) -> list[str]:
-    if "://" in path:  # Detectron2 fetches it
-        return []
-    return weights_problems(path, key, needed=needed)
 
 
 def catalog_problems(cfg: Any, names: Sequence[str], title: str, *, scored: bool) -> list[str]:

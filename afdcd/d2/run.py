@@ -16,6 +16,7 @@ from torch import nn
 from afdcd.checks.inference import inference_problems
 from afdcd.checks.output import changed_settings, resume_problems
 from afdcd.checks.weights import loaded_problems
+from afdcd.config import is_overridden
 from afdcd.d2.checks import check
 from afdcd.d2.config import configure, get_cfg
 from afdcd.d2.datasets import find_dataset
@@ -27,7 +28,7 @@ from afdcd.d2.trainer import DistillTrainer
 from afdcd.d2.weights import load_model_weights
 from afdcd.distill import Distiller
 from afdcd.engine.build import SettingsReader
-from afdcd.engine.checkpoints import Checkpoints, own_weights, student_of
+from afdcd.engine.checkpoints import Checkpoints, result_weights, student_of
 from afdcd.engine.results import CONFIG_COPY, results_of, write_results
 from afdcd.evaluation.scores import write_evaluation
 from afdcd.evaluation.settings import InferenceSettings
@@ -114,7 +115,9 @@ def run(
         logger.warning("%s", changed)
     if eval_only:
         student = _setup(build_student, cfg)
-        weights = own_weights(cfg)
+        chosen = result_weights(cfg, named=is_overridden("MODEL.WEIGHTS", overrides))
+        logger.info("%s", chosen)
+        weights = chosen.path
         _setup(load_model_weights, student, weights, complete=True)
         raise_problems(loaded_problems(student, weights, "the model"))
         _check_inference(SettingsReader(cfg).evaluation().inference, student, cfg)

@@ -9,6 +9,7 @@ from typing import Any
 from detectron2.utils.events import EventStorage
 from torch import nn
 
+from afdcd.config import is_overridden
 from afdcd.d2 import checks, config, dry_run
 from afdcd.d2.datasets import find_dataset
 from afdcd.d2.modeling import build_student
@@ -24,7 +25,8 @@ class Detectron2Runtime(Runtime):
 
     @classmethod
     def configure(cls, file: str, overrides: list[str]) -> Detectron2Runtime:
-        return cls(config.configure(file, overrides))
+        named = is_overridden("MODEL.WEIGHTS", overrides)
+        return cls(config.configure(file, overrides), weights_named=named)
 
     def problems(self) -> list[str]:
         return checks.config_problems(self.cfg)

@@ -22,6 +22,7 @@ from afdcd.checks.output import (
 from afdcd.checks.weights import (
     class_differences,
     loaded_problems,
+    result_problems,
     teacher_problems,
     weights_problems,
 )
@@ -51,15 +52,17 @@ def run(
     eval_only: bool = False,
     resume: bool = False,
     num_gpus: int | None = None,
+    weights_named: bool = False,
     problems: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Train, or evaluate, in this process.
 
     Args:
         cfg: an `embedded_config` with the user's settings.
-        eval_only: score ``MODEL.WEIGHTS`` (by default the run's final or best model) and stop.
+        eval_only: score a trained model and stop; which one, see `result_weights`.
         resume: go on from the last checkpoint in ``OUTPUT_DIR``, if there is one.
         num_gpus: 0 for the CPU, 1 for a GPU, None for what there is.
+        weights_named: whether ``MODEL.WEIGHTS`` stands on the command line.
         problems: what the caller has found to stand in the way already; reported with the rest.
 
     Returns:
@@ -70,7 +73,7 @@ def run(
         NonFiniteLoss, Interrupted, DataError: see `Trainer.train`.
     """
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
-    setup = EmbeddedRuntime(cfg)
+    setup = EmbeddedRuntime(cfg, weights_named=weights_named)
     found = [*problems, *setup.problems(), *checks.device_problems(num_gpus)]
     if eval_only:
         return _evaluate_only(setup, num_gpus, found)
@@ -84,15 +87,17 @@ def _evaluate_only(
     folder, weights = setup.output, setup.result_weights
     raise_problems(
         problems,
-        weights_problems(weights, "MODEL.WEIGHTS", needed=True),
+        result_problems(weights, fetches=setup.FETCHES),
         task_problems([], test, setup.channels),
         output_problems(folder),
     )
     device = checks.choose_device(setup.device, num_gpus)
-    model = _guarded(load_for_evaluation, setup, Path(weights))
+    logger.info("%s", weights)
+    model = _guarded(load_for_evaluation, setup, Path(weights.path))
     settings = setup.evaluation_settings()
     raise_problems(
-        loaded_problems(model, weights, "the model"), inference_problems(settings.inference, model)
+        loaded_problems(model, weights.path, "the model"),
+        inference_problems(settings.inference, model),
     )
     model.to(device)
     results, by_task = {}, {}
@@ -100,8 +105,8 @@ def _evaluate_only(
         name, figures = task.dataset.spec.name, evaluate(settings, model, task)
         results[name], by_task[name] = figures, {task.TITLE: figures}
         logger.info("%s: %s\n%s", name, task.describe(figures), task.table(figures))
-    logger.info("Written to %s", write_evaluation(folder, weights, by_task))
-    return {"weights": weights, "figures": results}
+    logger.info("Written to %s", write_evaluation(folder, weights.path, by_task))
+    return {"weights": weights.path, "figures": results}
 
 
 def _train(

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from afdcd.config import embedded_config, merge_file, merge_overrides
+from afdcd.config import embedded_config, is_overridden, merge_file, merge_overrides
 from afdcd.data import Dataset, load_dataset
 from afdcd.embedded import checks
 from afdcd.engine.runtime import Runtime
@@ -18,7 +18,8 @@ class EmbeddedRuntime(Runtime):
 
     @classmethod
     def configure(cls, file: str, overrides: list[str]) -> EmbeddedRuntime:
-        return cls(configure(file, overrides))
+        named = is_overridden("MODEL.WEIGHTS", overrides)
+        return cls(configure(file, overrides), weights_named=named)
 
     def problems(self) -> list[str]:
         return checks.config_problems(self)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -30,10 +30,42 @@ def student_of(model: nn.Module) -> nn.Module:
     return model.student if isinstance(model, Distiller) else model
 
 
-def own_weights(cfg: Any) -> str:
-    """``MODEL.WEIGHTS``, or the run's own final or best model; empty where there is none."""
-    own = [p for p in (Path(cfg.OUTPUT_DIR) / n for n in (FINAL, BEST)) if p.is_file()]
-    return cfg.MODEL.WEIGHTS or (str(own[0]) if own else "")
+class ResultWeights(NamedTuple):
+    """The checkpoint that evaluation and prediction load.
+
+    Attributes:
+        path: empty where there is none.
+        key: the flag or setting that names it.
+        reason: why this one, to stand in brackets.
+    """
+
+    path: str
+    key: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"Weights: {self.path} ({self.reason})"
+
+
+def result_weights(cfg: Any, *, named: bool) -> ResultWeights:
+    """What evaluation and prediction load.
+
+    What the command line names comes first, then the run's own result in ``OUTPUT_DIR``
+    (``model_final.pth``, or ``model_best.pth``), then the config file's ``MODEL.WEIGHTS``: that is
+    what training starts from, in most configs a backbone alone.
+
+    Args:
+        cfg: the run's.
+        named: whether ``MODEL.WEIGHTS`` stands on the command line.
+    """
+    key, weights, folder = "MODEL.WEIGHTS", str(cfg.MODEL.WEIGHTS), Path(cfg.OUTPUT_DIR)
+    if named and weights:
+        return ResultWeights(weights, key, f"{key} on the command line")
+    for name in (FINAL, BEST):
+        if (folder / name).is_file():
+            return ResultWeights(str(folder / name), "OUTPUT_DIR", "the run's own result")
+    none = f"OUTPUT_DIR {folder} holds no {FINAL} or {BEST}"
+    return ResultWeights(weights, key, f"{key} of the config file; {none}" if weights else none)
 
 
 class Checkpoints:

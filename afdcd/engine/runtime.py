@@ -12,7 +12,7 @@ from torch import nn
 from afdcd.data import Dataset
 from afdcd.distill import Distiller, build_distiller, distiller_settings, training_size
 from afdcd.engine.build import SettingsReader
-from afdcd.engine.checkpoints import own_weights
+from afdcd.engine.checkpoints import ResultWeights, result_weights
 from afdcd.engine.settings import EvaluationSettings, TrainingSettings
 from afdcd.utils.problems import SettingsError
 
@@ -25,13 +25,15 @@ class Runtime(ABC):
 
     Attributes:
         cfg: a config of this runtime.
+        weights_named: whether ``MODEL.WEIGHTS`` stands on the command line.
         FETCHES: whether weights may be addresses, which are fetched when they are loaded.
     """
 
     FETCHES: ClassVar[bool] = False
 
-    def __init__(self, cfg: Any) -> None:
+    def __init__(self, cfg: Any, *, weights_named: bool = False) -> None:
         self.cfg = cfg
+        self.weights_named = weights_named
 
     @classmethod
     @abstractmethod
@@ -158,9 +160,9 @@ class Runtime(ABC):
         return str(self.cfg.MODEL.WEIGHTS)
 
     @property
-    def result_weights(self) -> str:
-        """What evaluation and prediction load: see `own_weights`."""
-        return own_weights(self.cfg)
+    def result_weights(self) -> ResultWeights:
+        """What evaluation and prediction load: see `afdcd.engine.checkpoints.result_weights`."""
+        return result_weights(self.cfg, named=self.weights_named)
 
     @property
     def teacher_file(self) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from afdcd.data.labels import DataError
 from afdcd.evaluation.multiscale import multiscale_logits
 from afdcd.evaluation.settings import InferenceSettings
 from afdcd.evaluation.sliding import window_logits
@@ -20,6 +21,7 @@ def predict(
 
     Raises:
         ValueError: settings that the model doesn't take.
+        DataError: an image is too small for the scales.
     """
     if settings.plain:
         return model(batch)
@@ -42,6 +44,8 @@ def predict(
     outputs_of = _windowed(settings, logits_of) if settings.window else logits_of
     outputs = []
     for item in batch:
+        if problem := settings.size_problem(*item["image"].shape[-2:]):
+            raise DataError(": ".join(filter(None, [item.get("file_name", ""), problem])))
         image = (item["image"].to(model.device) - model.pixel_mean) / model.pixel_std
         dense = multiscale_logits(
             outputs_of, image[None], scales=settings.scales, flip=settings.flip

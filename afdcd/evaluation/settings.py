@@ -41,6 +41,17 @@ class InferenceSettings:
         rows, columns = self.stride or (-(-side * 2 // 3) for side in self.window)
         return rows, columns
 
+    def size_problem(self, height: int, width: int) -> str:
+        """Whether nothing is left of an image of this size at one of the scales."""
+        scale = min(self.scales)
+        rows, columns = int(height * scale), int(width * scale)
+        if min(rows, columns) > 0:
+            return ""
+        return (
+            f"an image of {height}x{width} pixels is too small for TEST.SCALES {scale:g}, which "
+            f"makes it {rows}x{columns}: leave it out, or use larger scales"
+        )
+
     def _problems(self) -> Iterator[str]:
         if not self.scales or not all(_is_number(scale) and scale > 0 for scale in self.scales):
             yield f"TEST.SCALES must be factors above 0; got {list(self.scales)}"

@@ -1,89 +1,183 @@
-"""Which images and videos to predict, and in which batches."""
+"""Which images and videos to predict, in which batches, and which files come of them."""
 
 from __future__ import annotations
 
-from collections import Counter
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from afdcd.data import DataError
 from afdcd.data.images import read_image
 from afdcd.data.listing import IMAGE_SUFFIXES
-from afdcd.utils.problems import raise_problems
+from afdcd.prediction.video import frame_name, overlay_name
+from afdcd.tasks import PredictionStyle, Task
+from afdcd.utils.problems import first_few, raise_problems
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 
 
-def find_inputs(paths: Sequence[Path], output: Path) -> tuple[list[tuple[Path, str]], list[Path]]:
-    """Images, each with its name below the output folder, and videos.
+class Input(NamedTuple):
+    """An image or a video.
 
-    What lies below the output folder is no input: it is of an earlier run.
+    Attributes:
+        path: of the file.
+        name: of what is written for it, below the output folder and without a suffix.
+    """
+
+    path: Path
+    name: str
+
+    @property
+    def is_video(self) -> bool:
+        """Whether it is a video, by its suffix."""
+        return self.path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def find_inputs(paths: Sequence[Path], output: Path) -> list[Input]:
+    """Images and videos, in folders also, with their names below the output folder.
+
+    A file of a folder is called by its path below that folder. What lies below the output folder
+    is no input: it is of an earlier run.
 
     Raises:
-        SetupError: a path is missing or of an unknown kind, or two images would have one name.
+        SetupError: a path is missing, of an unknown kind, or a folder without images and videos.
     """
-    images: list[tuple[Path, str]] = []
-    videos, problems = [], []
-    output = output.resolve()
+    inputs: list[Input] = []
+    problems = []
     for path in paths:
-        suffix = path.suffix.lower()
-        if path.is_dir() and path.resolve() == output:
+        if path.is_dir() and path.resolve() == output.resolve():
             problems.append(f"--output {path} is also an --input: choose another folder")
         elif path.is_dir():
-            found = [
-                p
-                for p in sorted(path.rglob("*"))
-                if p.suffix.lower() in IMAGE_SUFFIXES
-                and not p.name.startswith(".")
-                and not p.resolve().is_relative_to(output)
-            ]
+            found = _in_folder(path, output.resolve())
             if not found:
-                problems.append(f"--input: no images in {path}")
-            images += [(p, p.relative_to(path).with_suffix("").as_posix()) for p in found]
+                problems.append(f"--input: no images or videos in {path}")
+            inputs += found
         elif not path.is_file():
             problems.append(f"--input: nothing at {path}")
-        elif suffix in VIDEO_SUFFIXES:
-            videos.append(path)
-        elif suffix in IMAGE_SUFFIXES:
-            images.append((path, path.stem))
+        elif path.suffix.lower() in IMAGE_SUFFIXES + VIDEO_SUFFIXES:
+            inputs.append(Input(path, path.stem))
         else:
             problems.append(
                 f"--input: {path} is no image ({', '.join(IMAGE_SUFFIXES)}) or video "
                 f"({', '.join(VIDEO_SUFFIXES)})"
             )
-    counts = Counter(name for _, name in images)
-    counts.update(path.stem for path in videos if len({p.stem for p in videos}) < len(videos))
-    twice = sorted(name for name, count in counts.items() if count > 1)
-    if twice:
-        problems.append(f"--input: several files would be written as {', '.join(twice[:3])}")
-    if any(path.resolve() == output / f"{name}.png" for path, name in images):
-        problems.append(f"--output {output} holds --input images: choose another folder")
     raise_problems(problems)
-    return images, videos
+    return inputs
+
+
+def _in_folder(folder: Path, output: Path) -> list[Input]:
+    return [
+        Input(path, path.relative_to(folder).with_suffix("").as_posix())
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in IMAGE_SUFFIXES + VIDEO_SUFFIXES
+        and path.is_file()
+        and not path.name.startswith(".")
+        and not path.resolve().is_relative_to(output)
+    ]
+
+
+def output_problems(
+    inputs: Sequence[Input], output: Path, task: Task, style: PredictionStyle
+) -> list[str]:
+    """Files that would be written for two inputs, or over an input; both are named."""
+    owners = _owners(inputs, task, style)
+    clashes: dict[tuple[int, int], str] = {}
+    for file, numbers in owners.items():
+        taken = dict.fromkeys(numbers[1:], file)
+        taken |= {n: folder for folder in _folders_of(file) for n in owners.get(folder, [])}
+        for number, place in taken.items():
+            if number != numbers[0]:
+                clashes.setdefault((numbers[0], number), place)
+    problems = [
+        _clash(inputs[one].path, inputs[two].path, output / file)
+        for (one, two), file in clashes.items()
+    ]
+    problems = first_few(problems, what="inputs")
+    sources = {item.path.resolve() for item in inputs}
+    if over := [file for file in owners if (output / file).resolve() in sources]:
+        problems.append(
+            f"--output {output}: {over[0]} would be written over an --input of that name: choose "
+            "another folder"
+        )
+    return problems
+
+
+def _clash(one: Path, two: Path, file: Path) -> str:
+    if one == two:
+        return f"--input: {one} is given twice, and {file} would be written twice: name it once"
+    return (
+        f"--input: {one} and {two} would both write {file}: rename one of them, or predict them "
+        "into different folders"
+    )
+
+
+def _owners(inputs: Sequence[Input], task: Task, style: PredictionStyle) -> dict[str, list[int]]:
+    """The files that are written, below the output folder, with the numbers of their inputs.
+
+    How many frames a video has isn't known: the first stands for all of them.
+    """
+    owners: dict[str, list[int]] = {}
+    frames = _frame_files(inputs, task, style)
+    for number, item in enumerate(inputs):
+        for file in _written(item, task, style):
+            folder, _, name = file.rpartition("/")
+            if folder in frames and frames[folder].fullmatch(name):
+                file = f"{folder}/{frame_name(0)}"
+            numbers = owners.setdefault(file, [])
+            if number not in numbers[-1:]:
+                numbers.append(number)
+    return owners
+
+
+def _written(item: Input, task: Task, style: PredictionStyle) -> list[str]:
+    """The files of an input, below the output folder; of a video's frames, the first."""
+    if not item.is_video:
+        return task.file_names(item.name, style)
+    files = [overlay_name(item.name)] if style.overlay else []
+    plain = replace(style, overlay=False, plain_names=True)
+    return files + task.file_names(f"{item.name}/{frame_name(0)}", plain)
+
+
+def _frame_files(
+    inputs: Sequence[Input], task: Task, style: PredictionStyle
+) -> dict[str, re.Pattern[str]]:
+    """The folder of each video's frames, and what its files are called."""
+    plain = replace(style, overlay=False, plain_names=True)
+    ends = "|".join(re.escape(name.removeprefix("x")) for name in task.file_names("x", plain))
+    pattern = re.compile(rf"\d{{6,}}({ends})")
+    return {item.name: pattern for item in inputs if item.is_video and style.values}
+
+
+def _folders_of(file: str) -> Iterator[str]:
+    while "/" in file:
+        file = file.rpartition("/")[0]
+        yield file
 
 
 def batches_of(
-    images: Iterable[tuple[Path, str]],
+    images: Iterable[Input],
     size: int,
     window: tuple[float, float] | None,
     unusable: list[str],
-) -> Iterator[list[tuple[Path, str, np.ndarray]]]:
-    """Images in their order, at most so many at once, of one size.
+) -> Iterator[list[tuple[Input, np.ndarray]]]:
+    """Images in their order, at most ``size`` at once, of one size.
 
     Those that can't be read are left out and named in ``unusable``.
     """
-    batch: list[tuple[Path, str, np.ndarray]] = []
-    for path, name in images:
+    batch: list[tuple[Input, np.ndarray]] = []
+    for item in images:
         try:
-            image = read_image(path, window)
+            image = read_image(item.path, window)
         except DataError as error:
             unusable.append(str(error))
             continue
-        if batch and (len(batch) == size or batch[0][2].shape != image.shape):
+        if batch and (len(batch) == size or batch[0][1].shape != image.shape):
             yield batch
             batch = []
-        batch.append((path, name, image))
+        batch.append((item, image))
     if batch:
         yield batch

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from afdcd.data import DataError
 from afdcd.data.mapper import resize_short_side
 from afdcd.engine.precision import autocast
 from afdcd.engine.settings import EvaluationSettings
@@ -29,7 +30,11 @@ class Predictor:
         self.device = next(model.parameters()).device
 
     def __call__(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """What the task decodes, [H, W], of BGR images [H, W, 3] of one size."""
+        """What the task decodes, [H, W], of BGR images [H, W, 3] of one size.
+
+        Raises:
+            DataError: they are too small for ``TEST.SCALES``, or too large for the GPU's memory.
+        """
         loading = self.settings.loading
         batch = []
         for image in images:
@@ -39,6 +44,13 @@ class Predictor:
                 small = small[:, :, ::-1]
             tensor = torch.from_numpy(np.ascontiguousarray(small.transpose(2, 0, 1)))
             batch.append({"image": tensor, "height": height, "width": width})
-        with torch.no_grad(), autocast(self.settings.precision, self.device):
-            outputs = predict(self.settings.inference, self.model, batch)
+        try:
+            with torch.no_grad(), autocast(self.settings.precision, self.device):
+                outputs = predict(self.settings.inference, self.model, batch)
+        except torch.OutOfMemoryError as error:
+            height, width = batch[0]["image"].shape[-2:]
+            raise DataError(
+                f"{len(batch)} at once of {height}x{width} pixels exceed the memory of "
+                f"{self.device}: use a smaller --batch-size, TEST.WINDOW, or --num-gpus 0"
+            ) from error
         return [self.task.decode(output) for output in outputs]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +16,22 @@ from afdcd.data import DataError
 from afdcd.tasks import PredictionStyle, Task
 
 DEFAULT_RATE = 25.0
+# Frames fewer than announced that are no damage: containers miscount.
+_MISCOUNT, _MISCOUNT_SHARE = 2, 0.01
+# A year of frames; more is no count.
+_MOST = 1e9
+# FFmpeg would say what it thinks of every damaged block; OpenCV reads this at the first video.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+
+def overlay_name(name: str) -> str:
+    """The overlays' file of a video called so."""
+    return f"{name}_overlay.mp4"
+
+
+def frame_name(number: int) -> str:
+    """What a frame's files are called, from 0 on."""
+    return f"{number:06d}"
 
 
 def predict_video(
@@ -24,10 +42,11 @@ def predict_video(
     style: PredictionStyle,
     *,
     batch_size: int,
+    name: str = "",
 ) -> None:
     """Write the frames' overlays as a video, their values as numbered files in a folder.
 
-    The video is there when it is whole.
+    All of them are there when the video is whole; of one that fails nothing is.
 
     Args:
         source: the video.
@@ -36,37 +55,42 @@ def predict_video(
         task: draws and writes them.
         style: what is written, and how.
         batch_size: frames that the predictor gets at once.
+        name: of what is written, below the folder; by default the video's.
 
     Raises:
-        DataError: the video can't be read.
-        OSError: the overlays can't be written.
+        DataError: the video can't be read, or ends before its announced length.
+        OSError: the results can't be written.
     """
-    reader = cv2.VideoCapture(str(source))
-    rate = reader.get(cv2.CAP_PROP_FPS)
-    target = folder / f"{source.stem}_overlay.mp4"
+    frames = _Frames(source)
+    target = folder / overlay_name(name or source.stem)
+    values_folder = folder / (name or source.stem)
     unfinished = target.with_name(f".{target.stem}.unfinished{target.suffix}")
+    staged = values_folder.with_name(f".{values_folder.name}.unfinished")
     writer = None
-    frames = 0
+    count = 0
     named = replace(style, plain_names=True)
+    shutil.rmtree(staged, ignore_errors=True)  # of a run that was killed
     try:
-        for batch in _frames(reader, batch_size):
+        for batch in frames.batches(batch_size):
             for image, values in zip(batch, predictor(batch), strict=True):
                 if style.overlay:
-                    writer = writer or _writer(unfinished, image, rate)
+                    writer = writer or _writer(unfinished, image, frames.rate)
                     writer.write(task.overlay(image, values, style.alpha))
                 if style.values:
-                    task.write_values(folder / source.stem, f"{frames:06d}", values, named)
-                frames += 1
+                    task.write_values(staged, frame_name(count), values, named)
+                count += 1
+        if problem := frames.problem():
+            raise DataError(problem)
         if writer is not None:
             writer.release()
             unfinished.replace(target)
+        _move_files(staged, values_folder)
     finally:
-        reader.release()
+        frames.release()
         if writer is not None:
             writer.release()
         unfinished.unlink(missing_ok=True)
-    if not frames:
-        raise DataError(f"{source} can't be read as a video, or has no frames")
+        shutil.rmtree(staged, ignore_errors=True)
 
 
 def _writer(path: Path, image: np.ndarray, rate: float) -> cv2.VideoWriter:
@@ -80,14 +104,71 @@ def _writer(path: Path, image: np.ndarray, rate: float) -> cv2.VideoWriter:
     return writer
 
 
-def _frames(reader: Any, size: int) -> Iterator[list[np.ndarray]]:
-    batch: list[np.ndarray] = []
-    while True:
-        there, image = reader.read()
-        if there:
-            batch.append(image)
-        if batch and (len(batch) == size or not there):
-            yield batch
-            batch = []
-        if not there:
-            return
+def _move_files(source: Path, target: Path) -> None:
+    """Move the files of a folder, and of those below, to the same places in another one."""
+    for path in sorted(source.rglob("*")):
+        if path.is_file():
+            place = target / path.relative_to(source)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(place)
+
+
+class _Frames:
+    """The frames of a video, and whether they are all there.
+
+    Args:
+        source: the video.
+
+    Attributes:
+        rate: frames a second, as it is announced.
+    """
+
+    def __init__(self, source: Path) -> None:
+        self.source = source
+        self._reader: Any = cv2.VideoCapture(str(source))
+        self.rate = float(self._reader.get(cv2.CAP_PROP_FPS))
+        announced = float(self._reader.get(cv2.CAP_PROP_FRAME_COUNT))
+        self._announced = int(announced) if 0 < announced < _MOST else 0  # what isn't known
+        self._times: list[float] = []  # of the frames that were read, in seconds
+
+    def batches(self, size: int) -> Iterator[list[np.ndarray]]:
+        """All frames, BGR [H, W, 3], at most ``size`` at once."""
+        batch: list[np.ndarray] = []
+        while True:
+            there, image = self._reader.read()
+            if there:
+                batch.append(image)
+                self._times.append(float(self._reader.get(cv2.CAP_PROP_POS_MSEC)) / 1000)
+            if batch and (len(batch) == size or not there):
+                yield batch
+                batch = []
+            if not there:
+                return
+
+    def problem(self) -> str:
+        """What is wrong with a video whose frames have been read; empty for nothing."""
+        read = len(self._times)
+        if not read:
+            return f"{self.source} can't be read as a video, or has no frames"
+        tolerated = max(_MISCOUNT, _MISCOUNT_SHARE * self._announced)
+        if self._announced - read <= tolerated or self._is_estimate():
+            return ""
+        return (
+            f"{self.source} is damaged or incomplete: it announces {self._announced} frames, and "
+            f"{read} can be read. Copy or download it again, or encode it anew"
+        )
+
+    def _is_estimate(self) -> bool:
+        """Whether the announced count is an estimate from a rate that the video doesn't have.
+
+        So it is with recordings of varying rate in MKV and WEBM: their frames reach to the end,
+        each later after the one before than the rate says.
+        """
+        if self.rate <= 0 or len(self._times) < 2:
+            return False
+        length, gap = self._announced / self.rate, float(np.median(np.diff(self._times)))
+        return gap * self.rate > 1.5 and self._times[-1] + 2 * gap >= length
+
+    def release(self) -> None:
+        """Close the file."""
+        self._reader.release()

@@ -25,6 +25,7 @@ from afdcd.utils.findings import Report
 # Where Detectron2's SemanticSegmentor, and ours, look for a dense target and put a dense
 # prediction, whatever it shows.
 DENSE = "sem_seg"
+_OVERLAY = "_overlay.png"
 
 
 class Evaluator(Protocol):
@@ -169,11 +170,20 @@ class Task:
         name = self.dataset.spec.name
         return [f"--official-values: {name} has no such form"] if style.official else []
 
+    def value_suffix(self, style: PredictionStyle) -> str:
+        """What `write_values` adds to a name, to tell beforehand which files come of it."""
+        return ".npy"
+
+    def file_names(self, name: str, style: PredictionStyle) -> list[str]:
+        """The files that `write` writes in this style."""
+        files = [f"{name}{_OVERLAY}"] if style.overlay else []
+        return files + ([f"{name}{self.value_suffix(style)}"] if style.values else [])
+
     def write_values(
         self, folder: Path, name: str, values: np.ndarray, style: PredictionStyle
     ) -> None:
-        """Write what `decode` gives; by default an array, ``<name>.npy``."""
-        path = folder / f"{name}.npy"
+        """Write what `decode` gives to ``<name><value_suffix>``; by default as an array."""
+        path = folder / f"{name}{self.value_suffix(style)}"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda file: np.save(file, values))
 
@@ -188,7 +198,7 @@ class Task:
         """Write a prediction as the style says."""
         if style.overlay:
             picture = self.overlay(image, values, style.alpha)
-            write_png(folder / f"{name}_overlay.png", picture)
+            write_png(folder / f"{name}{_OVERLAY}", picture)
         if style.values:
             self.write_values(folder, name, values, style)
 

@@ -175,7 +175,7 @@ def test_inputs_are_never_overwritten(predict, tmp_path):
     assert code == 2 and "is also an --input" in said
     words = ["--official-values", "--output", str(folder)]
     code, said = predict("--input", str(folder / "00000.png"), *words)
-    assert code == 2 and "holds --input images" in said
+    assert code == 2 and "would be written over an --input" in said
     assert {p: p.read_bytes() for p in folder.iterdir()} == before
     for _ in range(2):  # what the first run wrote is no input of the second
         code, said = predict("--input", str(folder), "--output", str(folder / "out"))
@@ -192,7 +192,140 @@ def test_an_output_that_cannot_be_written(predict, tmp_path):
         (tmp_path / path).parent.mkdir()
         (tmp_path / path).write_bytes(b"")
     code, said = predict(*words)
-    assert code == 2 and "several files would be written as drive" in said
+    assert code == 2 and all(word in said for word in words[1:])
+    assert "would both write" in said and "out/drive_overlay.mp4" in said
+
+
+def make_images(folder: Path, *names: str, size: tuple[int, int] = (20, 10)) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", size, (9, 99, 200)).save(folder / name)
+
+
+def make_video(path: Path, frames: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    noise = np.random.default_rng(0)
+    for _ in range(frames):
+        writer.write(noise.integers(0, 256, (48, 64, 3)).astype(np.uint8))
+    writer.release()
+
+
+def test_videos_in_folders(predict, tmp_path):
+    folder = tmp_path / "mixed"
+    make_images(folder, "a.png")
+    make_video(folder / "day/drive.avi", 3)
+    make_video(folder / "night/drive.avi", 4)
+    for _ in range(2):  # the overlays of the first run are no inputs of the second
+        code, said = predict("--input", str(folder), "--output", str(folder / "out"))
+        assert code == 0 and "Predicted 1 images and 2 videos" in said, said
+    assert (folder / "out/day/drive_overlay.mp4").is_file()
+    assert len(list((folder / "out/night/drive").iterdir())) == 4
+    make_video(tmp_path / "videos alone/x.avi", 1)
+    assert predict("--input", str(tmp_path / "videos alone"))[0] == 0
+
+
+# (inputs, flags, the two that clash, the file); a folder stands for the one of the test.
+CLASHES = [
+    (["."], ["a.png", "a.jpg"], [], ("a.jpg", "a.png"), "a_overlay.png"),
+    ([".", "."], ["a.png"], [], ("a.png", "is given twice"), "a_overlay.png"),
+    (["a.png", "below/a.png"], ["a.png", "below/a.png"], [], ("a.png", "below/a.png"), "a_o"),
+    (["."], ["x.png", "x_overlay.png"], ["--official-values"], ("x.png", "x_overlay.png"), "x_o"),
+    (["."], ["x.avi", "x.mp4"], [], ("x.avi", "x.mp4"), "x_overlay.mp4"),
+    (["."], ["x.avi", "x.mp4"], ["--no-overlay"], ("x.avi", "x.mp4"), "x/000000"),
+    (["."], ["x.avi", "x/000012.png"], ["--official-values"], ("x.avi", "x/000012.png"), "x/0000"),
+    (["."], ["y.png", "y_labels.png/z.jpg"], [], ("y.png", "y_labels.png/z.jpg"), "y_labels.png"),
+]
+
+
+@pytest.mark.parametrize(("inputs", "files", "flags", "named", "written"), CLASHES)
+def test_two_inputs_never_write_one_file(
+    predict, tmp_path, inputs: list, files: list, flags: list, named: tuple, written: str
+):
+    folder = tmp_path / "in"
+    for name in files:
+        if name.endswith((".avi", ".mp4")):
+            make_video(folder / name, 2)
+        else:
+            make_images(folder, name)
+    code, said = predict("--input", *(str(folder / name) for name in inputs), *flags)
+    assert code == 2 and "error: --input: " in said and "Traceback" not in said
+    assert f"{tmp_path / 'out'}/{written}" in said
+    for name in named:
+        assert (name if " " in name else f"{folder}/{name} ") in said
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_names_that_only_look_alike_do_not_clash(predict, tmp_path):
+    make_images(tmp_path / "in", "x.png", "x_overlay.png", "x_labels.png", "x/000012.png")
+    make_video(tmp_path / "in/x.avi", 2)
+    code, said = predict("--input", str(tmp_path / "in"))
+    assert code == 0, said
+    written = sorted(p.relative_to(tmp_path / "out").as_posix() for p in tmp_path.glob("out/**/*"))
+    assert "x/000001.png" in written and "x/000012_labels.png" in written
+    assert "x_overlay_labels.png" in written and "x_labels_overlay.png" in written
+
+
+def test_many_clashes_are_counted(predict, tmp_path):
+    make_images(tmp_path / "in", *(f"{k}.png" for k in range(20)))
+    code, said = predict("--input", str(tmp_path / "in"), str(tmp_path / "in"))
+    assert code == 2 and said.count("is given twice") == 5
+    assert "15 more inputs like these" in said
+
+
+def test_results_never_replace_an_input(predict, tmp_path):
+    make_images(tmp_path / "out", "a.png", "a_overlay.png")
+    before = (tmp_path / "out/a_overlay.png").read_bytes()
+    files = [str(tmp_path / "out" / name) for name in ("a.png", "a_overlay.png")]
+    code, said = predict("--input", *files)
+    assert code == 2 and "a_overlay.png would be written over an --input" in said
+    assert (tmp_path / "out/a_overlay.png").read_bytes() == before
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("flags", [[], ["TEST.WINDOW", "[8,8]"]])
+def test_images_too_small_for_the_scales_are_named(predict, tmp_path, runtime, flags):
+    make_images(tmp_path / "in", "0.png", "3.png")
+    make_images(tmp_path / "in", "1.png", "2.png", size=(1, 3))
+    words = ["--input", str(tmp_path / "in"), "--runtime", runtime, "--batch-size", "2"]
+    code, said = predict(*words, "TEST.SCALES", "[0.5,1.0]", *flags)
+    assert code == 2 and "Predicted 2 images" in said and "Traceback" not in said
+    assert "2 of 4 inputs can't be used" in said
+    for name in ("1.png", "2.png"):
+        assert f"{tmp_path / 'in' / name}: an image of 3x1 pixels is too small" in said
+    assert "TEST.SCALES 0.5, which makes it 1x0" in said
+    written = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert written == [f"{k}_{what}.png" for k in (0, 3) for what in ("labels", "overlay")]
+
+
+def test_a_data_set_of_other_classes(predict, tmp_path):
+    words = ["--input", str(tmp_path / "data/camvid/val")]
+    code, said = predict(*words, "--data-set", "cityscapes_fine_sem_seg_val")
+    assert code == 2 and "--data-set cityscapes_fine_sem_seg_val" in said
+    assert "NUM_CLASSES is 11" in said and "has 19 classes" in said
+    assert not list((tmp_path / "out").iterdir())
+    assert predict(*words, "--data-set", "camvid_val")[0] == 0
+
+
+def test_the_configs_own_data_set_of_other_classes_is_remarked(predict, tmp_path, caplog):
+    words = ["--input", str(tmp_path / "data/camvid/val"), "--num-gpus", "0"]
+    with caplog.at_level("WARNING"):
+        code, said = predict(*words, "DATASETS.TEST", "['cityscapes_fine_sem_seg_val']")
+    assert code == 0, said
+    assert "has 19 classes. Its colours and values aren't used" in caplog.text
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_video_that_ends_early_is_unusable(predict, tmp_path, runtime):
+    make_video(tmp_path / "in/whole.avi", 10)
+    make_video(tmp_path / "in/cut.avi", 10)
+    data = (tmp_path / "in/cut.avi").read_bytes()
+    (tmp_path / "in/cut.avi").write_bytes(data[: len(data) // 2])
+    code, said = predict("--input", str(tmp_path / "in"), "--runtime", runtime)
+    assert code == 2 and "Predicted 0 images and 1 videos" in said and "Traceback" not in said
+    assert f"{tmp_path / 'in/cut.avi'} is damaged or incomplete: it announces 10 frames" in said
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["whole", "whole_overlay.mp4"]
 
 
 def test_a_descriptions_window_holds_for_predictions(configs, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import torch
 
 from afdcd.checks.output import lost_run_problems, occupied_problems
 from afdcd.config import embedded_config
-from afdcd.engine.checkpoints import Checkpoints, own_weights
+from afdcd.engine.checkpoints import Checkpoints, result_weights
 from afdcd.models.weights import CheckpointError
 
 
@@ -114,12 +114,16 @@ def test_what_a_resume_needs(tmp_path, missing: str):
         checkpoints.read_last()
 
 
-def test_own_weights(tmp_path):
+def test_the_command_line_comes_before_the_runs_result_before_the_config_file(tmp_path):
     cfg = embedded_config()
     cfg.OUTPUT_DIR = str(tmp_path)
-    assert own_weights(cfg) == ""
+    assert result_weights(cfg, named=False).path == ""
+    cfg.MODEL.WEIGHTS = "given.pth"
+    chosen = result_weights(cfg, named=False)
+    assert chosen.path == "given.pth" and "holds no model_final.pth" in str(chosen)
     for name in ("model_best.pth", "model_final.pth"):  # the later one is preferred
         (tmp_path / name).write_bytes(b"")
-        assert own_weights(cfg) == str(tmp_path / name)
-    cfg.MODEL.WEIGHTS = "given.pth"
-    assert own_weights(cfg) == "given.pth"
+        chosen = result_weights(cfg, named=False)
+        assert chosen.path == str(tmp_path / name) and "the run's own result" in str(chosen)
+    chosen = result_weights(cfg, named=True)
+    assert chosen.path == "given.pth" and "MODEL.WEIGHTS on the command line" in str(chosen)

@@ -16,6 +16,12 @@ BACKBONE = "backbone."
 AUXILIARY = "sem_seg_head.aux."
 # How many differing names an error lists.
 SHOWN = 5
+# Of a file without a head, where a whole model is wanted.
+BACKBONE_ALONE = (
+    "holds a backbone alone, such as one trained on ImageNet, and no head: it predicts nothing. "
+    "Train first, or name a trained model: --weights (predict.py), MODEL.WEIGHTS (--eval-only), or "
+    "MODEL.DISTILLER.TEACHER.WEIGHTS (of a teacher)"
+)
 
 
 @dataclass
@@ -60,7 +66,7 @@ def load_weights(
 
     Args:
         model: with ``backbone`` and ``sem_seg_head``.
-        source: a ``.pth`` or ``.pkl`` file, or a state dict.
+        source: a file that `read_checkpoint` reads, or a state dict.
         part: ``model`` (every entry must be present), ``backbone`` (the rest is left out), or
             ``auto``: the model if the checkpoint has a segmentation head, else the backbone.
 
@@ -87,8 +93,8 @@ def load_weights(
             f"Known codebases: {'; '.join(f.title for f in FORMATS)}"
         )
     translated = {name: translate(name, naming) for name in entries}
+    has_head = any((new or "").startswith("sem_seg_head.") for new in translated.values())
     if part == "auto":
-        has_head = any((new or "").startswith("sem_seg_head.") for new in translated.values())
         part = "model" if has_head else "backbone"
 
     target = model.state_dict()
@@ -97,6 +103,8 @@ def load_weights(
         raise CheckpointError(
             f"the model has no {part} to load: its entries are {list(target)[:3]}"
         )
+    if part == "model" and not has_head and any(not n.startswith(BACKBONE) for n in wanted):
+        raise CheckpointError(f"{title} {BACKBONE_ALONE}")
     report = LoadReport(title, naming.title, part)
     values: dict[str, torch.Tensor] = {}
     unexpected = []

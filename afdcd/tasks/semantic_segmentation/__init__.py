@@ -84,15 +84,18 @@ class SemanticSegmentation(Task):
             return ["--official-values needs a data set with such values and the model's classes"]
         return []
 
+    def value_suffix(self, style: PredictionStyle) -> str:
+        """``_labels.png``; of official values and frames ``.png``."""
+        return ".png" if style.official or style.plain_names else "_labels.png"
+
     def write_values(
         self, folder: Path, name: str, values: np.ndarray, style: PredictionStyle
     ) -> None:
-        """Write ``<name>_labels.png``; for official values ``<name>.png``."""
+        """Label maps, as 8 or 16-bit PNG files."""
         spec = self.dataset.spec
         label_map = spec.official if style.official else None
-        suffix = ".png" if style.official or style.plain_names else "_labels.png"
         stored = stored_labels(values, len(spec.classes), label_map)
-        write_png(folder / f"{name}{suffix}", stored)
+        write_png(folder / f"{name}{self.value_suffix(style)}", stored)
 
     def channel_problems(self, channels: int) -> list[str]:
         if channels == self.channels:
