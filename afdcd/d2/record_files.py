@@ -15,6 +15,7 @@ from PIL import Image
 from afdcd.d2.config import trained_architecture
 from afdcd.d2.panoptic_data import is_standard
 from afdcd.data import DataError
+from afdcd.data.label_files import largest_value, lossy_problem
 from afdcd.data.labels import image_size, read_stored_labels
 from afdcd.data.listing import spread
 from afdcd.utils.problems import first_few
@@ -67,6 +68,8 @@ def _problems(cfg: Any, record: dict[str, Any], name: str) -> list[str]:
     for key in LABEL_FILES:
         if key in record and not Path(record[key]).is_file():
             problems.append(f"{path} should have the label map {record[key]}")
+    if Path(segments := record.get("pan_seg_file_name", "")).is_file():
+        problems += _lossy_problems(segments)
     # Of the standard panoptic form the mapper reads the segments only.
     if trained_architecture(cfg) in SEMANTIC and not is_standard(metadata):
         labels = record.get("sem_seg_file_name", "")
@@ -87,12 +90,14 @@ def _label_problems(cfg: Any, path: str, image: str, size: tuple[int, int]) -> l
     try:
         stored = read_stored_labels(path)
         with Image.open(path) as file:
-            mode = file.mode
+            mode, scaled = file.mode, largest_value(file)
     except DataError as error:
         return [str(error)]
-    if mode != "L":
+    if mode != "L" or scaled is not None:
+        kind = f"mode {mode}" if scaled is None else f"grey values of 0 to {scaled}"
+        changed = "turn into grey values" if scaled is None else "scale to 0 to 255"
         return [
-            f"{path} has mode {mode}, which Detectron2's mapper would turn into grey values: use "
+            f"{path} has {kind}, which Detectron2's mapper would {changed}: use "
             "INPUT.MAPPER scale_crop, or store labels as 8-bit grey values"
         ]
     if stored.shape != size:
@@ -110,6 +115,15 @@ def _label_problems(cfg: Any, path: str, image: str, size: tuple[int, int]) -> l
             f"{head.IGNORE_VALUE}"
         ]
     return []
+
+
+def _lossy_problems(path: str) -> list[str]:
+    """Whether a map of panoptic segments is stored in a format that changes its values."""
+    try:
+        with Image.open(path) as file:
+            return [problem] if (problem := lossy_problem(file, path)) else []
+    except Exception as error:  # Pillow raises many kinds on broken files
+        return [f"{path} can't be read as a label map: {error}"]
 
 
 def _size_as_read(path: str) -> tuple[int, int]:

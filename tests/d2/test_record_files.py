@@ -82,6 +82,27 @@ def test_a_palette_is_misread(labels):
     assert "has mode P, which Detectron2's mapper would turn into grey values" in text
 
 
+def test_four_bits_are_scaled(labels):
+    path = Path(labels.records[1]["sem_seg_file_name"])
+    Image.fromarray(np.zeros((6, 8), np.uint8), mode="L").save(path, bits=4)
+    with Image.open(path) as image:
+        assert "L;4" in str(image.tile)
+    (text,) = labels.problems()
+    assert "has grey values of 0 to 15, which Detectron2's mapper would scale to 0 to 255" in text
+
+
+def test_lossy_formats(labels, tmp_path):
+    """Of label maps and of maps of panoptic segments, whatever they are called."""
+    Image.new("L", (8, 6)).save(labels.records[0]["sem_seg_file_name"], "JPEG")
+    segments = tmp_path / "segments.png"
+    Image.new("RGB", (8, 6)).save(segments, "JPEG")
+    labels.records[1]["pan_seg_file_name"] = str(segments)
+    found = labels.problems()
+    assert len(found) == 2 and all("is stored as JPEG" in text for text in found)
+    segments.write_bytes(b"nothing")
+    assert "can't be read as a label map" in labels.problems()[1]
+
+
 def test_a_colour_picture_and_another_size(labels):
     labels.write(np.zeros((6, 8, 3), np.uint8), 0)
     labels.write(np.zeros((5, 8), np.uint8), 1)
