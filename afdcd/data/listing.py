@@ -12,8 +12,9 @@ from typing import Any
 from afdcd.data.labels import DataError
 from afdcd.data.spec import Record
 from afdcd.data.yaml_fields import DescriptionError, Fields
+from afdcd.utils.files import files_below
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".bmp", ".webp")
 
 
 @dataclass(frozen=True)
@@ -115,9 +116,20 @@ def _from_folders(root: Path, listing: Listing, what: str) -> list[Pair]:
         if not folder.is_dir():
             raise DataError(f"{what}: no folder {folder.absolute()}")
     pairs = []
-    for image in sorted(images.rglob("*")):
+    try:
+        found = files_below(images)
+    except OSError as error:
+        raise DataError(f"{what}: {error.strerror}") from error
+    for image in found:
         name = image.relative_to(images).as_posix()
-        if image.name.startswith(".") or not image.is_file():
+        if image.name.startswith("."):
+            continue
+        if not image.exists():
+            raise DataError(
+                f"{what}: {image.absolute()} is a link to {image.readlink()}, which isn't there: "
+                "mend the link or delete it"
+            )
+        if not image.is_file():
             continue
         if listing.image_suffix:
             if not name.endswith(listing.image_suffix):
@@ -131,8 +143,8 @@ def _from_folders(root: Path, listing: Listing, what: str) -> list[Pair]:
         if label != image:  # both may lie in one folder
             pairs.append(Pair(image, label, key))
     if images == labels and not listing.image_suffix:
-        found = {pair.label for pair in pairs}
-        pairs = [pair for pair in pairs if pair.image not in found]
+        label_maps = {pair.label for pair in pairs}
+        pairs = [pair for pair in pairs if pair.image not in label_maps]
     if not pairs:
         ends = listing.image_suffix or "an image's suffix"
         raise DataError(f"{what}: no files that end in {ends} in {images.absolute()}")

@@ -11,6 +11,7 @@ import numpy as np
 from afdcd.data import DataError
 from afdcd.data.images import read_image
 from afdcd.data.listing import IMAGE_SUFFIXES
+from afdcd.utils.files import files_below
 from afdcd.utils.problems import raise_problems
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
@@ -32,9 +33,14 @@ def find_inputs(paths: Sequence[Path], output: Path) -> tuple[list[tuple[Path, s
         if path.is_dir() and path.resolve() == output:
             problems.append(f"--output {path} is also an --input: choose another folder")
         elif path.is_dir():
+            try:
+                below = files_below(path)
+            except OSError as error:
+                problems.append(f"--input: {error.strerror}")
+                continue
             found = [
                 p
-                for p in sorted(path.rglob("*"))
+                for p in below
                 if p.suffix.lower() in IMAGE_SUFFIXES
                 and not p.name.startswith(".")
                 and not p.resolve().is_relative_to(output)

@@ -315,6 +315,21 @@ def test_undefined_colours_are_errors(described, tmp_path):
         read_labels(path, dataset.label_map)
 
 
+def test_folders_behind_links(described, tmp_path):
+    before = load_dataset(f"{described(AERIAL)}:train").records
+    for name in ("tiles", "masks"):
+        (tmp_path / "disk2").mkdir(exist_ok=True)
+        (tmp_path / name / "north").rename(tmp_path / "disk2" / name)
+        (tmp_path / name / "north").symlink_to(tmp_path / "disk2" / name)
+    (tmp_path / "tiles/south/circle").symlink_to(tmp_path / "tiles")
+    path = described(AERIAL)
+    assert load_dataset(f"{path}:train").records == before
+    (tmp_path / "tiles/north").unlink()
+    (tmp_path / "tiles/north").symlink_to(tmp_path / "disk3")
+    with pytest.raises(DataError, match=r"tiles/north is a link to .*disk3, which isn't there"):
+        load_dataset(f"{path}:train")
+
+
 def test_missing_images_and_rows(described, tmp_path):
     path = described(MEDICAL)
     (tmp_path / "scans/patient0_001.png").unlink()
