@@ -265,7 +265,10 @@ def _stored_value(value: Any, encoding: str, where: str) -> int:
         return rgb_code(*as_color(value, where))
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST[encoding]:
         return value
-    raise DescriptionError(f"{where} takes whole numbers of 0 and above; got {value!r}")
+    hint = ""
+    if isinstance(value, str) and re.fullmatch("[0-9]{1,12}", value):
+        hint = f": write {int(value)}, without zeros before it and quotes"
+    raise DescriptionError(f"{where} takes whole numbers of 0 and above; got {value!r}{hint}")
 
 
 def _splits(top: Fields, where: str, listing: Listing | None) -> dict[str, Fields]:
