@@ -20,11 +20,13 @@ from afdcd.d2.panoptic_data import PANOPTIC_TYPES, is_standard, separated_classe
 from afdcd.d2.record_files import SEMANTIC, record_problems
 from afdcd.data import DataError, LabelMap
 from afdcd.data.build import loading_settings
+from afdcd.data.labels import IGNORE
 from afdcd.distill import distiller_settings
 from afdcd.engine.build import SettingsReader
 from afdcd.engine.checkpoints import Checkpoints
 from afdcd.engine.runtime import Runtime
 from afdcd.tasks import Task, task_of
+from afdcd.tasks.semantic_segmentation import ignore_value_problems
 from afdcd.utils.problems import constructed, name_problems, raise_problems
 
 MAPPERS = ("scale_crop", "detectron2")
@@ -68,7 +70,7 @@ def check(
             output_problems(folder),
             [] if resume else occupied_problems(Checkpoints(folder)),
         ]
-    raise_problems(problems, task_problems(train, test, run.channels), *checks)
+    raise_problems(problems, task_problems(train, test, run.channels, run.ignore_value), *checks)
     if eval_only or resume:
         return
     if cfg.INPUT.MAPPER != "detectron2":
@@ -195,16 +197,21 @@ def _dataset_problems(cfg: Any, name: str, title: str, *, scored: bool) -> list[
         except DataError as error:
             return [f"{title}: {error}"]
     metadata = MetadataCatalog.get(name)
+    # The mapper of the standard panoptic form writes the head's own value.
+    learns = not scored and trained_architecture(cfg) in SEMANTIC and not is_standard(metadata)
+    ignore_label = getattr(metadata, "ignore_label", IGNORE)
+    ignore_value = cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE
+    problems = ignore_value_problems(name, ignore_label, ignore_value) if learns else []
     if is_own(name):
         label_map = find_dataset(name).label_map
         plain = LabelMap(label_map.num_classes, ignored=label_map.ignored)
-        if label_map != plain or label_map.ignored - {cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE}:
+        if label_map != plain or label_map.ignored - {IGNORE}:
             return [
+                *problems,
                 f"{title}: the label maps of {name} hold other values than classes, which "
-                "Detectron2's mapper doesn't translate: use INPUT.MAPPER scale_crop"
+                "Detectron2's mapper doesn't translate: use INPUT.MAPPER scale_crop",
             ]
-        return []
-    problems = []
+        return problems
     kind = getattr(metadata, "evaluator_type", "")
     if kind == "cityscapes_instance":
         problems.append(

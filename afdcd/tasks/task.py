@@ -203,6 +203,10 @@ class Task:
             f"{self.dataset.spec.name} needs {self.channels}"
         ]
 
+    def ignore_problems(self, ignore_value: int) -> list[str]:
+        """Whether a head that leaves this label out of its loss fits the targets."""
+        return []
+
     def mixing_problems(self, other: Task) -> list[str]:
         """Why two data sets can't be trained on, or be one run's training and test set."""
         return []

@@ -14,6 +14,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data import detection_utils as utils
 
 from afdcd.cli.train_net import main
+from afdcd.d2.checks import catalog_problems
 from afdcd.d2.config import get_cfg
 from afdcd.d2.record_files import record_problems
 
@@ -138,6 +139,26 @@ def test_many_are_summed_up(labels):
     labels.write(np.full((6, 8), 9, np.uint8), 1)
     found = labels.problems()
     assert len(found) == 6 and found[-1] == f"{NAME}: 3 more records like these"
+
+
+@pytest.mark.parametrize("stated", [None, 0])
+def test_the_ignored_value_is_the_data_sets(labels, stated):
+    """With Detectron2's mapper the metadata's, 255 where they state none."""
+    if stated is not None:
+        MetadataCatalog.get(NAME).ignore_label = stated
+    cfg = labels.cfg
+    right = 255 if stated is None else stated
+
+    def problems(value: int, *, scored: bool = False) -> list[str]:
+        cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE = value
+        return catalog_problems(cfg, [NAME], "DATASETS.TRAIN", scored=scored)
+
+    assert problems(right) == []
+    (text,) = problems(7)
+    assert f"IGNORE_VALUE is 7, but the pixels of {NAME}" in text and f"label {right}" in text
+    assert problems(7, scored=True) == []
+    cfg.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"  # has no such loss
+    assert problems(7) == []
 
 
 def test_training_does_not_start(labels, configs, tmp_path, capsys):

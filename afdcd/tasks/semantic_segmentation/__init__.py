@@ -105,6 +105,11 @@ class SemanticSegmentation(Task):
             )
         ]
 
+    def ignore_problems(self, ignore_value: int) -> list[str]:
+        return ignore_value_problems(
+            self.dataset.spec.name, self.dataset.spec.ignore_label, ignore_value
+        )
+
     def mixing_problems(self, other: Task) -> list[str]:
         """Whether two data sets have the same classes in the same order."""
         one, two = self.dataset.spec, other.dataset.spec
@@ -135,6 +140,27 @@ class SemanticSegmentation(Task):
 
 def _no_files(root: Path) -> tuple[list[Record], LabelMap]:
     raise NotImplementedError("no files: the data set isn't known")
+
+
+def ignore_value_problems(name: str, ignore_label: int, ignore_value: int) -> list[str]:
+    """Whether the head's loss leaves out the pixels of a data set that don't count.
+
+    Args:
+        name: of the data set.
+        ignore_label: of its pixels that don't count.
+        ignore_value: ``MODEL.SEM_SEG_HEAD.IGNORE_VALUE``.
+    """
+    if ignore_value == ignore_label:
+        return []
+    return [
+        Problem(
+            f"MODEL.SEM_SEG_HEAD.IGNORE_VALUE is {ignore_value}, but the pixels of {name} that "
+            f"don't count have the label {ignore_label}, and {ignore_value} would be left out of "
+            f"the loss: leave IGNORE_VALUE at {ignore_label} (which stored values don't count is "
+            "said by the data set, e.g. by labels.ignore of a description)",
+            "dataset",
+        )
+    ]
 
 
 def class_order_problems(
