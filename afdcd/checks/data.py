@@ -101,8 +101,9 @@ def check_files(
         report: takes what is found.
         limit: files of each data set, evenly spread; None for all.
     """
+    if train:
+        train[0].check_training_files(train[1:], limit=limit, report=report)
     for task in train:
-        task.check_files(limit=limit, training=True, report=report)
         _check_sizes(task.dataset, loading, report)
     for task in test:
         task.check_files(limit=limit, training=False, report=report)

@@ -13,11 +13,12 @@ from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_H
 from afdcd.checks.data import FILES_CHECKED, file_problems, find_tasks, task_problems
 from afdcd.checks.output import occupied_problems, output_problems
 from afdcd.checks.weights import teacher_problems, weights_problems
+from afdcd.d2 import record_files
 from afdcd.d2.config import trained_architecture
 from afdcd.d2.datasets import find_dataset, is_own
 from afdcd.d2.evaluation import evaluator_problem
 from afdcd.d2.panoptic_data import PANOPTIC_TYPES, is_standard, separated_classes
-from afdcd.d2.record_files import SEMANTIC, record_problems
+from afdcd.d2.record_files import SEMANTIC
 from afdcd.data import DataError, LabelMap
 from afdcd.data.build import loading_settings
 from afdcd.data.labels import IGNORE
@@ -76,14 +77,8 @@ def check(
     if cfg.INPUT.MAPPER != "detectron2":
         raise_problems(file_problems(train, test, loading_settings(cfg)))
     else:
-        raise_problems(
-            [
-                text
-                for key in ("TRAIN", "TEST")
-                for name in cfg.DATASETS[key]
-                for _, text in record_problems(cfg, name, f"DATASETS.{key}", FILES_CHECKED)
-            ]
-        )
+        found = [p for key in tasks for p in record_files.file_problems(cfg, key, FILES_CHECKED)]
+        raise_problems([text for _, text in found])
 
 
 def config_problems(cfg: Any) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -236,6 +236,13 @@ class Task:
             "of": len(self.dataset.records),
             "unusable": len(problems),
         }
+
+    def check_training_files(
+        self, others: Sequence[Task], *, limit: int | None, report: Report
+    ) -> None:
+        """Open files of all training sets, of this task and of others, as `check_files` does."""
+        for task in (self, *others):
+            task.check_files(limit=limit, training=True, report=report)
 
     def check_teacher(self, evaluator: Evaluator, images: int, report: Report) -> None:
         """Judge a teacher by its scores on some images, for the doctor."""

@@ -71,6 +71,11 @@ def json_text(content: Mapping[str, Any]) -> str:
     return json.dumps(_finite(content), indent=2, allow_nan=False)
 
 
+def json_line(content: Mapping[str, Any]) -> str:
+    """`json_text` in one line, with its end."""
+    return json.dumps(_finite(content), allow_nan=False) + "\n"
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(name): _finite(part) for name, part in value.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data import detection_utils as utils
 
 from afdcd.cli.train_net import main
+from afdcd.d2 import record_files
 from afdcd.d2.checks import catalog_problems
 from afdcd.d2.config import get_cfg
-from afdcd.d2.record_files import record_problems
+from afdcd.d2.record_files import file_problems, record_problems
 
 NAME = "misread"
 
@@ -139,6 +141,34 @@ def test_many_are_summed_up(labels):
     labels.write(np.full((6, 8), 9, np.uint8), 1)
     found = labels.problems()
     assert len(found) == 6 and found[-1] == f"{NAME}: 3 more records like these"
+
+
+def test_nothing_to_learn(labels):
+    """One class in all label maps together, or none."""
+    labels.cfg.DATASETS.TRAIN = labels.cfg.DATASETS.TEST = (NAME,)
+    assert file_problems(labels.cfg, "TRAIN", None) == []
+    for value, words in ((1, "but the label 1, so that"), (255, "shows anything, so that")):
+        for index in range(2):
+            labels.write(np.array([[value, 255]], np.uint8).repeat(6, 0).repeat(4, 1), index)
+        ((kind, text),) = file_problems(labels.cfg, "TRAIN", None)
+        assert kind == "one-class" and words in text
+        assert file_problems(labels.cfg, "TEST", None) == []
+    assert "in a sample of 1 files" in file_problems(labels.cfg, "TRAIN", 1)[0][1]
+    labels.write(np.zeros((6, 8), np.uint8), 0)
+    labels.write(np.ones((6, 8), np.uint8), 1)
+    assert file_problems(labels.cfg, "TRAIN", None) == []
+
+
+def test_classes_that_are_never_shown(labels, monkeypatch):
+    """Wrong of one's own data; of what others have registered nothing is known."""
+    labels.cfg.DATASETS.TRAIN = (NAME,)
+    labels.cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 4
+    assert file_problems(labels.cfg, "TRAIN", None) == []
+    monkeypatch.setattr(record_files, "is_own", lambda name: True)
+    monkeypatch.setattr(record_files, "get_spec", lambda name: SimpleNamespace(expected=None))
+    ((kind, text),) = file_problems(labels.cfg, "TRAIN", None)
+    assert kind == "absent-class" and "misread never shows the labels [3]" in text
+    assert file_problems(labels.cfg, "TRAIN", 1) == []
 
 
 @pytest.mark.parametrize("stated", [None, 0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from afdcd.models.heads.segmentation_head import segmentation_cross_entropy
 from afdcd.report.panels import colorize
 from afdcd.tasks.registry import TASKS
 from afdcd.tasks.semantic_segmentation.drawing import stored_labels
-from afdcd.tasks.semantic_segmentation.scan import judge_files
+from afdcd.tasks.semantic_segmentation.scan import judge_classes, judge_files
 from afdcd.tasks.semantic_segmentation.teacher import judge_teacher
 from afdcd.tasks.task import Evaluator, PredictionStyle, Task
 from afdcd.utils.files import write_png
@@ -116,7 +116,23 @@ class SemanticSegmentation(Task):
         return class_order_problems(one.classes, two.classes, one.name, two.name)
 
     def check_files(self, *, limit: int | None, training: bool, report: Report) -> None:
-        judge_files(self.dataset, limit=limit, training=training, report=report)
+        scan = judge_files(self.dataset, limit=limit, report=report)
+        judge_classes([(self.dataset, scan)], report, training=training)
+
+    def check_training_files(
+        self, others: Sequence[Task], *, limit: int | None, report: Report
+    ) -> None:
+        """Data sets of the same classes are judged together: each may lack some."""
+        classes = self.dataset.spec.classes
+        alike = [task.dataset for task in others if task.dataset.spec.classes == classes]
+        parts = [
+            (dataset, judge_files(dataset, limit=limit, report=report))
+            for dataset in (self.dataset, *alike)
+        ]
+        judge_classes(parts, report)
+        for task in others:
+            if task.dataset.spec.classes != classes:
+                task.check_files(limit=limit, training=True, report=report)
 
     def check_teacher(self, evaluator: Evaluator, images: int, report: Report) -> None:
         assert isinstance(evaluator, SegmentationEvaluator)
