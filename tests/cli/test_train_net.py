@@ -206,6 +206,14 @@ def test_class_count(refused):
     assert "NUM_CLASSES is 19, but camvid_train has 11 classes" in message
 
 
+def test_another_ignored_value_than_the_data_sets(refused):
+    """Class 0 would be left out of the loss."""
+    for value in ("0", "254"):
+        message = refused("MODEL.SEM_SEG_HEAD.IGNORE_VALUE", value)
+        assert f"IGNORE_VALUE is {value}, but the pixels of camvid_train" in message
+        assert "leave IGNORE_VALUE at 255" in message
+
+
 def test_a_crop_without_a_patch(refused):
     message = refused("INPUT.SCALE_CROP.SIZE", "[24,24]")
     assert "3x3" in message and "holds no patch of 4x4" in message
