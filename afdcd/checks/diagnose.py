@@ -180,8 +180,8 @@ def _models(run: Runtime, report: Report) -> tuple[Any, Runtime | None]:
 def _step(
     settings: TrainingSettings, model: Any, task: Task, device: torch.device, report: Report
 ) -> None:
-    whole = settings.batch.images
-    count = whole if device.type == "cuda" else min(step.FEW, whole)
+    images = settings.batch.images
+    count = images if device.type == "cuda" else min(step.FEW, images)
     batch = step.load_batch(settings, task, max(count, step.FEW), report)
     if len(batch) < step.FEW:
         report.note("step", "too few usable samples to try a training step")

@@ -159,8 +159,8 @@ def _failure(name: str, error: BaseException) -> str:
         text = f"{type(error).__name__}: {error.msg}"
         place = _line(name, error.filename, error.lineno or 0)
     else:
-        whole = list(traceback.extract_tb(error.__traceback__))
-        frames = [f for f in whole if not f.filename.startswith(_LIBRARIES)] or whole[-1:]
+        stack = list(traceback.extract_tb(error.__traceback__))
+        frames = [f for f in stack if not f.filename.startswith(_LIBRARIES)] or stack[-1:]
         own = [frame for frame in frames if frame.filename == name]
         for frame in [*own[-1:], *([] if frames[-1:] == own[-1:] else frames[-1:])]:
             place += _line(name, frame.filename, frame.lineno or 0)
