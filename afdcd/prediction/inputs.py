@@ -15,6 +15,7 @@ from afdcd.data.images import read_image
 from afdcd.data.listing import IMAGE_SUFFIXES
 from afdcd.prediction.video import frame_name, overlay_name
 from afdcd.tasks import PredictionStyle, Task
+from afdcd.utils.files import files_below
 from afdcd.utils.problems import first_few, raise_problems
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
