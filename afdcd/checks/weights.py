@@ -32,8 +32,8 @@ def weights_problems(path: str, key: str, *, needed: bool, fetches: bool = False
     return []
 
 
-def loaded_problems(model: nn.Module, path: str, whose: str) -> list[str]:
-    """Whether the weights that a model was given can have come from a training that worked.
+def finite_problems(model: nn.Module, path: str, whose: str) -> list[str]:
+    """Whether the weights that a model was given are numbers.
 
     Args:
         model: with the weights loaded.
@@ -45,6 +45,17 @@ def loaded_problems(model: nn.Module, path: str, whose: str) -> list[str]:
     if broken:
         text = f"{path} holds values that are not finite, in {len(broken)} entries such as"
         return [Problem(f"{whose}: {text} {broken[0]}: its training had failed", "weights")]
+    return []
+
+
+def loaded_problems(model: nn.Module, path: str, whose: str) -> list[str]:
+    """Whether the weights that a model was given can have come from a training that worked.
+
+    Args: as `finite_problems`.
+    """
+    if problems := finite_problems(model, path, whose):
+        return problems
+    entries = model.state_dict()
     constant = [n for n, v in entries.items() if v.dim() == 4 and v.numel() > 64 and v.std() == 0]
     if constant:
         text = f"{path} holds constant convolutions, {len(constant)} such as {constant[0]}"

@@ -9,12 +9,12 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from tqdm import tqdm
 
+from afdcd.checks.inference import inference_problems
 from afdcd.checks.output import output_problems
-from afdcd.checks.weights import result_problems
+from afdcd.checks.weights import finite_problems, result_problems
 from afdcd.cli.common import (
     add_config_flag,
     add_overrides,
@@ -30,6 +30,7 @@ from afdcd.engine.runtime import Runtime
 from afdcd.prediction import Input, Predictor, batches_of, find_inputs, predict_video
 from afdcd.prediction import output_problems as output_clashes
 from afdcd.tasks import PredictionStyle, SemanticSegmentation, Task, task_of
+from afdcd.utils.paths import path_flag
 from afdcd.utils.problems import SetupError, raise_problems
 
 logger = logging.getLogger(__name__)
@@ -43,10 +44,10 @@ def parser() -> argparse.ArgumentParser:
         "--input",
         nargs="+",
         required=True,
-        type=Path,
+        type=path_flag,
         help="images, videos, folders (with all below)",
     )
-    p.add_argument("--output", required=True, type=Path, help="folder to write to")
+    p.add_argument("--output", required=True, type=path_flag, help="folder to write to")
     p.add_argument(
         "--weights", help="checkpoint (the run's own result in OUTPUT_DIR, or MODEL.WEIGHTS)"
     )
@@ -111,6 +112,10 @@ def _main(args: argparse.Namespace) -> None:
         settings = run.evaluation_settings()
     except ValueError as error:
         raise SetupError([str(error)]) from error
+    raise_problems(
+        finite_problems(model, weights.path, "the model"),
+        inference_problems(settings.inference, model) if run.own_mapper else [],
+    )
     model.to(choose_device(run.device, args.num_gpus)).eval()
     predictor = Predictor(settings, model, task)
     images = [item for item in inputs if not item.is_video]

@@ -26,6 +26,7 @@ from afdcd.data.listing import Listing, read_listing
 from afdcd.tasks.semantic_segmentation.scan import Scan, ignored_hint, judge_classes, scan_files
 from afdcd.utils.files import write_text
 from afdcd.utils.findings import Report
+from afdcd.utils.paths import path_flag
 from afdcd.utils.problems import SetupError, first_few
 
 EPILOG = """\
@@ -53,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("file", type=Path, help="YAML file to write or check")
+    p.add_argument("file", type=path_flag, help="YAML file to write or check")
     p.add_argument("--root", help="folder of the files, relative to the YAML file's")
     p.add_argument("--images", help="folder of the images")
     p.add_argument("--labels", help="folder of the label maps")

@@ -15,7 +15,7 @@ from torch import nn
 
 from afdcd.checks.inference import inference_problems
 from afdcd.checks.output import changed_settings, resume_problems
-from afdcd.checks.weights import loaded_problems
+from afdcd.checks.weights import finite_problems, loaded_problems
 from afdcd.config import is_overridden
 from afdcd.d2.checks import check
 from afdcd.d2.config import configure, get_cfg
@@ -119,7 +119,7 @@ def run(
         logger.info("%s", chosen)
         weights = chosen.path
         _setup(load_model_weights, student, weights, complete=True)
-        raise_problems(loaded_problems(student, weights, "the model"))
+        raise_problems(finite_problems(student, weights, "the model"))
         _check_inference(SettingsReader(cfg).evaluation().inference, student, cfg)
         scores = evaluate(cfg, student)
         if comm.is_main_process():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from afdcd.data.palette import bit_palette
 from afdcd.data.panoptic import SegmentMap, read_panoptic
 from afdcd.data.spec import Color, DatasetSpec, Record
 from afdcd.data.yaml_fields import DescriptionError, Fields, as_color, as_text, read_yaml
+from afdcd.utils.paths import expanded
 
 ENCODINGS = ("index", "rgb", "panoptic")
 FOLDER = "descriptions"  # of the data sets' root
@@ -101,7 +101,10 @@ def described_spec(name: str, root: Path) -> DatasetSpec | None:
         DescriptionError: the file is missing or can't be used, or has no such split.
     """
     if match := _REFERENCE.fullmatch(name):
-        path, split = Path(match[1]).expanduser(), match[2]
+        try:
+            path, split = Path(expanded(match[1])), match[2]
+        except ValueError as error:
+            raise DescriptionError(str(error)) from error
         description = read_description(path)
         if split not in description.splits:
             raise DescriptionError(
@@ -140,7 +143,7 @@ def read_description(path: Path) -> Description:
         DescriptionError: what is wrong, with the key.
     """
     top = Fields(read_yaml(path), str(path), _KEYS)
-    folder = Path(os.path.expandvars(top.text("root", "."))).expanduser()
+    folder = Path(top.path("root", "."))
     classes, colors = _classes(top, str(path))
     labels = Fields(top.raw("labels"), f"{path}: labels", ("encoding", "mapping", "ignore"))
     encoding = labels.text("encoding", "index")

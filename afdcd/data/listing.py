@@ -18,6 +18,9 @@ from afdcd.data.yaml_fields import DescriptionError, Fields
 from afdcd.utils.files import files_below
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".bmp", ".webp")
+# Keys of a listing.
+PATHS = ("images", "labels", "csv", "panoptic")
+SUFFIXES = ("image_suffix", "label_suffix")
 
 
 Choice = Callable[[list[Pair]], list[tuple[Path, Path]]]
@@ -49,9 +52,9 @@ class Listing:
         Raises:
             DescriptionError: keys are missing, unknown, or exclude each other.
         """
-        known = ("images", "labels", "image_suffix", "label_suffix", "csv", "panoptic")
-        fields = Fields(content, where, known)
-        listing = Listing(**{key: fields.text(key) for key in known if key in fields})
+        fields = Fields(content, where, (*PATHS, *SUFFIXES))
+        words = {key: fields.text(key) for key in SUFFIXES if key in fields}
+        listing = Listing(**words, **{key: fields.path(key) for key in PATHS if key in fields})
         if listing.csv:
             if len(fields.content) > 1:
                 raise DescriptionError(f"{where}: csv stands alone")
@@ -85,7 +88,7 @@ def select_split(
 
     def listed(pairs: list[Pair], by: Fields) -> list[Pair]:
         folders = listing.images, listing.labels
-        return listed_pairs(root / by.text("list"), pairs, root, folders, what)
+        return listed_pairs(root / by.path("list"), pairs, root, folders, what)
 
     if "list" in fields:
         return listing, lambda pairs: _files(listed(pairs, fields))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from afdcd.data.labels import DataError
+from afdcd.utils.paths import expanded
 from afdcd.utils.strict_yaml import read_strict_yaml
 
 
@@ -77,6 +78,18 @@ class Fields:
                 raise DescriptionError(f"{self.where}: the key {key} is needed")
             return default
         return as_text(self.content[key], f"{self.where}: {key}")
+
+    def path(self, key: str, default: str | None = None) -> str:
+        """A path, with ``~`` and variables replaced.
+
+        Raises:
+            DescriptionError: absent without a default, no text, or a variable isn't set.
+        """
+        text = self.text(key, default)
+        try:
+            return expanded(text)
+        except ValueError as error:
+            raise DescriptionError(f"{self.where}: {key}: {error}") from error
 
     def numbers(self, key: str, count: int) -> tuple[float, ...]:
         """So many numbers.

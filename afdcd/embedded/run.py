@@ -21,6 +21,7 @@ from afdcd.checks.output import (
 )
 from afdcd.checks.weights import (
     class_differences,
+    finite_problems,
     loaded_problems,
     result_problems,
     teacher_problems,
@@ -96,7 +97,7 @@ def _evaluate_only(
     model = _guarded(load_for_evaluation, setup, Path(weights.path))
     settings = setup.evaluation_settings()
     raise_problems(
-        loaded_problems(model, weights.path, "the model"),
+        finite_problems(model, weights.path, "the model"),
         inference_problems(settings.inference, model),
     )
     model.to(device)

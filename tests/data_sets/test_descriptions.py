@@ -573,3 +573,27 @@ def test_fuzzed_listings_give_errors_or_pairs(tmp_path_factory, which, content):
         for record in dataset.records:
             assert Path(record["file_name"]).is_file()
             assert Path(record["sem_seg_file_name"]).is_file()
+
+
+def test_paths_with_home_and_variables(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("WHERE", "tiles")
+    monkeypatch.delenv("NOT_SET", raising=False)
+    for name in ("tiles/images", "tiles/masks"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("a", "b"):
+        Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / f"tiles/images/{name}.png")
+        Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / f"tiles/masks/{name}.png")
+    (tmp_path / "tiles/val.txt").write_text("b\n")
+    text = (
+        "root: ~\nclasses: [x, y]\nfiles: {images: $WHERE/images, labels: '${WHERE}/masks'}\n"
+        "splits: {val: {list: $WHERE/val.txt}, all: {}}\n"
+    )
+    (tmp_path / "d.yaml").write_text(text)
+    assert len(load_dataset("~/d.yaml:val").records) == 1
+    assert len(load_dataset("$HOME/d.yaml:all").records) == 2
+    (tmp_path / "e.yaml").write_text(text.replace("$WHERE/val", "$NOT_SET/val"))
+    with pytest.raises(DataError, match=r"list: .*variable NOT_SET isn't set"):
+        load_dataset("~/e.yaml:val")
+    with pytest.raises(DataError, match="variable NOT_SET isn't set"):
+        load_dataset("$NOT_SET/e.yaml:val")
