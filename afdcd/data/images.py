@@ -18,8 +18,9 @@ from afdcd.utils.stderr import caught_lines
 
 logger = logging.getLogger(__name__)
 
-# What can't be read is said here, with the file's name.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+# What can't be read is said here, with the file's name. (0 is silent; OpenCV 4 has the function at
+# the top.)
+getattr(cv2.utils, "logging", cv2).setLogLevel(0)
 
 EXIF_ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
 # libjpeg goes on after these, with pixels of its own making.
@@ -105,10 +106,17 @@ def _decode(content: bytes, flags: int) -> tuple[np.ndarray | None, list[str]]:
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
         # OpenCV 4 doesn't know their EXIF data.
         stored = cv2.imdecode(data, flags | cv2.IMREAD_IGNORE_ORIENTATION)
-        turn = _TURNS.get(_orientation(io.BytesIO(content)))
-        turned = stored if stored is None or turn is None else np.ascontiguousarray(turn(stored))
-        return turned, []
+        return (None if stored is None else _turned(stored, content)), []
     return cv2.imdecode(data, flags) if data.size else None, []
+
+
+def _turned(stored: np.ndarray, content: bytes) -> np.ndarray:
+    """The picture of a file's content as its EXIF data say."""
+    try:
+        turn = _TURNS.get(_orientation(io.BytesIO(content)))
+    except Exception:  # Pillow's decoders raise many kinds; the picture was read
+        return stored
+    return stored if turn is None else np.ascontiguousarray(turn(stored))
 
 
 def _is_whole_jpeg(content: bytes) -> bool:
