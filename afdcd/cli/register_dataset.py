@@ -265,7 +265,7 @@ def _check(path: Path, *, full: bool) -> None:
         )
         scans[f"{split} ({scan.files} of {len(records)} files)"] = scan
         trained[split] = Dataset(spec, records, label_map), scan
-        problems += first_few(scan.problems)
+        problems += [*first_few(scan.problems), *first_few(scan.damaged)]
         if scan.unlabelled:
             hint = ignored_hint([trained[split]]) if not scan.pixels.any() else ""
             problems.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,16 +18,18 @@ from afdcd.d2.config import trained_architecture
 from afdcd.d2.datasets import is_own
 from afdcd.d2.panoptic_data import is_standard
 from afdcd.data import DataError, get_spec
+from afdcd.data.images import SIDEWAYS, examine_image, exif_orientation, turned_hint
 from afdcd.data.label_files import largest_value, lossy_problem
 from afdcd.data.labels import image_size, read_stored_labels
 from afdcd.data.listing import spread
 from afdcd.utils.problems import SHOWN, first_few
 
+logger = logging.getLogger(__name__)
+
 # Files of a record besides its image.
 LABEL_FILES = ("sem_seg_file_name", "pan_seg_file_name")
 # Heads that learn from label maps.
 SEMANTIC = ("SemanticSegmentor", "PanopticFPN")
-EXIF_ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
 
 
 @dataclass
@@ -74,7 +77,7 @@ def class_problems(cfg: Any, names: Sequence[str], shown: Shown) -> list[tuple[s
         text = f"{title}: no pixel shows anything{only}{seen}, so that there is nothing to learn"
         return [("one-class", f"{text}: label two classes at least")]
     absent = sorted(set(range(classes)) - shown.labels)
-    own = all(is_own(name) and get_spec(name).expected is None for name in names)
+    own = all(_is_own_unpublished(name) for name in names)
     if shown.maps and shown.complete and own and absent:
         return [("absent-class", f"{title} never shows the labels {absent[:SHOWN]}")]
     return []
@@ -121,10 +124,14 @@ def _problems(cfg: Any, record: dict[str, Any], name: str, shown: Shown) -> list
         return []
     metadata = MetadataCatalog.get(name)
     try:
-        size = _size_as_read(path)
+        size, damage = _size_as_read(path)
     except DataError as error:
         return [str(error)]
-    problems = []
+    # Files of a published data set are as they are.
+    if damage and not _is_own_unpublished(name):
+        logger.warning("%s", damage)
+        damage = ""
+    problems = [damage] if damage else []
     stated = record.get("height", size[0]), record.get("width", size[1])
     if stated != size:
         problems.append(f"{path} is {size[0]}x{size[1]}, but {name} says {stated[0]}x{stated[1]}")
@@ -170,6 +177,7 @@ def _label_problems(
         return [
             f"{image} is {size[0]}x{size[1]} but its label map {path} is "
             f"{stored.shape[0]}x{stored.shape[1]}"
+            f"{turned_hint(image, size, (stored.shape[0], stored.shape[1]))}"
         ]
     head = cfg.MODEL.SEM_SEG_HEAD
     values = np.unique(stored)
@@ -194,9 +202,26 @@ def _lossy_problems(path: str) -> list[str]:
         return [f"{path} can't be read as a label map: {error}"]
 
 
-def _size_as_read(path: str) -> tuple[int, int]:
-    """Height and width of an image, turned as its EXIF data say: so Detectron2 reads it."""
+def _is_own_unpublished(name: str) -> bool:
+    """Whether a data set is known to be the user's own."""
+    return is_own(name) and get_spec(name).expected is None
+
+
+def _size_as_read(path: str) -> tuple[tuple[int, int], str]:
+    """Height and width of an image, and what is to be said of damage in it.
+
+    The size is that of the image turned as its EXIF data say: so Detectron2 reads it.
+
+    Raises:
+        DataError: it can't be read, or not to its end.
+    """
     height, width = image_size(path)
-    with Image.open(path) as image:
-        sideways = image.getexif().get(EXIF_ORIENTATION) in SIDEWAYS
-    return (width, height) if sideways else (height, width)
+    try:
+        with Image.open(path) as image:
+            image.load()
+            kind = image.format
+    except Exception as error:  # Pillow's decoders raise many kinds on broken files
+        raise DataError(f"{path} can't be read as an image: is it truncated?") from error
+    damage = examine_image(path)[1] if kind in ("JPEG", "MPO") else ""
+    turned = exif_orientation(path) in SIDEWAYS
+    return ((width, height) if turned else (height, width)), damage

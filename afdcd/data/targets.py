@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from afdcd.data.images import turned_hint
 from afdcd.data.labels import IGNORE, LabelMap, read_labels
 from afdcd.data.spec import Record
 
@@ -53,7 +54,8 @@ def size_problem(record: Record, image: np.ndarray, target: np.ndarray) -> str:
     if image.shape[:2] == target.shape[:2]:
         return ""
     target_file = record.get("sem_seg_file_name", "")
+    (height, width), (rows, columns) = image.shape[:2], target.shape[:2]
     return (
-        f"{record['file_name']} is {image.shape[0]}x{image.shape[1]} but its label map "
-        f"{target_file} is {target.shape[0]}x{target.shape[1]}"
+        f"{record['file_name']} is {height}x{width} but its label map {target_file} is "
+        f"{rows}x{columns}{turned_hint(record['file_name'], (height, width), (rows, columns))}"
     )

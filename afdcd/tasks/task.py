@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from afdcd.data import DataError, Dataset
-from afdcd.data.images import read_image
+from afdcd.data.images import examine_image
 from afdcd.data.listing import spread
 from afdcd.data.spec import Record
 from afdcd.data.targets import TargetReader, size_problem
@@ -225,10 +225,12 @@ class Task:
         """What is wrong with a record's files; empty if nothing is."""
         try:
             target = self.targets()(record)
-            image = read_image(record["file_name"], record.get("window"))
+            image, damage = examine_image(record["file_name"], record.get("window"))
         except DataError as error:
             return str(error)
-        return size_problem(record, image, target)
+        # Files of a published data set are as they are.
+        own = self.dataset.spec.expected is None
+        return size_problem(record, image, target) or (damage if own else "")
 
     def check_files(self, *, limit: int | None, training: bool, report: Report) -> None:
         """Open files of the data set and judge what they hold, for the doctor.

@@ -137,6 +137,23 @@ def test_a_class_that_no_training_pixel_has(masks, said):
         assert said(*words)[0] == expected
 
 
+def test_damaged_photos_are_named(masks, said):
+    folder = masks(0, 1)
+    for path in sorted((folder / "photos").iterdir()):
+        with Image.open(path) as image:
+            image.save(path.with_suffix(".jpg"))
+        path.unlink()
+    assert said(*BOTH)[0] == 0
+    path = folder / "photos/2.jpg"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] + whole[len(whole) // 2 + 300 :])
+    code, text = said(*BOTH)
+    assert code == 2 and "photos/2.jpg is damaged" in text and "Corrupt JPEG data" in text
+    path.write_bytes(whole[: len(whole) // 2])
+    code, text = said(*BOTH)
+    assert code == 2 and "2.jpg" in text and "is it truncated?" in text
+
+
 @pytest.fixture
 def refused(configs, tmp_path, capsys):
     """Training, and the doctor, on data.yaml: what they refuse."""

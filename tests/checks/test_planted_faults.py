@@ -67,6 +67,22 @@ def other_classes_of_teacher(case: Case) -> None:
     case.change("teacher", DATASETS={"TRAIN": ["other.yaml:train"]})
 
 
+def damage(case: Case) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)).save(
+        case.images[2]
+    )
+    whole = case.images[2].read_bytes()
+    case.images[2].write_bytes(whole[: len(whole) // 2] + whole[len(whole) // 2 + 300 :])
+
+
+def turn(case: Case) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(case.images[2]) as image:
+        image.load()
+    image.save(case.images[2], exif=exif)
+
+
 def both_splits(case: Case) -> None:
     case.change("data", splits={"train": {"share": None}, "val": {"share": None}})
 
@@ -115,6 +131,12 @@ FAULTS: dict[str, tuple[Callable[[Case], Any], str, str]] = {
     ),
     "missing label map": (lambda c: c.masks[3].unlink(), "dataset", "images have no label map"),
     "corrupt image": (lambda c: c.images[2].write_bytes(b"no"), "file", "can't be read"),
+    "damaged image": (damage, "damaged-image", "is damaged: a part of the picture is wrong"),
+    "label map not turned": (
+        turn,
+        "file",
+        "turned by its EXIF data (orientation 6), the label map isn't",
+    ),
     "truncated label map": (
         lambda c: c.masks[5].write_bytes(c.masks[5].read_bytes()[:99]),
         "file",

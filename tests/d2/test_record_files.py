@@ -130,6 +130,31 @@ def test_an_image_that_is_turned_when_read(labels):
     assert labels.problems() == []
 
 
+def test_a_photo_that_is_turned_without_its_label_map(labels):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (8, 6)).save(labels.records[0]["file_name"], exif=exif)
+    del labels.records[0]["height"], labels.records[0]["width"]
+    (text,) = labels.problems()
+    assert "is 8x6 but its label map" in text and "turned by its EXIF data (orientation 6)" in text
+
+
+def test_truncated_and_damaged_photos(labels, monkeypatch, caplog):
+    """Damage is wrong of one's own data; of others' the file is named."""
+    path = Path(labels.records[0]["file_name"])
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
+    Image.fromarray(pixels).resize((8, 6)).save(path, quality=100)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-40])
+    assert "can't be read as an image: is it truncated?" in labels.problems()[0]
+    monkeypatch.setattr(record_files, "examine_image", lambda path: (None, f"{path} is damaged"))
+    path.write_bytes(whole)
+    assert labels.problems() == [] and f"{path} is damaged" in caplog.text
+    monkeypatch.setattr(record_files, "is_own", lambda name: True)
+    monkeypatch.setattr(record_files, "get_spec", lambda name: SimpleNamespace(expected=None))
+    assert labels.problems()[0] == f"{path} is damaged"
+
+
 def test_files_that_must_be_fetched_are_left_alone(labels):
     labels.records[0]["file_name"] = "store://images/0.jpg"
     assert labels.problems() == []

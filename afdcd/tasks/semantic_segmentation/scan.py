@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from afdcd.data.datasets import Dataset
-from afdcd.data.images import read_image
+from afdcd.data.images import examine_image
 from afdcd.data.labels import IGNORE, DataError, LabelMap, read_labels
 from afdcd.data.listing import spread
 from afdcd.data.spec import Record
@@ -33,6 +33,7 @@ class Scan:
         sizes: distinct (height, width), with the number of images.
         unlabelled: label maps without any class.
         flat: images of one colour, or nearly so.
+        damaged: a sentence for each image that can be read in part only.
     """
 
     files: int
@@ -43,6 +44,7 @@ class Scan:
     sizes: dict[tuple[int, int], int] = field(default_factory=dict)
     unlabelled: list[str] = field(default_factory=list)
     flat: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
 
     def shares(self) -> np.ndarray:
         """float64 [K]: each class's share of the labelled pixels; 0 without any."""
@@ -76,7 +78,7 @@ def scan_files(
             if isinstance(item, str):
                 result.problems.append(item)
                 continue
-            size, counts, contrast = item
+            size, counts, contrast, damage = item
             result.sizes[size] = result.sizes.get(size, 0) + 1
             result.pixels += counts[:classes]
             result.images += counts[:classes] > 0
@@ -85,14 +87,18 @@ def scan_files(
                 result.unlabelled.append(record["sem_seg_file_name"])
             if contrast <= FLAT_RANGE:
                 result.flat.append(record["file_name"])
+            if damage:
+                result.damaged.append(damage)
     return result
 
 
-def _open(record: Record, label_map: LabelMap) -> str | tuple[tuple[int, int], np.ndarray, int]:
-    """A problem, or the size, the pixels of each label, and the range of the image's values."""
+def _open(
+    record: Record, label_map: LabelMap
+) -> str | tuple[tuple[int, int], np.ndarray, int, str]:
+    """A problem, or the size, the pixels of each label, the image's range of values, its damage."""
     try:
         labels = read_labels(record["sem_seg_file_name"], label_map)
-        image = read_image(record["file_name"], record.get("window"))
+        image, damage = examine_image(record["file_name"], record.get("window"))
     except DataError as error:
         return str(error)
     except Exception as error:  # one file must not prevent the check of the others
@@ -104,6 +110,7 @@ def _open(record: Record, label_map: LabelMap) -> str | tuple[tuple[int, int], n
         (image.shape[0], image.shape[1]),
         np.bincount(labels.ravel(), minlength=256),
         int(sample.max()) - int(sample.min()),
+        damage,
     )
 
 
@@ -120,6 +127,9 @@ def judge_files(dataset: Dataset, *, limit: int | None, report: Report) -> Scan:
         "class shares": dict(zip(dataset.spec.classes, shares.tolist(), strict=True)),
     }
     report.fix("file", *first_few(scan.problems, of=name))
+    # Those of a published data set are as they are.
+    say = report.fix if dataset.spec.expected is None else report.note
+    say("damaged-image", *first_few(scan.damaged, of=name))
     usable = scan.files - len(scan.problems)
     if not usable:
         return scan
