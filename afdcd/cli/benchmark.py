@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     p.add_argument("--threads", type=int, help="of PyTorch (its own choice)")
     p.add_argument("--crop", type=int, nargs=2, default=(256, 512), metavar=("H", "W"))
-    p.add_argument("--batch", type=int, default=2, help="images a step (2)")
+    p.add_argument("--batch", type=int, default=2, help="images per step (2)")
     p.add_argument("--teacher", type=int, default=101, help="depth of its ResNet (101)")
     p.add_argument("--student", type=int, default=18, help="depth of its ResNet (18)")
     p.add_argument("--width", type=float, default=1.0, help="factor of all channels (1)")

@@ -64,7 +64,7 @@ def run(
         resume: go on from the last checkpoint in ``OUTPUT_DIR``, if there is one.
         num_gpus: 0 for the CPU, 1 for a GPU, None for what there is.
         weights_named: whether ``MODEL.WEIGHTS`` stands on the command line.
-        problems: what the caller has found to stand in the way already; reported with the rest.
+        problems: what the caller has found wrong already; reported with the rest.
 
     Returns:
         the content of ``results.json``: figures by data set, the teacher's, iterations, seconds.
