@@ -1,1 +1,1 @@
-"""How fast a training step is, and what it keeps in memory, beside the plain published one."""
+"""Speed and memory of a training step, compared with the plain published one."""

@@ -1,4 +1,4 @@
-"""The contrast alone: forward and backward on two maps, in every way there is."""
+"""The contrast alone: forward and backward on two maps, in every implementation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from afdcd.losses import patch_contrast
 
 
 def contrast_calls(shape: tuple[int, int, int, int], device: str) -> dict[str, Callable[[], None]]:
-    """A function for each way, by name, on random maps [N, C, H, W], without pooling."""
+    """A function for each implementation, by name, on random maps [N, C, H, W], without pooling."""
     generator = torch.Generator().manual_seed(0)
     student = torch.randn(shape, generator=generator).relu().to(device)
     teacher = torch.randn(shape, generator=generator).relu().to(device)
@@ -32,7 +32,7 @@ def contrast_calls(shape: tuple[int, int, int, int], device: str) -> dict[str, C
 
 
 def subtractions(shape: tuple[int, int, int, int], *, positions: int = 16, groups: int = 16) -> int:
-    """Differences of two values that the distances of a map's tokens consist of.
+    """The number of differences of two values in the distances of a map's tokens.
 
     Every token meets every token of its patch: values of the map times tokens in a patch. The
     forward pass needs each once, the gradient once more, at three operations each (subtract,

@@ -23,7 +23,7 @@ def precision_errors(model: Distiller, batch: list[dict[str, Any]]) -> dict[str,
     training. A deviation is |x - x64| / |x64|, in the L2 norm for tensors.
 
     Args:
-        model: with realistic weights: those of random networks say little.
+        model: with realistic weights: random ones say little.
         batch: as a loader gives it.
 
     Returns:
@@ -32,15 +32,15 @@ def precision_errors(model: Distiller, batch: list[dict[str, Any]]) -> dict[str,
     exact = _quantities(model, batch, "float64")
     rows: dict[str, dict[str, float]] = {name: {} for name in exact}
     for precision in PRECISIONS:
-        found = _quantities(model, batch, precision)
+        quantities = _quantities(model, batch, precision)
         for name, value in exact.items():
-            difference = (found[name].double() - value).norm() / value.norm().clamp(min=1e-300)
+            difference = (quantities[name].double() - value).norm() / value.norm().clamp(min=1e-300)
             rows[name][precision] = float(difference)
     return rows
 
 
 def train_without_dropout(model: nn.Module) -> None:
-    """Training mode, so that two steps differ by nothing but what is compared."""
+    """Set training mode without dropout, so that two steps differ only in what is compared."""
     model.train()
     for module in model.modules():
         if isinstance(module, nn.Dropout):
@@ -59,7 +59,7 @@ def _quantities(
     train_without_dropout(model)
     device = next(model.parameters()).device
     objectives = model.distiller
-    found: dict[str, torch.Tensor] = {}
+    quantities: dict[str, torch.Tensor] = {}
     with autocast(settings, device):
         teacher = model._teacher.features(batch, objectives.teacher_taps)
         with FeatureTaps(model.student, objectives.student_taps) as taps:
@@ -67,16 +67,16 @@ def _quantities(
         student = {path: taps[path] for path in objectives.student_taps}
         losses |= objectives(student, teacher)
     for path, value in teacher.items():
-        found[f"teacher's {path}"] = value
+        quantities[f"teacher's {path}"] = value
     for path, value in student.items():
-        found[f"student's {path}"] = value.detach()
+        quantities[f"student's {path}"] = value.detach()
     for name, value in losses.items():
-        found[name] = value.detach()
+        quantities[name] = value.detach()
     total = torch.stack([value.to(losses["loss_sem_seg"].dtype) for value in losses.values()]).sum()
     # As a gradient scaler would, so that float16's gradients don't vanish.
     scale = 2.0**12 if precision == "float16" else 1.0
     (total * scale).backward()
     for name, module in (("student", model.student), ("align and projector", objectives)):
         gradients = [p.grad.flatten() / scale for p in module.parameters() if p.grad is not None]
-        found[f"gradient of {name}"] = torch.cat(gradients)
-    return found
+        quantities[f"gradient of {name}"] = torch.cat(gradients)
+    return quantities

@@ -10,27 +10,27 @@ from afdcd.benchmark.sides import build_side, make_batch, run_step
 
 
 def count_products(setting: Setting, variant: Variant) -> dict[str, float]:
-    """FLOP (two a multiply-add) of convolutions and matrix products, by part of a step.
+    """FLOP (two per multiply-add) of convolutions and matrix products, by part of a step.
 
-    What a variant leaves out (hidden positions, patches that weren't drawn) isn't counted, since it
-    isn't done; nor are sums, norms and distances.
+    What a variant leaves out (hidden positions, patches that weren't drawn) isn't counted, nor are
+    sums, norms and distances.
     """
     side, batch = build_side(setting, variant), make_batch(setting)
     counts: dict[str, float] = {}
     with FlopCounterMode(display=False) as counter:
-        done = 0
+        counted = 0
 
         def mark(part: str) -> None:
-            nonlocal done
+            nonlocal counted
             total = counter.get_total_flops()
-            counts[part], done = float(total - done), total
+            counts[part], counted = float(total - counted), total
 
         run_step(side, batch, mark)
     return {part: count for part, count in counts.items() if count}
 
 
 def at_rate(dtype: str, rates: dict[str, float]) -> float:
-    """FLOP a second of products in ``dtype``, of those measured."""
+    """FLOP per second of products in ``dtype``; float32's where ``dtype`` wasn't measured."""
     return rates.get(dtype) or rates["float32"]
 
 

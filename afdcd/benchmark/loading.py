@@ -1,4 +1,4 @@
-"""Training samples a second on one core: the plain way, and the mapper's."""
+"""Training samples per second on one core, loaded plainly and by the mapper."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ def measure(
     samples: int,
     folder: Path,
 ) -> dict[str, float]:
-    """Images a second of each way, in turns on the same random choices."""
+    """Images per second of each way to load, in turns on the same random choices."""
     augmentation = TrainingAugmentation(crop, pad_value=tuple(PIXEL_MEAN))
-    ways: dict[str, Load] = {
+    loaders: dict[str, Load] = {
         "plain": lambda record, rng: plain_sample(record, label_map, augmentation, rng)[0],
         "mapper": _normalized(DenseMapper(LabelReader(label_map), augmentation)),
         "mapper, decoded files": _normalized(
             DenseMapper(LabelReader(label_map), augmentation, cache_dir=folder / "cache")
         ),
     }
-    seconds = dict.fromkeys(ways, 0.0)
-    for load in ways.values():  # fills the caches, of the operating system too
+    seconds = dict.fromkeys(loaders, 0.0)
+    for load in loaders.values():  # fills the caches, the operating system's too
         for record in records:
             load(record, np.random.default_rng(0))
     for number in range(samples):
-        for way, load in ways.items():
+        for name, load in loaders.items():
             rng = np.random.default_rng(number)
             start = time.perf_counter()
             load(records[number % len(records)], rng)
-            seconds[way] += time.perf_counter() - start
-    return {way: samples / spent for way, spent in seconds.items()}
+            seconds[name] += time.perf_counter() - start
+    return {name: samples / spent for name, spent in seconds.items()}
 
 
 def _normalized(mapper: DenseMapper) -> Load:
@@ -66,7 +66,7 @@ def plain_sample(
     augmentation: TrainingAugmentation,
     rng: np.random.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The plain way: decode all, resize all, crop, normalise, pad, flip."""
+    """Load a sample the plain way: decode all, resize all, crop, normalise, pad, flip."""
     image = cv2.imread(record["file_name"], cv2.IMREAD_COLOR)
     assert image is not None
     labels = label_map.table()[np.asarray(Image.open(record["sem_seg_file_name"]))].astype(np.uint8)

@@ -15,10 +15,10 @@ MOST_LOAD = 0.1
 
 
 class LoadMeter:
-    """How much of the machine's cores other processes take, from the meter's construction on.
+    """The share of the machine's cores that other processes take since the meter's construction.
 
-    That is what is busy, or taken by the host of a virtual machine, and isn't this process or its
-    finished children.
+    That is the time for which cores are busy, or taken by the host of a virtual machine, without
+    that of this process and its finished children.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class LoadMeter:
 
 
 def _readings() -> tuple[float, float, float]:
-    """In seconds: the time, what all cores were busy, and this process with its children."""
+    """The time, all cores' busy time, and that of this process with its children, in seconds."""
     cores = psutil.cpu_times()
     # Linux counts a virtual machine's guests as user time already.
     idle = ("idle", "iowait", "guest", "guest_nice")
@@ -42,14 +42,14 @@ def _readings() -> tuple[float, float, float]:
 
 
 def idle_load(seconds: float = 1.0) -> float:
-    """What others take of the cores while this process waits."""
+    """Share 0..1 of the cores that other processes take while this one waits."""
     meter = LoadMeter()
     time.sleep(seconds)
     return meter.others()
 
 
 def describe_machine(device: str) -> dict[str, Any]:
-    """What a figure needs beside it."""
+    """What has to be reported along with a figure."""
     found = {
         "device": device,
         "cores": psutil.cpu_count(),
@@ -72,19 +72,19 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
-# A product that takes longer is measured at a smaller size: CPUs without instructions for bfloat16
-# compute it a hundred times as slowly as float32.
+# In seconds; a product that takes longer is measured at a smaller size: CPUs without instructions
+# for bfloat16 compute it a hundred times more slowly than float32.
 LONGEST_PRODUCT = 0.5
 
 
 def product_rate(device: str, dtype: torch.dtype, *, size: int = 0, repeats: int = 5) -> float:
-    """FLOP a second of a square matrix product: the best of some.
+    """FLOP per second of a square matrix product: the best of several.
 
     Args:
         device: to measure on.
         dtype: of the matrices.
-        size: rows and columns; by default as large as takes no longer than `LONGEST_PRODUCT`.
-        repeats: after the first one, which doesn't count on its own.
+        size: rows and columns; by default the largest that takes no longer than `LONGEST_PRODUCT`.
+        repeats: how often the product is repeated after the first time.
     """
     if not size:
         size, largest = 256, 8192 if device == "cuda" else 2048
@@ -104,6 +104,6 @@ def _product_seconds(device: str, dtype: torch.dtype, size: int) -> float:
 
 
 def wait(device: str) -> None:
-    """Until a GPU has done what it was told."""
+    """Wait until a GPU has finished its work."""
     if device == "cuda":
         torch.cuda.synchronize()

@@ -35,7 +35,7 @@ def measure_step(setting: Setting, variant: Variant) -> dict[str, float]:
 
 
 def measure_contrast(shape: tuple[int, int, int, int], way: str, device: str) -> dict[str, float]:
-    """The same of a forward and backward pass of the contrast alone."""
+    """The same for a forward and backward pass of the contrast alone."""
     return _in_process({"kind": "contrast", "shape": shape, "way": way, "device": device})
 
 
@@ -72,13 +72,16 @@ def _task(task: dict[str, Any]) -> dict[str, float]:
 
 
 def live_bytes() -> int:
-    """Of all CPU tensors that Python holds, each storage once: weights, momentum, the teacher."""
-    found = {}
-    for thing in gc.get_objects():
-        if type(thing) in (torch.Tensor, nn.Parameter) and thing.device.type == "cpu":
-            storage = thing.untyped_storage()
-            found[storage.data_ptr()] = storage.nbytes()
-    return sum(found.values())
+    """Bytes of all CPU tensors that Python holds, such as weights, momentum and the teacher.
+
+    Each storage is counted once.
+    """
+    sizes = {}
+    for item in gc.get_objects():
+        if type(item) in (torch.Tensor, nn.Parameter) and item.device.type == "cpu":
+            storage = item.untyped_storage()
+            sizes[storage.data_ptr()] = storage.nbytes()
+    return sum(sizes.values())
 
 
 def _peak(
@@ -101,7 +104,7 @@ def _peak(
 
 
 def allocated_peak(call: Callable[[], None]) -> int:
-    """The most bytes of CPU tensors that live at once, of those that a function makes."""
+    """The peak number of bytes in CPU tensors that a function makes."""
     with torch.profiler.profile(
         activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
     ) as profile:
@@ -122,7 +125,7 @@ def allocated_peak(call: Callable[[], None]) -> int:
 
 
 def _resident_peak() -> int | None:
-    """In bytes; psutil doesn't have it under Linux."""
+    """The peak of physical memory in bytes, which psutil doesn't give under Linux."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:

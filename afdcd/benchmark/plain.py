@@ -1,6 +1,6 @@
 """Af-DCD as published and as plain autograd computes it: what everything else is compared with.
 
-The teacher runs whole, its normalization and auxiliary head as they are; align and projector are
+The whole teacher runs, with its normalization and auxiliary head unchanged; align and projector are
 dense convolutions; the contrast gathers positives and negatives by boolean masks and concatenates
 them. Written from the method's description; values are those of `afdcd.losses.AfDCDLoss`.
 """
@@ -29,9 +29,9 @@ def plain_contrast(
     """`patch_contrast` of kind ``omni``, as published: [N, C, H, W] maps to a scalar."""
     if pool > 1:
         student, teacher = F.max_pool2d(student, pool), F.max_pool2d(teacher, pool)
-    tokens = patch_tokens(student, groups=groups, patch=patch)
-    others = patch_tokens(teacher, groups=groups, patch=patch)
-    similarity = -torch.cdist(tokens, others, p=1) / temperature  # [P, L, L]
+    student_tokens = patch_tokens(student, groups=groups, patch=patch)
+    teacher_tokens = patch_tokens(teacher, groups=groups, patch=patch)
+    similarity = -torch.cdist(student_tokens, teacher_tokens, p=1) / temperature  # [P, L, L]
     patches, length, _ = similarity.shape
     group = torch.arange(length, device=student.device) % groups
     same = torch.eye(length, dtype=torch.bool, device=student.device)
@@ -39,8 +39,8 @@ def plain_contrast(
     positives = similarity.masked_select(same).view(patches, length, 1)
     negatives = similarity.masked_select(negative).view(patches, length, -1)
     logits = torch.cat([positives, negatives], dim=-1).flatten(0, 1)
-    first = torch.zeros(len(logits), dtype=torch.int64, device=student.device)
-    total = F.cross_entropy(logits, first, reduction="sum")
+    targets = torch.zeros(len(logits), dtype=torch.int64, device=student.device)
+    total = F.cross_entropy(logits, targets, reduction="sum")
     n, _, height, width = student.shape
     return total / (height // patch[0] * patch[0] * (width // patch[1] * patch[1])) / n
 
@@ -88,7 +88,7 @@ def plain_logit_kd(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor
 def plain_teacher(
     model: SemanticSegmentor, batched_inputs: list[dict[str, Any]]
 ) -> dict[str, torch.Tensor]:
-    """Feature map and logits of a whole evaluation, the auxiliary head's logits included."""
+    """Feature map and logits of a whole evaluation, which runs the auxiliary head too."""
     head = model.sem_seg_head
     assert isinstance(head, SegmentationHead)
     with torch.no_grad():

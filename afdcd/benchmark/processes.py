@@ -1,4 +1,4 @@
-"""Images a second with several processes, as DistributedDataParallel trains."""
+"""Images per second with several processes, as DistributedDataParallel trains."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from afdcd.benchmark.timing import use_tf32
 
 
 def images_per_second(setting: Setting, variant: Variant, processes: int, repeats: int) -> float:
-    """Of this package's step: ``setting.batch`` images in each process, a GPU or cores each.
+    """The speed of this package's step with ``setting.batch`` images in each process.
 
-    The cores are shared out evenly; gradients are averaged by gloo, on GPUs by NCCL.
+    Each process has a GPU or an equal share of the cores; gradients are averaged by gloo, on GPUs
+    by NCCL.
     """
     threads = max(1, torch.get_num_threads() // processes)
     with socket.socket() as free:

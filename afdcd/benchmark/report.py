@@ -9,12 +9,12 @@ from tabulate import tabulate
 
 LOADED = "MEASURED ON A LOADED MACHINE: not to be quoted"
 
-# Makes a text of a result.
+# Formats a result as text.
 Text = Callable[[dict[str, Any]], str]
 
 
 def table(rows: list[list[Any]], headers: list[str]) -> str:
-    """In columns, numbers as they are written."""
+    """Format rows in columns, with numbers as they are written."""
     return tabulate(rows, headers=headers, disable_numparse=True)
 
 
@@ -49,7 +49,7 @@ def step_text(result: dict[str, Any]) -> str:
         texts.append(table(rows, ["arithmetic", "GFLOP of products", "floor, s", "reached"]))
     if result["loader"]:
         rows = [[name, f"{seconds:.3g}"] for name, seconds in result["loader"].items()]
-        texts.append(table(rows, ["loader, one process", "seconds a batch"]))
+        texts.append(table(rows, ["loader, one process", "seconds per batch"]))
     return "\n\n".join(texts)
 
 
@@ -85,8 +85,9 @@ def calls_text(result: dict[str, Any]) -> str:
     text = [heading(result), table(rows, headers)]
     floor = result["floor"]
     text.append(
-        f"{result['subtractions'] / 1e9:.1f} G differences of values, needed twice: at the "
-        f"{floor['operations a second'] / 1e9:.0f} GFLOP/s of a product {floor['seconds']:.3g} s"
+        f"{result['subtractions'] / 1e9:.1f} G differences of values, needed twice: "
+        f"{floor['seconds']:.3g} s at the {floor['operations a second'] / 1e9:.0f} GFLOP/s of a "
+        "matrix product"
     )
     return "\n\n".join(text)
 
@@ -100,7 +101,7 @@ def rows_text(result: dict[str, Any], first: str) -> str:
 
 
 def heading(result: dict[str, Any]) -> str:
-    """What was measured where."""
+    """The machine that was measured, and its load."""
     machine = result["machine"]
     name = machine.get("gpu", machine["processor"])
     text = f"{name}, {machine['cores']} cores, {machine['threads']} threads, "

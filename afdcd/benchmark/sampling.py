@@ -29,18 +29,18 @@ def sampling_noise(
 
     Batches differ in images, their augmentation and masks. A share's gradient is compared with that
     of all patches of the same batch under the same mask; dropout off, normalizations as in
-    training. Variances are sums over all elements of a gradient. A gradient of which sampling
-    makes the variance ``v`` times as large is as noisy as that of a batch ``1 / v`` as large.
+    training. Variances are sums over all elements of a gradient. A gradient whose variance sampling
+    makes ``v`` times as large is as noisy as that of a batch ``1 / v`` as large.
 
     Args:
         precision: of the forward passes.
-        model: with the weights of some moment of a training: those at random say little.
+        model: with weights from the course of a training run: random ones say little.
         batches: two or more; as a loader gives them.
         shares: of the patches, as the loss's setting ``SAMPLE``.
 
     Returns:
         rows of ``gradient of``, ``norm`` (of its mean), ``deviation`` (between batches, all
-        patches) and, by share, ``variance, 0.25`` (in times that between batches).
+        patches) and, by share, ``variance, 0.25`` (as a multiple of that between batches).
 
     Raises:
         ValueError: fewer than two batches, or no Af-DCD loss.
@@ -63,22 +63,21 @@ def sampling_noise(
     added = {(name, share): 0.0 for name in groups for share in shares}
     for batch in batches:
         count += 1
-        whole: dict[str, torch.Tensor] = {}
+        all_patches: dict[str, torch.Tensor] = {}
         for share in (1.0, *shares):
             # The same step, and so the same mask, which is drawn before the patches.
             model.distiller.set_extra_state({**state, "steps": state["steps"] + count})
             for loss in losses:
                 loss.settings = dataclasses.replace(loss.settings, sample=share)
-            found = _gradients(precision, model, batch, groups)
-            for name, gradient in found.items():
+            for name, gradient in _gradients(precision, model, batch, groups).items():
                 if share == 1:
-                    whole[name] = gradient
+                    all_patches[name] = gradient
                     sums[name] = sums[name] + gradient
                     squares[name] += float(gradient.square().sum())
                 else:
-                    added[name, share] += float((gradient - whole[name]).square().sum())
+                    added[name, share] += float((gradient - all_patches[name]).square().sum())
     if count < 2:
-        raise ValueError(f"a variance takes two batches at least; got {count}")
+        raise ValueError(f"a variance takes at least two batches; got {count}")
     rows = []
     for name in groups:
         mean = torch.as_tensor(sums[name]) / count
@@ -97,7 +96,7 @@ def _gradients(
     batch: Batch,
     groups: dict[str, list[nn.Parameter]],
 ) -> dict[str, torch.Tensor]:
-    """Of the sum of all losses, flat, in float64, on the CPU."""
+    """Gradients of the sum of all losses, by group: flat, in float64, on the CPU."""
     device = next(model.parameters()).device
     model.zero_grad()
     with autocast(precision, device):

@@ -20,7 +20,7 @@ class Setting:
         teacher_depth, student_depth: of the ResNets.
         width: factor of all their channels.
         classes: of the labels.
-        pool: of the contrast; a small crop's feature map may ask for less than the paper's 4.
+        pool: of the contrast; a small crop's feature map may need less than the paper's 4.
         device: ``cpu`` or ``cuda``.
     """
 
@@ -74,7 +74,7 @@ class Variant:
         plain: the published formulation; else this package's.
         dtype: of autocast; ``float32`` for none.
         sample: share of the patches (this package's only).
-        recompute: the projector's activations (this package's only).
+        recompute: whether the projector's activations are recomputed (this package's only).
         tf32: whether float32 products on a GPU are rounded to TensorFloat-32.
     """
 

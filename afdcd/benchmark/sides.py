@@ -66,20 +66,20 @@ def build_networks(setting: Setting) -> tuple[SemanticSegmentor, SemanticSegment
 def _settle(model: SemanticSegmentor, batch: Batch) -> None:
     """Give a random network's normalizations the statistics of a batch, as training would.
 
-    With those it starts with, a hundred layers' features grow beyond all bounds.
+    With its initial statistics, features grow without bound over a hundred layers.
     """
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-    before = [norm.momentum for norm in norms]
+    momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 1.0
     with torch.no_grad():
         model.train()(batch)
-    for norm, momentum in zip(norms, before, strict=True):
+    for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
 
 
 def build_side(setting: Setting, variant: Variant) -> Side:
-    """A step of ``variant``; all of one setting start from the same weights."""
+    """A step of ``variant``; all variants of a setting start from the same weights."""
     return _Plain(setting) if variant.plain else _Ours(setting, variant)
 
 
@@ -95,7 +95,7 @@ def _config(setting: Setting, variant: Variant | None = None) -> Any:
 
 
 class _Ours:
-    """The pieces that `Distiller.forward` consists of."""
+    """The pieces of `Distiller.forward`."""
 
     def __init__(self, setting: Setting, variant: Variant) -> None:
         self.cfg = _config(setting, variant)
@@ -195,7 +195,7 @@ Mark = Callable[[str], None]
 
 
 def run_step(side: Side, batch: Batch, mark: Mark) -> dict[str, torch.Tensor]:
-    """One step; ``mark`` is told the name of each part when it is over.
+    """Take one step; ``mark`` is called with the name of each part when it ends.
 
     Returns:
         the losses, detached.

@@ -1,4 +1,4 @@
-"""Seconds of each part of a step, the variants in turns in one process."""
+"""Seconds of each part of a step, with the variants taking turns in one process."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Times:
 
     @property
     def totals(self) -> list[float]:
-        """Of each repeat, all parts together."""
+        """Seconds of each repeat, all parts together."""
         return [sum(values) for values in zip(*self.parts.values(), strict=True)]
 
     def summary(self) -> dict[str, dict[str, float]]:
@@ -44,7 +44,7 @@ class Times:
 
 
 class Stopwatch:
-    """Seconds between marks, by name. On a GPU by its own events, so that nothing waits."""
+    """Seconds between marks, by name. On a GPU its own events are used, so that nothing waits."""
 
     def __init__(self, device: str) -> None:
         self._device = device
@@ -59,7 +59,7 @@ class Stopwatch:
         return event
 
     def mark(self, name: str) -> None:
-        """What came since the last mark is over."""
+        """End the part that began at the last mark."""
         self._names.append(name)
         self._moments.append(self._now())
 
@@ -74,14 +74,14 @@ class Stopwatch:
         return result
 
 
-def use_tf32(wanted: bool) -> None:
+def use_tf32(enabled: bool) -> None:
     """Let a GPU round float32 products to TensorFloat-32, or not."""
-    torch.backends.cuda.matmul.allow_tf32 = wanted
-    torch.backends.cudnn.allow_tf32 = wanted
+    torch.backends.cuda.matmul.allow_tf32 = enabled
+    torch.backends.cudnn.allow_tf32 = enabled
 
 
 def time_steps(setting: Setting, variants: Sequence[Variant], *, repeats: int) -> dict[str, Times]:
-    """Times by variant; each round runs every variant once, and a first one isn't counted."""
+    """Times by variant; each round runs every variant once, and the first round isn't counted."""
     sides = {variant.name: build_side(setting, variant) for variant in variants}
     batch = make_batch(setting)
     times = {variant.name: Times() for variant in variants}
@@ -98,7 +98,7 @@ def time_steps(setting: Setting, variants: Sequence[Variant], *, repeats: int) -
 def time_calls(
     calls: dict[str, Callable[[], None]], device: str, *, repeats: int
 ) -> dict[str, Times]:
-    """Times of whole functions, in turns; a first round isn't counted."""
+    """Times of whole functions, in turns; the first round isn't counted."""
     times = {name: Times() for name in calls}
     for number in range(repeats + 1):
         for name, call in calls.items():

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from afdcd.data import DataError, Dataset
 from afdcd.data.settings import LoadingSettings
+from afdcd.evaluation.settings import InferenceSettings
 from afdcd.tasks import Task, task_of
 from afdcd.utils.findings import Report
 from afdcd.utils.problems import Problem
@@ -85,6 +86,7 @@ def check_files(
     train: Sequence[Task],
     test: Sequence[Task],
     loading: LoadingSettings,
+    inference: InferenceSettings,
     report: Report,
     *,
     limit: int | None = FILES_CHECKED,
@@ -94,6 +96,7 @@ def check_files(
     Args:
         train, test: the tasks on them.
         loading: how they are loaded.
+        inference: how the test images are predicted.
         report: takes what is found.
         limit: files of each data set, evenly spread; None for all.
     """
@@ -102,6 +105,28 @@ def check_files(
         _check_sizes(task.dataset, loading, report)
     for task in test:
         task.check_files(limit=limit, training=False, report=report)
+        report.fix_problems(_scale_problems(task.dataset, loading, inference))
+
+
+def _scale_problems(
+    dataset: Dataset, loading: LoadingSettings, inference: InferenceSettings
+) -> list[str]:
+    """Whether the smallest of ``TEST.SCALES`` leaves nothing of an image."""
+    smallest = min(inference.scales)
+    for record in dataset.records:
+        side = min(record["height"], record["width"])
+        side = loading.test_short_side or side
+        if int(side * smallest) < 1:
+            name = f"{dataset.spec.name}: {record['file_name']}"
+            size = f"{record['height']}x{record['width']}"
+            return [
+                Problem(
+                    f"TEST.SCALES {smallest:g} leaves no pixel of {name} ({size}): use larger "
+                    "factors, or leave the image out",
+                    "inference",
+                )
+            ]
+    return []
 
 
 def _check_sizes(dataset: Dataset, loading: LoadingSettings, report: Report) -> None:
@@ -134,9 +159,12 @@ def _check_sizes(dataset: Dataset, loading: LoadingSettings, report: Report) -> 
 
 
 def file_problems(
-    train: Sequence[Task], test: Sequence[Task], loading: LoadingSettings
+    train: Sequence[Task],
+    test: Sequence[Task],
+    loading: LoadingSettings,
+    inference: InferenceSettings,
 ) -> list[str]:
     """What stands in the way in the data sets' files: see `check_files`."""
     report = Report()
-    check_files(train, test, loading, report)
+    check_files(train, test, loading, inference, report)
     return [finding.text for finding in report.to_fix]

@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from afdcd.checks import data, networks, step
+from afdcd.checks.inference import inference_problems
 from afdcd.checks.output import check_output
+from afdcd.checks.weights import class_differences
 from afdcd.data.listing import spread
 from afdcd.distill import Distiller
 from afdcd.engine.checkpoints import student_of
@@ -64,15 +66,22 @@ def diagnose(
     settings = constructed(run.training_settings, [])
     train, test = _find_data(run, report)
     if settings is not None:
-        loading = settings.loading
+        loading, inference = settings.loading, settings.inference
         _guarded(
-            report, "file", lambda: data.check_files(train, test, loading, report, limit=limit)
+            report,
+            "file",
+            lambda: data.check_files(train, test, loading, inference, report, limit=limit),
         )
     model, teacher = _models(run, report)
     if model is not None:
         if train:
             _guarded(report, "model", lambda: train[0].bind(student_of(model)))
+        if settings is not None:
+            problems = inference_problems(settings.inference, student_of(model))
+            report.fix_problems(problems)
         _guarded(report, "model", lambda: model.to(device))
+    if teacher is not None and class_differences(run, teacher):
+        teacher = None  # it can't be scored on the student's classes
     if isinstance(model, Distiller) and teacher is not None and (test or train):
         # Before the step, which folds its normalization.
         task = (test or train)[0]
@@ -171,8 +180,8 @@ def _models(run: Runtime, report: Report) -> tuple[Any, Runtime | None]:
 def _step(
     settings: TrainingSettings, model: Any, task: Task, device: torch.device, report: Report
 ) -> None:
-    whole = settings.batch.images
-    count = whole if device.type == "cuda" else min(step.FEW, whole)
+    images = settings.batch.images
+    count = images if device.type == "cuda" else min(step.FEW, images)
     batch = step.load_batch(settings, task, max(count, step.FEW), report)
     if len(batch) < step.FEW:
         report.note("step", "too few usable samples to try a training step")

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from afdcd.checks.weights import (
+    class_differences,
+    loaded_problems,
     teacher_class_problems,
     teacher_weights_problems,
     weights_problems,
@@ -71,30 +73,22 @@ def _load(run: Runtime, model: nn.Module, complete: bool, whose: str, report: Re
         report.fix("weights", f"{whose}: {error}")
         return False
     after = model.state_dict()
-    broken = [n for n, v in after.items() if v.is_floating_point() and not v.isfinite().all()]
-    if broken:
-        report.fix(
-            "weights",
-            f"{whose}: {Path(path)} holds values that are not finite, in {len(broken)} entries "
-            f"such as {broken[0]}: its training had failed",
-        )
+    problems = loaded_problems(model, path, f"the {whose}")
+    report.fix_problems(problems)
+    if problems:
         return False
     unlike = [n for n, v in after.items() if v.dim() > 1 and not torch.equal(v, before[n])]
     if not unlike:
         report.note("weights", f"{whose}: {Path(path)} changes no weight of its initialization")
-    constant = [n for n, v in after.items() if v.dim() == 4 and v.numel() > 64 and v.std() == 0]
-    if constant:
-        report.fix(
-            "weights",
-            f"{whose}: {Path(path)} holds constant convolutions, {len(constant)} such as "
-            f"{constant[0]}: they were never trained",
-        )
     return True
 
 
 def check_teacher_classes(run: Runtime, teacher: Runtime, report: Report) -> None:
     """Whether the teacher was trained on the student's classes."""
-    report.fix_problems(teacher_class_problems(run, teacher), "class-order")
+    problems = teacher_class_problems(run, teacher)
+    report.fix_problems(problems, "class-order")
+    if not problems and class_differences(run, teacher):
+        report.note("teacher", "it has other classes than the student, so it isn't scored")
 
 
 def check_format(run: Runtime, teacher: Runtime, report: Report) -> None:

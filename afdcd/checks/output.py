@@ -27,11 +27,23 @@ def output_problems(folder: Path, key: str = "OUTPUT_DIR") -> list[str]:
 def occupied_problems(checkpoints: Checkpoints) -> list[str]:
     """Whether a new run would overwrite another one."""
     last = checkpoints.last()
-    if last is None:
+    if last is not None:
+        return [
+            f"OUTPUT_DIR {checkpoints.folder} already holds a run ({last.name}): add --resume to "
+            "go on with it, or choose another OUTPUT_DIR"
+        ]
+    return lost_run_problems(checkpoints)
+
+
+def lost_run_problems(checkpoints: Checkpoints) -> list[str]:
+    """Whether weights of a run are there that can't be resumed from, and would be overwritten."""
+    results = checkpoints.results()
+    if not results or checkpoints.last() is not None:
         return []
+    names = ", ".join(path.name for path in results)
     return [
-        f"OUTPUT_DIR {checkpoints.folder} already holds a run ({last.name}): add --resume to go "
-        "on with it, or choose another OUTPUT_DIR"
+        f"OUTPUT_DIR {checkpoints.folder} holds {names} of an earlier run, but no checkpoint to "
+        "resume from: move them away, or choose another OUTPUT_DIR"
     ]
 
 

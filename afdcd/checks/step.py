@@ -1,4 +1,4 @@
-"""One training step: the size of each loss, its gradient at the tap, memory and time."""
+"""One training step: its losses and their gradients, memory and time."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from afdcd.checks.gradients import (
+    gradient_norms,
+    judge_gradients,
+    judge_values,
+    student_taps,
+)
 from afdcd.data.stream import SampleStream
 from afdcd.distill import Distiller, FeatureTaps
 from afdcd.engine.precision import autocast
@@ -23,9 +29,6 @@ from afdcd.utils.findings import Report
 
 # Images of a measured step on a CPU; the batch is extrapolated.
 FEW = 2
-# Gradients at the tap that differ from the task's by more than this factor are worth a remark,
-# by more than the second one a fault.
-REMARKABLE, WRONG = 50.0, 1000.0
 FP32 = 4
 
 
@@ -134,7 +137,7 @@ def measure_step(
     student = model.student if isinstance(model, Distiller) else model
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     model.train()
-    taps = _student_taps(model)
+    taps = student_taps(model)
     torch.manual_seed(0)
     with (
         saved_bytes(model) as counter,
@@ -142,14 +145,15 @@ def measure_step(
         FeatureTaps(student, taps, whose="the student") as found,
     ):
         losses = model(batch)
-    norms = _gradient_norms(losses, [found[path] for path in taps])
+    norms = gradient_norms(losses, {path: found[path] for path in taps})
     seconds = _timed(settings, model, batch, device)
     for name, buffer in model.named_buffers():
         buffer.copy_(before[name])
-    _judge_losses(losses, norms, task_loss, _weight_keys(model), report)
-    whole = settings.batch.images / len(batch)
-    _judge_memory(settings, counter.total * whole + _state_bytes(model), device, report)
-    step = seconds * whole
+    judge_values(losses, report)
+    judge_gradients(model, norms, task_loss, report)
+    parts = settings.batch.images / len(batch)
+    _judge_memory(settings, counter.total * parts + _state_bytes(model), device, report)
+    step = seconds * parts
     report.facts["time"] = {
         "device": str(device),
         "s/step": step,
@@ -165,27 +169,6 @@ def measure_step(
             f"the data come at about {given:.1f} images/s from {settings.loading.workers} "
             f"processes, the training takes {needed:.1f}: raise DATALOADER.NUM_WORKERS or CACHE_MB",
         )
-
-
-def _student_taps(model: nn.Module) -> list[str]:
-    if not isinstance(model, Distiller):
-        return []
-    return model.distiller.student_taps
-
-
-def _gradient_norms(losses: dict[str, torch.Tensor], taps: list[torch.Tensor]) -> dict[str, float]:
-    """L2 norm of each loss's gradient at the tap that most losses reach; of equals the last one."""
-    if not taps:
-        return {}
-    at_taps: list[dict[str, float]] = [{} for _ in taps]
-    for name, loss in losses.items():
-        if not loss.requires_grad:
-            continue
-        gradients = torch.autograd.grad(loss, taps, retain_graph=True, allow_unused=True)
-        for norms, gradient in zip(at_taps, gradients, strict=True):
-            if gradient is not None:
-                norms[name] = float(gradient.float().norm())
-    return max(reversed(at_taps), key=len)
 
 
 def _timed(
@@ -209,46 +192,6 @@ def _timed(
     seconds = time.perf_counter() - start
     model.zero_grad(set_to_none=True)
     return seconds
-
-
-def _judge_losses(
-    losses: dict[str, torch.Tensor],
-    norms: dict[str, float],
-    task_loss: str,
-    keys: dict[str, str],
-    report: Report,
-) -> None:
-    values = {name: float(value.detach()) for name, value in losses.items()}
-    report.facts["losses"] = values
-    report.facts["gradient norms at the student's tap"] = norms
-    for name, value in values.items():
-        if not math.isfinite(value) or not math.isfinite(norms.get(name, 0.0)):
-            report.fix("non-finite", f"{name} is {value:g}, its gradient {norms.get(name, 0.0):g}")
-    # The student's own losses; the auxiliary head's doesn't reach the tap.
-    own = [norm for name, norm in norms.items() if name not in keys]
-    task = norms.get(task_loss, max(own, default=0.0))
-    if not math.isfinite(task) or task <= 0:
-        return
-    for name, norm in norms.items():
-        key = keys.get(name, "")
-        if not key or not math.isfinite(norm):
-            continue
-        ratio = norm / task
-        if norm == 0:
-            report.note("loss-weight", f"{name} has no gradient at the student's tap: see {key}")
-        elif not 1 / REMARKABLE < ratio < REMARKABLE:
-            say = report.fix if not 1 / WRONG < ratio < WRONG else report.note
-            size = f"{ratio:.3g} times the task loss's"
-            say(
-                "loss-weight",
-                f"{name}'s gradient at the student's tap is {size}; {key} multiplied by "
-                f"{1 / ratio:.1g} would make them equal, by {10 / ratio:.1g} ten times it",
-            )
-
-
-def _weight_keys(model: nn.Module) -> dict[str, str]:
-    """The config key of each distillation term's weight, by the term's name among the losses."""
-    return model.distiller.weight_keys() if isinstance(model, Distiller) else {}
 
 
 def _state_bytes(model: nn.Module) -> float:

@@ -1,6 +1,8 @@
-"""Whether the checkpoints that a config names are there."""
+"""Whether the checkpoints that a config names are there, and what they hold is sound."""
 
 from __future__ import annotations
+
+from torch import nn
 
 from afdcd.config import ConfigError
 from afdcd.data import Dataset, LabelMap, get_spec
@@ -41,6 +43,26 @@ def result_problems(chosen: ResultWeights, *, fetches: bool) -> list[str]:
     return [f"{text} ({chosen.reason})" for text in problems]
 
 
+def loaded_problems(model: nn.Module, path: str, whose: str) -> list[str]:
+    """Whether the weights that a model was given can have come from a training that worked.
+
+    Args:
+        model: with the weights loaded.
+        path: of their checkpoint.
+        whose: model it is, such as ``the teacher``.
+    """
+    entries = model.state_dict()
+    broken = [n for n, v in entries.items() if v.is_floating_point() and not v.isfinite().all()]
+    if broken:
+        text = f"{path} holds values that are not finite, in {len(broken)} entries such as"
+        return [Problem(f"{whose}: {text} {broken[0]}: its training had failed", "weights")]
+    constant = [n for n, v in entries.items() if v.dim() == 4 and v.numel() > 64 and v.std() == 0]
+    if constant:
+        text = f"{path} holds constant convolutions, {len(constant)} such as {constant[0]}"
+        return [Problem(f"{whose}: {text}: they were never trained", "weights")]
+    return []
+
+
 def teacher_problems(run: Runtime) -> list[str]:
     """What is wrong with ``MODEL.DISTILLER.TEACHER``, where the config distils."""
     if not run.distils:
@@ -67,7 +89,13 @@ def teacher_weights_problems(run: Runtime, teacher: Runtime) -> list[str]:
 
 
 def teacher_class_problems(run: Runtime, teacher: Runtime) -> list[str]:
-    """Whether the teacher was trained on the student's classes, in the student's order.
+    """Whether losses compare the classes of two models that were trained on different ones."""
+    problems = class_differences(run, teacher)
+    return problems if run.compares_classes else []
+
+
+def class_differences(run: Runtime, teacher: Runtime) -> list[str]:
+    """In what the teacher's classes differ from the student's; it can't be scored on these then.
 
     By the data sets that the two configs train on, as far as their targets are known.
     """
@@ -85,5 +113,6 @@ def teacher_class_problems(run: Runtime, teacher: Runtime) -> list[str]:
             ]
     if run.channels != teacher.channels and not problems:
         text = f"the teacher has {teacher.channels} classes (NUM_CLASSES), the student"
-        problems.append(Problem(f"{text} {run.channels}", "classes"))
+        hint = "their logits can't be compared: distil features alone, or use another teacher"
+        problems.append(Problem(f"{text} {run.channels}: {hint}", "classes"))
     return problems

@@ -23,6 +23,7 @@ from afdcd.cli.common import report_errors
 from afdcd.config import differing
 from afdcd.engine.results import FinishedRun, read_run
 from afdcd.study import paired_difference
+from afdcd.utils.paths import expanded
 from afdcd.utils.problems import SetupError
 
 # Of every run its own.
@@ -77,8 +78,12 @@ def read_runs(patterns: str) -> list[FinishedRun]:
     runs: dict[int, FinishedRun] = {}
     problems = []
     for pattern in patterns.split(","):
-        # Not Path.glob, which takes no absolute pattern.
-        found = glob.glob(str(Path(pattern).expanduser()))  # noqa: PTH207
+        try:
+            # Not Path.glob, which takes no absolute pattern.
+            found = glob.glob(expanded(pattern))  # noqa: PTH207
+        except ValueError as error:
+            problems.append(str(error))
+            continue
         folders = sorted(Path(path) for path in found if Path(path).is_dir())
         if not folders:
             problems.append(f"no folder {pattern}")

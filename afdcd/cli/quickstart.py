@@ -31,6 +31,7 @@ from afdcd.models import count_multiply_adds, count_parameters
 from afdcd.report import comparison_panel
 from afdcd.tasks import task_of
 from afdcd.utils.files import write_json
+from afdcd.utils.paths import path_flag
 from afdcd.utils.tables import comparison_table
 
 logger = logging.getLogger(__name__)
@@ -44,9 +45,11 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(prog="quickstart.py", description=__doc__)
     p.add_argument(
-        "--configs", type=Path, default=Path("configs/quickstart"), help="folder of the three"
+        "--configs", type=path_flag, default=Path("configs/quickstart"), help="folder of the three"
     )
-    p.add_argument("--output", type=Path, default=Path("output/quickstart"), help="where to write")
+    p.add_argument(
+        "--output", type=path_flag, default=Path("output/quickstart"), help="where to write"
+    )
     add_overrides(p)
     return p
 

@@ -5,6 +5,7 @@ from afdcd.config.errors import ConfigError, ConfigKeyError
 from afdcd.config.files import (
     differences,
     differing,
+    flat_value,
     flat_values,
     is_overridden,
     merge_content,
@@ -20,6 +21,7 @@ __all__ = [
     "differences",
     "differing",
     "embedded_config",
+    "flat_value",
     "flat_values",
     "is_overridden",
     "merge_content",

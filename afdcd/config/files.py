@@ -15,7 +15,13 @@ from fvcore.common.config import BASE_KEY, CfgNode
 from afdcd.config import imports
 from afdcd.config.errors import ConfigError, ConfigKeyError
 from afdcd.config.losses import merge_losses, take_losses
+from afdcd.config.paths import absolute_path, expand_paths, expanded_path
+from afdcd.config.types import fitted
 from afdcd.utils.strict_yaml import read_strict_yaml
+
+# A list whose items are of several types, and a number that may be None.
+MIXED = "MODEL.DISTILLER.TEACHER.OPTS"
+OPTIONAL = "SOLVER.WEIGHT_DECAY_BIAS"
 
 
 def merge_file(cfg: CfgNode, path: str | Path) -> None:
@@ -29,7 +35,7 @@ def merge_file(cfg: CfgNode, path: str | Path) -> None:
         ConfigError: a file is missing or no YAML, or a value has another type than the default.
         ConfigKeyError: an unknown key; the message names the nearest ones.
     """
-    _merge(cfg, _load(Path(path), ()), str(path))
+    _merge(cfg, _load(Path(expanded_path(str(path), "config file")), ()), str(path))
 
 
 def merge_content(cfg: CfgNode, content: Mapping[str, Any], source: str) -> None:
@@ -115,7 +121,8 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _lookup(cfg: CfgNode, key: str) -> Any:
+def flat_value(cfg: CfgNode, key: str) -> Any:
+    """The value of a dotted key."""
     node: Any = cfg
     for name in key.split("."):
         node = node[name]
@@ -124,7 +131,6 @@ def _lookup(cfg: CfgNode, key: str) -> Any:
 
 def _load(path: Path, opened: tuple[Path, ...]) -> dict[str, Any]:
     """The content of a YAML file merged over that of the files it is based on."""
-    path = path.expanduser()
     if path.resolve() in opened:
         raise ConfigError(f"{path}: its {BASE_KEY} leads back to itself")
     if not path.is_file():
@@ -147,7 +153,8 @@ def _load(path: Path, opened: tuple[Path, ...]) -> dict[str, Any]:
     bases = content.pop(BASE_KEY, [])
     merged: dict[str, Any] = {}
     for base in [bases] if isinstance(bases, str) else bases:
-        _overlay(merged, _load(path.parent / base, (*opened, path.resolve())), path)
+        file = path.parent / expanded_path(base, f"{path}: {BASE_KEY}")
+        _overlay(merged, _load(file, (*opened, path.resolve())), path)
     _anchor_imports(content, path)
     _anchor_teacher(content, path)
     _anchor_datasets(content, path)
@@ -172,7 +179,7 @@ def _overlay(
 def _anchor_imports(content: dict[str, Any], path: Path) -> None:
     if imports.KEY in content:
         names = imports.listed(content[imports.KEY], str(path))
-        content[imports.KEY] = imports.anchored(names, path.parent)
+        content[imports.KEY] = imports.anchored(names, path.parent, str(path))
 
 
 def _anchor_teacher(content: dict[str, Any], path: Path) -> None:
@@ -180,7 +187,8 @@ def _anchor_teacher(content: dict[str, Any], path: Path) -> None:
     for name in ("MODEL", "DISTILLER", "TEACHER"):
         node = node.get(name) if isinstance(node, dict) else None
     if isinstance(node, dict) and isinstance(node.get("CONFIG_FILE"), str) and node["CONFIG_FILE"]:
-        node["CONFIG_FILE"] = str((path.parent / Path(node["CONFIG_FILE"]).expanduser()).resolve())
+        where = f"{path}: MODEL.DISTILLER.TEACHER.CONFIG_FILE"
+        node["CONFIG_FILE"] = absolute_path(node["CONFIG_FILE"], path.parent, where)
 
 
 def _anchor_datasets(content: dict[str, Any], path: Path) -> None:
@@ -192,7 +200,7 @@ def _anchor_datasets(content: dict[str, Any], path: Path) -> None:
         names = node.get(key)
         if isinstance(names, list):
             node[key] = [
-                str((path.parent / Path(name).expanduser()).resolve())
+                absolute_path(name, path.parent, f"{path}: DATASETS.{key}")
                 if isinstance(name, str) and re.search(r"\.ya?ml:", name)
                 else name
                 for name in names
@@ -204,12 +212,13 @@ def _merge(
 ) -> None:
     if imports.KEY in content and imports.KEY in cfg:
         names = imports.listed(content.pop(imports.KEY), source)
-        imports.import_all(cfg, imports.anchored(names, Path.cwd()), source)
+        imports.import_all(cfg, imports.anchored(names, Path.cwd(), source), source)
     try:
         losses = take_losses(content)
     except ValueError as error:
         raise ConfigError(f"{source}: {error}") from error
     _fit_keys(cfg, content, source)
+    expand_paths(content, source)
     try:
         cfg.merge_from_other_cfg(type(cfg)(content))
         if losses is not None:
@@ -219,20 +228,19 @@ def _merge(
 
 
 def _fit_keys(cfg: CfgNode, content: dict[str, Any], source: str, prefix: str = "") -> None:
-    """Check that ``cfg`` has the keys of ``content``, and make whole numbers floats where due.
-
-    YAML reads ``1e-6`` as text and ``1`` as an integer, and yacs takes neither for a float.
+    """Check that ``cfg`` has the keys of ``content``, and fit the values to the defaults' types.
 
     Raises:
         ConfigKeyError: for the first key that doesn't exist.
-        ConfigError: a value where there are keys, or keys where there is a value.
+        ConfigError: a value where there are keys, keys where there is a value, or a value of
+            another type.
     """
     for name, value in content.items():
         key = f"{prefix}{name}"
         known = list(flat_keys(cfg))
         if key not in known:
             raise ConfigKeyError(key, _nearest(key, known), source)
-        default = _lookup(cfg, key)
+        default = flat_value(cfg, key)
         if isinstance(default, CfgNode):
             if not isinstance(value, dict):
                 raise ConfigError(
@@ -241,17 +249,11 @@ def _fit_keys(cfg: CfgNode, content: dict[str, Any], source: str, prefix: str = 
             _fit_keys(cfg, value, source, f"{key}.")
         elif isinstance(value, dict):
             raise ConfigError(f"{source}: {key} takes a value, not keys; got {value!r}")
-        elif isinstance(default, float) and isinstance(value, (int, str)):
-            content[name] = _as_float(value, f"{source}: {key}")
-
-
-def _as_float(value: int | str, where: str) -> float:
-    try:
-        if not isinstance(value, bool):
-            return float(value)
-    except ValueError:
-        pass
-    raise ConfigError(f"{where} takes a number; got {value!r}")
+        elif key == OPTIONAL:
+            content[name] = value if value is None else fitted(value, 0.0, f"{source}: {key}")
+        else:
+            default = [] if key == MIXED else default
+            content[name] = fitted(value, default, f"{source}: {key}")
 
 
 def _nearest(key: str, known: Sequence[str]) -> list[str]:

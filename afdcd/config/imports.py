@@ -17,6 +17,7 @@ from typing import Any
 from fvcore.common.config import CfgNode
 
 from afdcd.config.errors import ConfigError
+from afdcd.config.paths import absolute_path
 from afdcd.utils.user_modules import SUFFIX, file_module_name, import_user_module
 
 KEY = "IMPORTS"
@@ -50,12 +51,14 @@ def listed(value: Any, source: str) -> list[str]:
     return list(names)
 
 
-def anchored(names: Iterable[str], folder: Path) -> list[str]:
-    """The same names, with files as absolute paths: relative ones are looked for in ``folder``."""
-    return [
-        str((folder / Path(name).expanduser()).resolve()) if _is_file(name) else name
-        for name in names
-    ]
+def anchored(names: Iterable[str], folder: Path, source: str) -> list[str]:
+    """The same names, with files as absolute paths: relative ones are looked for in ``folder``.
+
+    Raises:
+        ConfigError: a path of ``source`` has a variable that isn't set.
+    """
+    where = f"{source}: {KEY}"
+    return [absolute_path(name, folder, where) if _is_file(name) else name for name in names]
 
 
 def _is_file(name: str) -> bool:
@@ -156,8 +159,8 @@ def _failure(name: str, error: BaseException) -> str:
         text = f"{type(error).__name__}: {error.msg}"
         place = _line(name, error.filename, error.lineno or 0)
     else:
-        whole = list(traceback.extract_tb(error.__traceback__))
-        frames = [f for f in whole if not f.filename.startswith(_LIBRARIES)] or whole[-1:]
+        stack = list(traceback.extract_tb(error.__traceback__))
+        frames = [f for f in stack if not f.filename.startswith(_LIBRARIES)] or stack[-1:]
         own = [frame for frame in frames if frame.filename == name]
         for frame in [*own[-1:], *([] if frames[-1:] == own[-1:] else frames[-1:])]:
             place += _line(name, frame.filename, frame.lineno or 0)

@@ -11,7 +11,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
 
 from afdcd.checks.data import FILES_CHECKED, file_problems, find_tasks, task_problems
-from afdcd.checks.output import occupied_problems, output_problems
+from afdcd.checks.output import lost_run_problems, occupied_problems, output_problems
 from afdcd.checks.weights import result_problems, teacher_problems, weights_problems
 from afdcd.d2.config import trained_architecture
 from afdcd.d2.datasets import find_dataset, is_own
@@ -19,7 +19,6 @@ from afdcd.d2.evaluation import evaluator_problem
 from afdcd.d2.panoptic_data import PANOPTIC_TYPES, is_standard, separated_classes
 from afdcd.d2.record_files import SEMANTIC, record_problems
 from afdcd.data import DataError, LabelMap
-from afdcd.data.build import loading_settings
 from afdcd.distill import distiller_settings
 from afdcd.engine.build import SettingsReader
 from afdcd.engine.checkpoints import Checkpoints
@@ -66,13 +65,14 @@ def check(
             teacher_problems(run),
             weights_problems(run.weights, "MODEL.WEIGHTS", needed=False, fetches=run.FETCHES),
             output_problems(folder),
-            [] if resume else occupied_problems(Checkpoints(folder)),
+            (lost_run_problems if resume else occupied_problems)(Checkpoints(folder)),
         ]
     raise_problems(problems, task_problems(train, test, run.channels), *checks)
     if eval_only or resume:
         return
     if cfg.INPUT.MAPPER != "detectron2":
-        raise_problems(file_problems(train, test, loading_settings(cfg)))
+        settings = run.evaluation_settings()
+        raise_problems(file_problems(train, test, settings.loading, settings.inference))
     else:
         raise_problems(
             [
@@ -113,6 +113,11 @@ def config_problems(cfg: Any) -> list[str]:
             )
         if trained in DETECTORS:
             problems.append(f"{trained} takes more than label maps: set INPUT.MAPPER detectron2")
+    elif not _predicts_plainly(cfg.TEST):
+        problems.append(
+            "TEST.SCALES, TEST.FLIP and TEST.WINDOW are of INPUT.MAPPER scale_crop: with "
+            "Detectron2's mapper whole images are predicted once, so leave them off"
+        )
     problems += [
         f"{key} is not supported by this trainer: leave it off"
         for key, on in (
@@ -128,6 +133,10 @@ def config_problems(cfg: Any) -> list[str]:
             f"TrainingSampler is supported; got {cfg.DATALOADER.SAMPLER_TRAIN}"
         )
     return problems
+
+
+def _predicts_plainly(test: Any) -> bool:
+    return list(test.SCALES) == [1.0] and not (test.FLIP or test.WINDOW or test.WINDOW_STRIDE)
 
 
 def process_problems(cfg: Any, processes: int, num_gpus: int | None) -> list[str]:

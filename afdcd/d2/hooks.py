@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from detectron2.engine import HookBase
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
@@ -29,8 +31,8 @@ class PolynomialLR(HookBase):
         self.trainer.storage.put_scalar("lr", lr, smoothing_hint=False)
 
 
-class EvaluateAndSave(HookBase):
-    """Evaluates, then saves, so that a checkpoint knows the scores of its iteration.
+class SaveAndEvaluate(HookBase):
+    """Saves, evaluates, and saves again with the scores: a failing evaluation costs no weights.
 
     At the ends of the periods and of the training, and when told to stop (Ctrl-C, SIGTERM).
     """
@@ -41,6 +43,12 @@ class EvaluateAndSave(HookBase):
 
     def before_train(self) -> None:
         self._stop.__enter__()
+        state = self.trainer.state
+        due = state.iteration > 0 and self.settings.evaluates_after(state.iteration)
+        if due and state.evaluated != state.iteration:
+            # The run was stopped between a checkpoint and the evaluation due after it.
+            self._evaluate()
+            self.trainer.save()
 
     def after_train(self) -> None:
         self._stop.__exit__(None, None, None)
@@ -48,20 +56,26 @@ class EvaluateAndSave(HookBase):
     def after_step(self) -> None:
         trainer = self.trainer
         done, last = trainer.iter + 1, trainer.max_iter
-        stop = self._told_to_stop(done)
-        if self.settings.evaluates_after(done):
-            figures = trainer.evaluate_student()
-            flat = flatten_results_dict(figures)
-            trainer.storage.put_scalars(
-                **{name: float(value) for name, value in flat.items()}, smoothing_hint=False
-            )
-        if stop or self.settings.saves_after(done):
-            trainer.save(final=done == last)
+        stop, save = self._told_to_stop(done), self.settings.saves_after(done)
+        if stop or save:
+            trainer.save()
         comm.synchronize()
         if stop and done < last:
             raise Interrupted(
                 f"stopped after iteration {done}; its state is saved: go on with --resume"
             )
+        if self.settings.evaluates_after(done):
+            self._evaluate()
+            if save:
+                trainer.save()
+
+    def _evaluate(self) -> None:
+        flat = flatten_results_dict(self.trainer.evaluate_student())
+        self.trainer.storage.put_scalars(
+            # Classes that never occur have no score, and NaN is no JSON.
+            **{name: float(value) for name, value in flat.items() if not math.isnan(value)},
+            smoothing_hint=False,
+        )
 
     def _told_to_stop(self, done: int) -> bool:
         if comm.get_world_size() == 1:

@@ -28,7 +28,7 @@ from afdcd.tasks import Task
 from afdcd.utils.user_modules import after_user_modules
 
 
-class Numbers(Sampler[int]):
+class ResumableSampler(Sampler[int]):
     """The numbers of this process's samples from an iteration on, without end.
 
     Iteration i of batch size B consists of samples i * B to (i + 1) * B - 1, whatever the number of
@@ -60,7 +60,7 @@ def _batches(cfg: Any, stream: SampleStream, first: int) -> Any:
     return build_detection_train_loader(
         stream,
         mapper=None,
-        sampler=Numbers(cfg.SOLVER.IMS_PER_BATCH, first // cfg.DATALOADER.ECHO),
+        sampler=ResumableSampler(cfg.SOLVER.IMS_PER_BATCH, first // cfg.DATALOADER.ECHO),
         total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
         aspect_ratio_grouping=False,
         num_workers=workers,

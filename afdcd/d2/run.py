@@ -11,8 +11,11 @@ import torch
 from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
+from torch import nn
 
+from afdcd.checks.inference import inference_problems
 from afdcd.checks.output import changed_settings, resume_problems
+from afdcd.checks.weights import loaded_problems
 from afdcd.config import is_overridden
 from afdcd.d2.checks import check
 from afdcd.d2.config import configure, get_cfg
@@ -23,9 +26,12 @@ from afdcd.d2.processes import REPORTED, launch_reporting
 from afdcd.d2.runtime import Detectron2Runtime
 from afdcd.d2.trainer import DistillTrainer
 from afdcd.d2.weights import load_model_weights
-from afdcd.engine.checkpoints import Checkpoints, result_weights
+from afdcd.distill import Distiller
+from afdcd.engine.build import SettingsReader
+from afdcd.engine.checkpoints import Checkpoints, result_weights, student_of
 from afdcd.engine.results import CONFIG_COPY, results_of, write_results
 from afdcd.evaluation.scores import write_evaluation
+from afdcd.evaluation.settings import InferenceSettings
 from afdcd.tasks import task_of
 from afdcd.utils.files import write_text
 from afdcd.utils.problems import SetupError, raise_problems
@@ -113,18 +119,32 @@ def run(
         logger.info("%s", chosen)
         weights = chosen.path
         _setup(load_model_weights, student, weights, complete=True)
+        raise_problems(loaded_problems(student, weights, "the model"))
+        _check_inference(SettingsReader(cfg).evaluation().inference, student, cfg)
         scores = evaluate(cfg, student)
         if comm.is_main_process():
             _report(cfg, weights, scores)
         return {"weights": weights, "figures": scores}
     trainer = _setup(DistillTrainer, cfg)
+    if isinstance(trainer.state.model, Distiller):
+        weights = Detectron2Runtime(cfg).teacher().weights
+        raise_problems(loaded_problems(trainer.state.model.teacher, weights, "the teacher"))
+    _check_inference(trainer.settings.inference, student_of(trainer.state.model), cfg)
     _setup(trainer.resume_or_load, state)
+    if state is None and cfg.MODEL.WEIGHTS:
+        student = student_of(trainer.state.model)
+        raise_problems(loaded_problems(student, cfg.MODEL.WEIGHTS, "the student"))
     figures = trainer.train()
     results = results_of(trainer.state, figures)
     if comm.is_main_process():
         path = write_results(folder, results)
         logger.info("Done: results in %s; weights alone in student_final.pth", path)
     return results
+
+
+def _check_inference(settings: InferenceSettings, model: nn.Module, cfg: Any) -> None:
+    if cfg.INPUT.MAPPER != "detectron2":
+        raise_problems(inference_problems(settings, model))
 
 
 def _report(cfg: Any, weights: str, figures: dict[str, Any]) -> None:

@@ -20,10 +20,12 @@ from detectron2.utils.events import (
 )
 from torch import nn
 
+from afdcd.checks.weights import class_differences
 from afdcd.d2.datasets import find_dataset
 from afdcd.d2.evaluation import evaluate
-from afdcd.d2.hooks import EvaluateAndSave, PolynomialLR
+from afdcd.d2.hooks import PolynomialLR, SaveAndEvaluate
 from afdcd.d2.loader import detectron2_training_loader, training_loader
+from afdcd.d2.runtime import Detectron2Runtime
 from afdcd.d2.scores import main_score
 from afdcd.data import Dataset
 from afdcd.distill import Distiller
@@ -172,7 +174,7 @@ class DistillTrainer(DefaultTrainer):
         found.append(
             PolynomialLR(self.settings.schedule) if self.scheduler is None else hooks.LRScheduler()
         )
-        found.append(EvaluateAndSave(self.settings))
+        found.append(SaveAndEvaluate(self.settings))
         return found
 
     def build_writers(self) -> list[EventWriter]:
@@ -259,8 +261,6 @@ class DistillTrainer(DefaultTrainer):
             self.register_hooks([hooks.PeriodicWriter(self.build_writers(), period=LOG_PERIOD)])
         self._writing = True
         TrainerBase.train(self, self.start_iter, self.max_iter)
-        if comm.is_main_process():
-            self.checkpoints.save_weights(EXPORT, self.state.model)
         if not self.figures:  # a finished run was resumed
             self.figures = evaluate(self.cfg, student_of(self.state.model))
         return self.figures
@@ -280,6 +280,7 @@ class DistillTrainer(DefaultTrainer):
         """Score the student, keep it if it is the best so far, and print the teacher beside it."""
         self.flush()  # the best student is saved
         self.figures = evaluate(self.cfg, student_of(self.state.model))
+        self.state.evaluated = self.state.iteration
         if comm.is_main_process():
             score = main_score(self.cfg, self.figures)
             teacher = self.state.teacher_figures.get(score.metric)
@@ -296,21 +297,25 @@ class DistillTrainer(DefaultTrainer):
                 self.checkpoints.save_weights(BEST, self.state.model)
         return self.figures
 
-    def save(self, *, final: bool) -> None:
-        """Write a checkpoint, on the main process."""
+    def save(self) -> None:
+        """Write a checkpoint, and at the end the student alone, on the main process."""
         self.flush()  # no weights after a non-finite loss are saved
         if comm.is_main_process():
             content = self.state.content()
             if self.scheduler is not None:
                 content["scheduler"] = self.scheduler.state_dict()
+            final = self.state.iteration == self.max_iter
             self.checkpoints.save(content, final=final)
+            if final:
+                self.checkpoints.save_weights(EXPORT, self.state.model)
 
     def _score_teacher(self) -> None:
         model = self.state.model
         assert isinstance(model, Distiller)
-        from afdcd.d2.config import teacher_config
-
-        teacher_cfg = teacher_config(self.cfg)
+        own, teacher = Detectron2Runtime(self.cfg), Detectron2Runtime(self.cfg).teacher()
+        if class_differences(own, teacher):
+            return
+        teacher_cfg = teacher.cfg
         teacher_cfg.DATASETS.TEST = self.cfg.DATASETS.TEST[:1]
         teacher_cfg.INPUT.MAPPER = self.cfg.INPUT.MAPPER
         figures = evaluate(teacher_cfg, model.teacher)

@@ -11,6 +11,7 @@ from pathlib import Path
 from afdcd.data.description import described_names, described_spec
 from afdcd.data.labels import LabelMap
 from afdcd.data.spec import DatasetSpec, Record
+from afdcd.utils.paths import expanded
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ def get_spec(name: str) -> DatasetSpec:
 
 def datasets_root() -> Path:
     """The folder that holds the data sets: ``$DETECTRON2_DATASETS``, by default ``datasets``."""
-    return Path(os.environ.get("DETECTRON2_DATASETS", "datasets")).expanduser()
+    return Path(expanded(os.environ.get("DETECTRON2_DATASETS", "datasets")))
 
 
 def load_dataset(name: str, root: Path | None = None) -> Dataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,7 +65,7 @@ class TrainingAugmentation:
         crop, scales = self.crop_size, self.scales
         if not all(isinstance(side, int) for side in crop) or min(crop) < 1:
             raise ValueError(f"crop_size must be (height, width) above 0; got {crop}")
-        if not 0 < scales[0] <= scales[1] or self.scale_step <= 0:
+        if not 0 < scales[0] <= scales[1] < math.inf or not 0 < self.scale_step < math.inf:
             raise ValueError(
                 "scales must be (smallest, largest) above 0 and scale_step above 0; "
                 f"got {scales} and {self.scale_step}"

@@ -30,14 +30,14 @@ def build_distiller(
     seed: int = 0,
     part: tuple[int, int] = (0, 1),
 ) -> Distiller:
-    """Put a student and a teacher together as ``MODEL.DISTILLER`` says.
+    """Combine a student and a teacher as ``MODEL.DISTILLER`` says.
 
     Args:
         cfg: the student's config, with ``MODEL.DISTILLER``.
         student: the model to train.
         teacher: with its weights loaded.
         teacher_format: the teacher's ``INPUT.FORMAT``; the student's is ``cfg.INPUT.FORMAT``.
-        seed: of what losses draw (masks, patches).
+        seed: of the losses' random draws (masks, patches).
         part: which part of a batch this process has, and of how many.
 
     Raises:
@@ -72,10 +72,10 @@ def build_distiller(
 
 
 def distiller_settings(cfg: Any) -> DistillerSettings:
-    """What ``MODEL.DISTILLER`` says.
+    """The settings in ``MODEL.DISTILLER``.
 
     Raises:
-        SettingsError: settings that can't work whatever the models are, all of them.
+        SettingsError: settings that can't work, whatever the models; lists all of them.
     """
     node = cfg.MODEL.DISTILLER
     problems: list[str] = []
@@ -93,7 +93,7 @@ def distiller_settings(cfg: Any) -> DistillerSettings:
             compile_teacher=node.TEACHER.COMPILE,
         )
     except SettingsError as error:
-        # Without losses it says that there are none: why is among the problems already.
+        # Without losses, its first problem is that there are none; the reason is already listed.
         problems += error.problems if losses else error.problems[1:]
     raise SettingsError(problems)
 
@@ -120,9 +120,9 @@ def _has_fixed_size(images: Any) -> bool:
 def _padding_problem(
     student: nn.Module, teacher: nn.Module, size: tuple[int, int] | None
 ) -> str | None:
-    """What is wrong where the models' feature maps would not show the same area.
+    """What is wrong if the models' feature maps would not show the same area.
 
-    Detectron2's models on a pyramid pad images to multiples of 32, others don't.
+    Detectron2's models on a pyramid pad images to multiples of 32; others don't.
 
     Args:
         student, teacher: the models.

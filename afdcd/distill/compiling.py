@@ -11,21 +11,21 @@ from torch import nn
 
 logger = logging.getLogger(__name__)
 
-# Of torch.compile; tests take one that is quick.
+# The backend of torch.compile; tests use a quick one.
 BACKEND = "inductor"
 
 
 def compile_between_taps(model: nn.Module, paths: Sequence[str]) -> list[str]:
     """Compile, in place, the largest modules that hold no tap inside them.
 
-    A compiled function doesn't run hooks that are registered later. Compiled is therefore not the
-    model but the ``forward`` of its modules, around which their own hooks still run: a tap may be
-    such a module itself, and leave the model early.
+    A compiled function doesn't run hooks that are registered later. So not the model is compiled
+    but the ``forward`` of its modules, around which their own hooks still run: a tap may be such a
+    module itself, and leave the model early.
 
     Returns:
-        the paths of what was compiled.
+        the paths of the compiled modules.
     """
-    done: list[str] = []
+    compiled: list[str] = []
 
     def visit(module: nn.Module, path: str) -> None:
         inside = f"{path}." if path else ""
@@ -34,10 +34,10 @@ def compile_between_taps(model: nn.Module, paths: Sequence[str]) -> list[str]:
                 visit(child, f"{inside}{name}")
         elif any(True for _ in module.parameters()):
             module.forward = _Compiled(module.forward, path)
-            done.append(path)
+            compiled.append(path)
 
     visit(model, "")
-    return done
+    return compiled
 
 
 class _Compiled:
@@ -52,9 +52,11 @@ class _Compiled:
             return self.function(*args)
         try:
             return self.compiled(*args)
-        except Exception as error:  # whatever a compiler may fail with
+        except Exception as error:  # a compiler may raise anything
             result = self.function(*args)  # an error of the function's own is raised here
             reason = str(error).strip().splitlines() or [type(error).__name__]
-            logger.warning("torch.compile fails on %s (%s): going on without", self.path, reason[0])
+            logger.warning(
+                "torch.compile fails on %s (%s): continuing without it", self.path, reason[0]
+            )
             self.compiled = None
             return result

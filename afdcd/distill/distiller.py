@@ -19,15 +19,15 @@ class Distiller(nn.Module):
     """Trains ``student`` with the help of a teacher; evaluates as the student alone.
 
     Submodules are ``student`` and ``distiller`` (align, projector), so the optimizer and
-    DistributedDataParallel see these and nothing of the teacher.
+    DistributedDataParallel see these and not the teacher.
 
     Args:
         student: in Detectron2's protocol.
         teacher: frozen; not a submodule.
         objectives: what is compared.
         format_student: keep the student's weights in the memory format of their device (see
-            `afdcd.utils.memory_format`), wherever they are moved to; for students that take
-            either format. The objectives' weights always are.
+            `afdcd.utils.memory_format`), wherever they are moved; for students that take either
+            format. The objectives' weights are always kept so.
 
     Raises:
         TapError: a tap doesn't exist in its model.
@@ -63,7 +63,7 @@ class Distiller(nn.Module):
         In evaluation, whatever the student returns.
 
         Raises:
-            ValueError: the student and a distillation term give one name to two losses.
+            ValueError: a distillation term has the name of one of the student's losses.
         """
         if not self.training:
             return self.student(batched_inputs)
@@ -71,8 +71,8 @@ class Distiller(nn.Module):
             losses = dict(self.student(batched_inputs))
         features = self._teacher.features(batched_inputs, self.distiller.teacher_taps)
         terms = self.distiller(taps, features, batched_inputs)
-        if twice := losses.keys() & terms.keys():
-            raise ValueError(f"the student already has losses called {', '.join(sorted(twice))}")
+        if shared := losses.keys() & terms.keys():
+            raise ValueError(f"the student already has losses called {', '.join(sorted(shared))}")
         return losses | terms
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Distiller:
@@ -95,7 +95,7 @@ def tap_shapes(
 ) -> dict[str, TapShape]:
     """The shapes of taps for an image of the given size.
 
-    Evaluates the model once, on a black image and without gradients, as deep as the last tap.
+    Evaluates the model once, on a black image and without gradients, as far as the last tap.
 
     Raises:
         TapError: see `FeatureTaps`.

@@ -11,12 +11,12 @@ STATISTICS = ("weight", "bias", "running_mean", "running_var")
 def fold_norms(model: nn.Module) -> int:
     """Fold, in place, every convolution's own ``norm`` into its weight and bias.
 
-    A convolution owns its normalization as in Detectron2 and `afdcd.models`. Folded are those with
-    fixed statistics (BatchNorm, SyncBatchNorm, FrozenBatchNorm): in evaluation the model gives the
-    same values, but for rounding. Training it further makes no sense.
+    A convolution owns its normalization as in Detectron2 and `afdcd.models`. Normalizations with
+    fixed statistics (BatchNorm, SyncBatchNorm, FrozenBatchNorm) are folded: in evaluation the model
+    gives the same values, except for rounding. Training it further makes no sense.
 
     Returns:
-        how many were folded.
+        the number of normalizations folded.
     """
     count = 0
     for module in model.modules():

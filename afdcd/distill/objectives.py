@@ -50,15 +50,15 @@ class Objectives(nn.Module):
     Args:
         objectives: what to compare.
         losses: a module for each objective, by its name. Must hold exactly the objectives' names.
-        seed: of what losses draw (masks, patches). Each step's draws are a function of it and of
-            the number of steps so far, whatever the device and the number of processes. All
+        seed: of the losses' random draws (masks, patches). Each step's draws are a function of it
+            and of the number of steps so far, whatever the device and the number of processes. All
             losses draw from one generator, in the objectives' order.
         part: which part of a batch this process has, and of how many. Where this part is itself
-            worked on in parts, `take_part` says which one comes next.
+            processed in parts, `take_part` says which one comes next.
 
     Raises:
-        ValueError: names of ``objectives`` and ``losses`` differ, or two objectives have one name,
-            or give one name to their terms.
+        ValueError: names of ``objectives`` and ``losses`` differ, or two objectives or their terms
+            have the same name.
     """
 
     def __init__(
@@ -73,9 +73,9 @@ class Objectives(nn.Module):
         names = [objective.name for objective in objectives]
         terms = [name for o in objectives for name in o.term_names().values()]
         for what, given in (("losses", names), ("terms", terms)):
-            if twice := sorted({name for name in given if given.count(name) > 1}):
+            if repeated := sorted({name for name in given if given.count(name) > 1}):
                 raise ValueError(
-                    f"two {what} are called {', '.join(twice)}: give the losses other labels"
+                    f"two {what} are called {', '.join(repeated)}: give the losses other labels"
                 )
         if sorted(names) != sorted(losses):
             raise ValueError(f"objectives {names} and losses {list(losses)} must have equal names")
@@ -90,7 +90,7 @@ class Objectives(nn.Module):
     def take_part(self, index: int, count: int) -> None:
         """Say that the next call is on part ``index`` of ``count`` of this process's batch.
 
-        A step is over with its last part.
+        The last part ends a step.
         """
         self._portion = (index, count)
 
@@ -118,10 +118,10 @@ class Objectives(nn.Module):
 
         Args:
             student, teacher: the feature maps at their taps.
-            batched_inputs: the samples that they show, for losses that use labels.
+            batched_inputs: the samples that the maps show, for losses that use labels.
 
         Raises:
-            ValueError: a loss returns other terms than its class names.
+            ValueError: a loss returns terms other than those its class names.
         """
         seed = stream_seed(self._seed, MASKS, 0, self._steps)
         index, count = self._portion
@@ -142,7 +142,7 @@ class Objectives(nn.Module):
             if values.keys() != objective.weights.keys():
                 raise ValueError(
                     f"{type(loss).__name__} returned the terms {', '.join(values)}; its weights "
-                    f"are of {', '.join(objective.weights)}: forward must return what TERMS names"
+                    f"are for {', '.join(objective.weights)}: forward must return what TERMS names"
                 )
             for term, name in objective.term_names().items():
                 terms[name] = objective.weights[term] * values[term]
@@ -175,8 +175,8 @@ class Objectives(nn.Module):
 def plan_objectives(losses: Sequence[LossSettings]) -> list[Objective]:
     """The objectives of a distiller's losses, in their order: one for each pair of taps.
 
-    Modules are named by label, several pairs' with the last word of the student's path. Terms have
-    the label in their name only where another loss gives terms of the same name.
+    Modules are named by label, with the last word of the student's path where there are several
+    pairs. Terms have the label in their name only where another loss gives terms of the same name.
     """
     objectives = []
     for loss in losses:
@@ -234,7 +234,7 @@ def build_objectives(
 
 
 def _suffixes(pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """Nothing for one pair; else the last words of the student's paths, numbered if equal."""
+    """Empty for one pair; else the student's paths' last words, numbered if some are equal."""
     if len(pairs) == 1:
         return [""]
     words = [student.rpartition(".")[2] for student, _ in pairs]

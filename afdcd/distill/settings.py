@@ -1,4 +1,4 @@
-"""What a distiller is told: its losses, with their taps, weights and settings."""
+"""The settings of a distiller: its losses, with their taps, weights and settings."""
 
 from __future__ import annotations
 
@@ -28,17 +28,18 @@ class LossSettings:
     """One loss of a distiller.
 
     Attributes:
-        label: name of its module, several pairs' with a suffix each; of letters, digits and ``_``.
+        label: name of its module, with a suffix for each of several pairs; consists of letters,
+            digits and ``_``.
         name: in `afdcd.losses.LOSSES`; the label when empty.
         taps: pairs of the student's and the teacher's module paths, a loss module for each; the
             loss's own default when empty.
         factors: of all terms, one for each pair; or one for all of them.
-        weights: by term; those that are missing are the loss's own.
-        arguments: the loss's settings, by the constructor's names; those that are missing are the
-            loss's own.
+        weights: by term; the loss's defaults where missing.
+        arguments: the loss's settings, by the constructor's names; the loss's defaults where
+            missing.
 
     Raises:
-        SettingsError: settings that can't work, all of them.
+        SettingsError: settings that can't work; lists all of them.
     """
 
     label: str
@@ -78,12 +79,12 @@ class LossSettings:
     def _tap_problems(self, where: str) -> list[str]:
         if not self.taps:
             return [
-                f"{where} has no TAPS, and {self.name!r} no pair of its own: name one such as "
+                f"{where} has no TAPS, and {self.name!r} no default pair: name one such as "
                 "[[backbone.res5, backbone.res5]]"
             ]
         for pair in self.taps:
-            two = isinstance(pair, list | tuple) and len(pair) == 2
-            if not two or not all(isinstance(path, str) and path for path in pair):
+            is_pair = isinstance(pair, list | tuple) and len(pair) == 2
+            if not is_pair or not all(isinstance(path, str) and path for path in pair):
                 return [
                     f"{where}.TAPS: a pair of taps is [student's module path, teacher's module "
                     "path], in a list of pairs such as [[backbone.res5, backbone.res5]]; got "
@@ -97,11 +98,11 @@ class LossSettings:
             for term in self.weights
             if term not in self.kind.TERMS
         ]
-        weighed = [("WEIGHT", value) for value in self.factors]
-        weighed += [(f"{term}{_WEIGHT}".upper(), value) for term, value in self.weights.items()]
+        weights = [("WEIGHT", value) for value in self.factors]
+        weights += [(f"{term}{_WEIGHT}".upper(), value) for term, value in self.weights.items()]
         problems += [
             f"{where}.{key} must be 0 or more; got {value}"
-            for key, value in weighed
+            for key, value in weights
             if not 0 <= value < math.inf
         ]
         if len(self.factors) not in (1, len(self.taps)):
@@ -112,7 +113,7 @@ class LossSettings:
         return problems
 
     def _read_arguments(self, where: str) -> list[str]:
-        """Bring the arguments to their types; what is wrong with them."""
+        """Convert the arguments to their types, and return what is wrong with them."""
         problems = collect(lambda: loss_defaults(self.kind))
         if problems:
             return problems
@@ -133,7 +134,7 @@ class LossSettings:
 
     @classmethod
     def read(cls, label: str, content: Any) -> LossSettings:
-        """One loss as it stands in a config, below its label.
+        """Read a loss as it stands in a config, below its label.
 
         Args:
             label: of the loss.
@@ -186,20 +187,24 @@ class LossSettings:
         return made[0]
 
 
+# Last part of the module paths of layers whose channels are classes.
+LOGITS = "predictor"
+
+
 @dataclass(frozen=True)
 class DistillerSettings:
     """What a distiller compares, and how it is trained.
 
     Attributes:
         losses: at least one.
-        clip_gradients: L2 norm that the gradients of the distillation modules are clipped to,
-            alone; 0 for no clipping.
-        lr_factor: learning rate of the distillation modules, in times the student's.
+        clip_gradients: L2 norm to which the gradients of the distillation modules alone are
+            clipped; 0 for no clipping.
+        lr_factor: learning rate of the distillation modules, as a multiple of the student's.
         teacher_dtype: of the teacher's convolutions, one of `TEACHER_DTYPES`; empty for autocast's.
         compile_teacher: whether the teacher runs through torch.compile.
 
     Raises:
-        SettingsError: settings that can't work, all of them.
+        SettingsError: settings that can't work; lists all of them.
     """
 
     losses: tuple[LossSettings, ...]
@@ -218,11 +223,11 @@ class DistillerSettings:
             for label in set(labels)
             if labels.count(label) > 1
         ]
-        if not self.clip_gradients >= 0:
+        if not 0 <= self.clip_gradients < math.inf:
             problems.append(
                 f"MODEL.DISTILLER.CLIP_GRADIENTS must be 0 or more; got {self.clip_gradients}"
             )
-        if not self.lr_factor > 0:
+        if not 0 < self.lr_factor < math.inf:
             problems.append(f"MODEL.DISTILLER.LR_FACTOR must be above 0; got {self.lr_factor}")
         if self.teacher_dtype not in TEACHER_DTYPES:
             problems.append(
@@ -231,6 +236,15 @@ class DistillerSettings:
             )
         if problems:
             raise SettingsError(problems)
+
+    @property
+    def compares_classes(self) -> bool:
+        """Whether a loss compares logits, class with class."""
+        return any(
+            loss.kind.CHANNELWISE and all(path.rpartition(".")[2] == LOGITS for path in pair)
+            for loss in self.losses
+            for pair in loss.taps
+        )
 
 
 def read_losses(content: Any) -> tuple[LossSettings, ...]:
@@ -276,5 +290,5 @@ def _pairs(value: Any, key: str) -> tuple[Any, ...]:
             f"{key} takes a list of pairs such as [[backbone.res5, backbone.res5]]; got {value!r}"
         )
     if not value:
-        raise ValueError(f"{key} is empty: leave it out for the loss's own pair, or name one")
+        raise ValueError(f"{key} is empty: leave it out for the loss's default pair, or name one")
     return tuple(tuple(pair) if isinstance(pair, list | tuple) else pair for pair in value)

@@ -13,11 +13,11 @@ from torch.utils.hooks import RemovableHandle
 
 
 class TapError(ValueError):
-    """A tap's path doesn't exist, or its module doesn't give one feature map a forward."""
+    """A tap's path doesn't exist, or its module doesn't give one feature map per forward."""
 
 
 class AllTapsFired(Exception):
-    """Raised inside a model's forward once there is nothing left to wait for."""
+    """Raised inside a model's forward once all taps have fired."""
 
 
 def find_module(model: nn.Module, path: str, whose: str = "the model") -> nn.Module:
@@ -32,12 +32,13 @@ def find_module(model: nn.Module, path: str, whose: str = "the model") -> nn.Mod
     parent, _, last = path.rpartition(".")
     while parent and parent not in modules:
         parent, _, last = parent.rpartition(".")
-    inside = [name for name, _ in modules[parent].named_children()]
+    children = [name for name, _ in modules[parent].named_children()]
     near = difflib.get_close_matches(path, [name for name in modules if name], n=3, cutoff=0.5)
-    place = f"{parent!r}" if parent else "the model"
+    holder = f"{parent!r}" if parent else "the model"
+    held = ", ".join(children[:20]) or "no modules"
     raise TapError(
-        f"{whose} has no module {path!r}: {place} holds {', '.join(inside[:20]) or 'no modules'}, "
-        f"not {last!r}" + (f"; did you mean {', '.join(near)}?" if near else "")
+        f"{whose} has no module {path!r}: {holder} holds {held}, not {last!r}"
+        + (f"; did you mean {', '.join(near)}?" if near else "")
     )
 
 
@@ -63,8 +64,8 @@ class FeatureTaps:
     Args:
         model: any module.
         paths: dotted module paths; a path may be named twice.
-        stop_early: leave the model's forward (by `AllTapsFired`, which the ``with`` block takes
-            back) as soon as all taps have fired, so that the rest isn't computed.
+        stop_early: leave the model's forward (by `AllTapsFired`, which the ``with`` block catches)
+            as soon as all taps have fired, so that the rest isn't computed.
         whose: the model's title, for errors.
 
     Raises:
@@ -105,10 +106,10 @@ class FeatureTaps:
             handle.remove()
         self._handles = []
         stopped = self._stop_early and isinstance(error, AllTapsFired)
-        if error is None and (silent := [p for p in self._modules if p not in self._features]):
+        if error is None and (uncalled := [p for p in self._modules if p not in self._features]):
             raise TapError(
-                f"{self._whose} ran without calling {', '.join(silent)}: such a module (a "
-                "container, say) has no output of its own; tap one inside or after it"
+                f"{self._whose} ran without calling {', '.join(uncalled)}: such a module (for "
+                "example a container) has no output of its own; tap one inside or after it"
             )
         return stopped
 

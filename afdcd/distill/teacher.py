@@ -18,23 +18,23 @@ from afdcd.utils.memory_format import format_module
 class FrozenTeacher:
     """A model that only ever gives features: always in evaluation mode, without gradients.
 
-    It is deliberately no ``nn.Module``: kept as an attribute of one, its weights stay out of
+    It is deliberately not an ``nn.Module``: when it is an attribute of one, its weights stay out of
     ``state_dict()``, ``parameters()``, the optimizer and DistributedDataParallel, and ``train()``
-    doesn't reach it. The owner passes ``.to()`` and the like on by calling `apply`.
+    doesn't reach it. The owner passes on ``.to()`` and the like by calling `apply`.
 
     Args:
         model: in Detectron2's protocol; put into evaluation mode, its parameters frozen.
-        flip_channels: give it the images' channels in reverse (a teacher trained on RGB beside a
+        flip_channels: give it the images' channels in reverse (a teacher trained on RGB with a
             student trained on BGR).
         dtype: of its convolutions: float32, bfloat16 or float16; None for autocast's where autocast
             is on, else as they are.
-        prepare: at the first call of `features`, fold its normalization into its convolutions, put
-            their weights into ``dtype`` and the device's memory format, all in place: a copy
-            would take a teacher's memory twice. Score or save it before. In float32 the features
-            stay the same but for rounding (1e-5 of the largest value); in bfloat16 they are within
-            about 2 % (relative L2), in float16 0.3 %. Nothing changes the weights after that.
-        compiled: run the model's modules through torch.compile as well, those with a tap inside
-            apart (see `compile_between_taps`); takes ``prepare``.
+        prepare: at the first call of `features`, fold its normalization into its convolutions and
+            put their weights into ``dtype`` and the device's memory format, all in place: a copy
+            would double the teacher's memory. Score or save it before. In float32 the features
+            stay the same except for rounding (1e-5 of the largest value); in bfloat16 they are
+            within about 2 % (relative L2), in float16 0.3 %. The weights can't be changed later.
+        compiled: run the model's modules through torch.compile as well, except those with a tap
+            inside (see `compile_between_taps`); needs ``prepare``.
     """
 
     def __init__(

@@ -11,13 +11,21 @@ from typing import Any
 import torch
 
 from afdcd.checks.data import file_problems, find_tasks, task_problems
+from afdcd.checks.inference import inference_problems
 from afdcd.checks.output import (
     changed_settings,
+    lost_run_problems,
     occupied_problems,
     output_problems,
     resume_problems,
 )
-from afdcd.checks.weights import result_problems, teacher_problems, weights_problems
+from afdcd.checks.weights import (
+    class_differences,
+    loaded_problems,
+    result_problems,
+    teacher_problems,
+    weights_problems,
+)
 from afdcd.config import embedded_config
 from afdcd.data import Dataset
 from afdcd.distill import TapError
@@ -26,7 +34,7 @@ from afdcd.embedded.build import Teacher, build_for_training, load_for_evaluatio
 from afdcd.embedded.evaluation import evaluate
 from afdcd.embedded.runtime import EmbeddedRuntime
 from afdcd.embedded.trainer import Trainer
-from afdcd.engine.checkpoints import EXPORT, Checkpoints
+from afdcd.engine.checkpoints import EXPORT, Checkpoints, student_of
 from afdcd.engine.results import CONFIG_COPY, results_of, write_results
 from afdcd.evaluation.scores import write_evaluation
 from afdcd.models.weights import CheckpointError
@@ -85,8 +93,13 @@ def _evaluate_only(
     )
     device = checks.choose_device(setup.device, num_gpus)
     logger.info("%s", weights)
-    model = _guarded(load_for_evaluation, setup, Path(weights.path)).to(device)
+    model = _guarded(load_for_evaluation, setup, Path(weights.path))
     settings = setup.evaluation_settings()
+    raise_problems(
+        loaded_problems(model, weights.path, "the model"),
+        inference_problems(settings.inference, model),
+    )
+    model.to(device)
     results, by_task = {}, {}
     for task in test:
         name, figures = task.dataset.spec.name, evaluate(settings, model, task)
@@ -112,12 +125,12 @@ def _train(
     settings = setup.training_settings()
     checkpoints = Checkpoints(folder)
     resuming = resume and checkpoints.last() is not None
-    raise_problems([] if resume else occupied_problems(checkpoints))
+    raise_problems(lost_run_problems(checkpoints) if resume else occupied_problems(checkpoints))
     state = _guarded(checkpoints.read_last) if resuming else None
     if state is None:
         names = ", ".join(task.dataset.spec.name for task in [*train, *test])
         logger.info("Checking the files of %s", names)
-        raise_problems(file_problems(train, test, settings.loading))
+        raise_problems(file_problems(train, test, settings.loading, settings.inference))
     else:
         raise_problems(resume_problems(state, settings.max_iter))
         if changed := changed_settings(setup.cfg, embedded_config(), folder / CONFIG_COPY):
@@ -127,6 +140,11 @@ def _train(
     if state is not None:
         seed = state["seed"]
     model, teacher = _guarded(build_for_training, setup, seed, train[0])
+    raise_problems(
+        loaded_problems(student_of(model), setup.weights, "the student") if setup.weights else [],
+        loaded_problems(teacher.model, teacher.side.weights, "the teacher") if teacher else [],
+        inference_problems(settings.inference, student_of(model)),
+    )
     # Alone as well as distilled: the baseline gets what makes a step faster too.
     format_module(model.to(checks.choose_device(setup.device, num_gpus)))
     trainer = Trainer(settings, model, _together(train), test, seed=seed)
@@ -144,7 +162,7 @@ def _train(
     else:
         write_text(folder / CONFIG_COPY, setup.cfg.dump(sort_keys=False))
         logger.info("Seed %d; output in %s", seed, folder)
-        if teacher is not None:
+        if teacher is not None and not class_differences(setup, teacher.side):
             trainer.state.teacher_figures = _score_teacher(teacher, test[0])
     return _finish(trainer, trainer.train())
 
@@ -182,3 +200,6 @@ def _guarded(function: Any, *args: Any) -> Any:
         return function(*args)
     except (CheckpointError, TapError, ValueError) as error:
         raise SetupError([str(error)]) from error
+    except RuntimeError as error:  # PyTorch: no memory for weights, for example
+        text = str(error).splitlines()[0][:300]
+        raise SetupError([f"MODEL describes a network that can't be built: {text}"]) from error

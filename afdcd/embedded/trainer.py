@@ -86,6 +86,9 @@ class Trainer:
         figures: dict[str, float] = {}
         try:
             with InterruptFlag() as stop:
+                if self._evaluation_missing():
+                    figures = self._evaluate(metrics)
+                    self._save()
                 batches = self._batches()
                 self.model.train()
                 while self.state.iteration < last:
@@ -94,20 +97,35 @@ class Trainer:
                     metrics.step(done - 1)
                     if self.steps.logs_after(done):
                         metrics.training(done - 1, self._flush())
-                    if self.settings.evaluates_after(done):
-                        figures = self._evaluate(metrics)
-                    if stop.raised or self.settings.saves_after(done):
-                        self._flush()  # no weights after a non-finite loss are saved
-                        self.checkpoints.save(self.state.content(), final=done == last)
-                    if stop.raised and done < last:
+                    # Before the evaluation, which may fail.
+                    stopped, saved = stop.raised, self.settings.saves_after(done)
+                    if stopped or saved:
+                        self._save()
+                    if stopped and done < last:
                         raise Interrupted(
                             f"stopped after iteration {done}; its state is saved: go on with "
                             "--resume"
                         )
+                    if self.settings.evaluates_after(done):
+                        figures = self._evaluate(metrics)
+                        if saved:
+                            self._save()  # with the scores
         finally:
             metrics.close()
-        self.checkpoints.save_weights(EXPORT, self.model)
         return figures or self._score(self.test_tasks[0])
+
+    def _evaluation_missing(self) -> bool:
+        """Whether a run stopped between a checkpoint and the evaluation due after it."""
+        done = self.state.iteration
+        return done > 0 and self.settings.evaluates_after(done) and self.state.evaluated != done
+
+    def _save(self) -> None:
+        """A checkpoint; at the end of the training the student alone, too."""
+        self._flush()  # no weights after a non-finite loss are saved
+        final = self.state.iteration == self.settings.max_iter
+        self.checkpoints.save(self.state.content(), final=final)
+        if final:
+            self.checkpoints.save_weights(EXPORT, self.model)
 
     def _batches(self) -> Iterator[list[dict[str, Any]]]:
         loading = self.settings.loading
@@ -174,6 +192,7 @@ class Trainer:
                 {f"{name}/{figure}": value for figure, value in figures.items()},
             )
         figures = scores[main.dataset.spec.name]
+        self.state.evaluated = self.state.iteration
         if main.better(figures[main.METRIC], than=self.state.best.get("value")):
             self.state.note_score(main.METRIC, figures[main.METRIC])
             self.checkpoints.save_weights(BEST, self.model)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from afdcd.config import flat_value
 from afdcd.data.build import loading_settings
 from afdcd.engine.settings import (
     BatchSettings,
@@ -20,6 +22,22 @@ from afdcd.engine.settings import (
 from afdcd.evaluation.build import inference_settings
 from afdcd.models import HEADS
 from afdcd.utils.problems import Problem, SettingsError, constructed, refuse
+
+# Below MODEL: counts of channels and classes, and dilations; and numbers with what they are below.
+POSITIVE = (
+    "RESNETS.STEM_OUT_CHANNELS",
+    "RESNETS.RES2_OUT_CHANNELS",
+    "SEM_SEG_HEAD.NUM_CLASSES",
+    "SEM_SEG_HEAD.CONVS_DIM",
+    "SEM_SEG_HEAD.ASPP_DILATIONS",
+)
+SHARES = {
+    "SEM_SEG_HEAD.LOSS_WEIGHT": math.inf,
+    "SEM_SEG_HEAD.AUX_WEIGHT": math.inf,
+    "SEM_SEG_HEAD.DROPOUT": 1.0,
+    "SEM_SEG_HEAD.ASPP_DROPOUT": 1.0,
+    "MOBILENETV2.WIDTH_MULT": math.inf,
+}
 
 
 class SettingsReader:
@@ -156,9 +174,15 @@ class SettingsReader:
     def _model_problems(self) -> list[str]:
         problems: list[str] = []
         model = self.cfg.MODEL
-        if model.SEM_SEG_HEAD.NUM_CLASSES < 1:
-            count = model.SEM_SEG_HEAD.NUM_CLASSES
-            problems.append(f"MODEL.SEM_SEG_HEAD.NUM_CLASSES must be above 0; got {count}")
+        for key in POSITIVE:
+            value = flat_value(model, key)
+            if min(value if isinstance(value, (list, tuple)) else [value], default=0) < 1:
+                problems.append(f"MODEL.{key} must be above 0; got {value}")
+        for key, below in SHARES.items():
+            value = flat_value(model, key)
+            if not 0 <= value < below:
+                limit = "finite" if below == math.inf else f"below {below:g}"
+                problems.append(f"MODEL.{key} must be at least 0 and {limit}; got {value}")
         mean, std = list(model.PIXEL_MEAN), list(model.PIXEL_STD)
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
             problems.append(

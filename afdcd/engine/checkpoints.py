@@ -6,6 +6,7 @@ File names and keys are Detectron2's: ``model_0000399.pth``, ``model_final.pth``
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,8 @@ from torch import nn
 from afdcd.distill import Distiller
 from afdcd.models.weights import CheckpointError, read_checkpoint
 from afdcd.utils.files import remove_unfinished, save_tensors, write_text
+
+logger = logging.getLogger(__name__)
 
 FINAL = "model_final.pth"
 BEST = "model_best.pth"
@@ -78,11 +81,31 @@ class Checkpoints:
         self.kept = max(kept, 1)
 
     def last(self) -> Path | None:
-        """The newest checkpoint, or None where there is none."""
-        pointer = self.folder / _POINTER
-        if not pointer.is_file():
-            return None
-        return self.folder / pointer.read_text().strip()
+        """The newest checkpoint, or None where there is none.
+
+        That which ``last_checkpoint`` names; where this file is lost, or names one that is, the
+        final checkpoint, or the numbered one of the latest iteration.
+        """
+        named = self._named()
+        if named is not None and named.is_file():
+            return named
+        final = self.folder / FINAL
+        there = [final] if final.is_file() else self._numbered()[-1:]
+        if not there:
+            return named
+        logger.warning(
+            "%s %s: taking %s for the last checkpoint",
+            self.folder / _POINTER,
+            "is missing" if named is None else f"names {named.name}, which is missing",
+            there[0].name,
+        )
+        return there[0]
+
+    def results(self) -> list[Path]:
+        """The files of a run that a new one would overwrite."""
+        names = [FINAL, BEST, EXPORT]
+        found = [path for path in (self.folder / name for name in names) if path.is_file()]
+        return [*self._numbered(), *found]
 
     def read_last(self) -> dict[str, Any]:
         """The content of the newest checkpoint.
@@ -131,6 +154,14 @@ class Checkpoints:
         path = self.folder / name
         save_tensors(path, {"model": student_of(model).state_dict()})
         return path
+
+    def _named(self) -> Path | None:
+        """What ``last_checkpoint`` names, whether it is there or not."""
+        pointer = self.folder / _POINTER
+        if not pointer.is_file():
+            return None
+        name = pointer.read_text(encoding="utf-8", errors="replace").strip()
+        return self.folder / Path(name).name if name else None
 
     def _numbered(self) -> list[Path]:
         return sorted(

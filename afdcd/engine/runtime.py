@@ -10,10 +10,11 @@ from typing import Any, ClassVar
 from torch import nn
 
 from afdcd.data import Dataset
-from afdcd.distill import Distiller, build_distiller, training_size
+from afdcd.distill import Distiller, build_distiller, distiller_settings, training_size
 from afdcd.engine.build import SettingsReader
 from afdcd.engine.checkpoints import ResultWeights, result_weights
 from afdcd.engine.settings import EvaluationSettings, TrainingSettings
+from afdcd.utils.problems import SettingsError
 
 
 class Runtime(ABC):
@@ -109,6 +110,14 @@ class Runtime(ABC):
     def distils(self) -> bool:
         """Whether there is a teacher."""
         return bool(self.cfg.MODEL.META_ARCHITECTURE == "Distiller")
+
+    @property
+    def compares_classes(self) -> bool:
+        """Whether a loss compares the models' classes, channel by channel."""
+        try:
+            return distiller_settings(self.cfg).compares_classes
+        except SettingsError:
+            return True  # named among `problems`
 
     @property
     def own_mapper(self) -> bool:

@@ -56,12 +56,14 @@ class ScheduleSettings:
                 "most 1)",
                 "learning-rate",
             )
-        if self.power < 0:
-            yield f"SOLVER.POLY_LR_POWER must be at least 0; got {self.power}"
+        if not 0 <= self.power < math.inf:
+            yield f"SOLVER.POLY_LR_POWER must be at least 0 and finite; got {self.power}"
         if not 0 <= self.constant_ending <= 1:
             yield f"SOLVER.POLY_LR_CONSTANT_ENDING must be from 0 to 1; got {self.constant_ending}"
         if self.warmup_iters < 0:
             yield f"SOLVER.WARMUP_ITERS must be at least 0; got {self.warmup_iters}"
+        if not 0 <= self.warmup_factor <= 1:
+            yield f"SOLVER.WARMUP_FACTOR must be from 0 to 1; got {self.warmup_factor}"
         if self.warmup_method not in WARMUPS:
             yield (
                 f"SOLVER.WARMUP_METHOD must be one of {', '.join(WARMUPS)}; got "
@@ -107,14 +109,14 @@ class OptimizerSettings:
             ("SOLVER.WEIGHT_DECAY_NORM", self.weight_decay_norm or 0.0),
             ("SOLVER.WEIGHT_DECAY_BIAS", self.weight_decay_bias or 0.0),
         ):
-            if not value >= 0:
-                yield f"{key} must be at least 0; got {value}"
+            if not 0 <= value < math.inf:
+                yield f"{key} must be at least 0 and finite; got {value}"
         for key, value in (
             ("SOLVER.BIAS_LR_FACTOR", self.bias_lr_factor),
             ("MODEL.DISTILLER.LR_FACTOR", self.distiller_lr_factor),
         ):
-            if not value > 0:
-                yield f"{key} must be above 0; got {value}"
+            if not 0 < value < math.inf:
+                yield f"{key} must be above 0 and finite; got {value}"
 
 
 @dataclass(frozen=True)

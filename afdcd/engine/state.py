@@ -28,6 +28,7 @@ class TrainingState:
         seconds: of training so far, evaluations and checkpoints aside.
         best: ``metric``, ``value`` and ``iteration`` of the best evaluation so far; empty before
             the first one.
+        evaluated: iterations that were done at the last evaluation.
         teacher_figures: the teacher's scores.
     """
 
@@ -39,6 +40,7 @@ class TrainingState:
     iteration: int = 0
     seconds: float = 0.0
     best: dict[str, Any] = field(default_factory=dict)
+    evaluated: int = 0
     teacher_figures: dict[str, float] = field(default_factory=dict)
 
     def note_score(self, metric: str, value: float) -> None:
@@ -57,6 +59,7 @@ class TrainingState:
             "progress": {
                 "seconds": self.seconds,
                 "best": dict(self.best),
+                "evaluated": self.evaluated,
                 "teacher": dict(self.teacher_figures),
             },
         }
@@ -83,4 +86,5 @@ class TrainingState:
         self.seed = content["seed"]
         progress = content["progress"]
         self.seconds, self.best = progress["seconds"], dict(progress["best"])
+        self.evaluated = progress["evaluated"]
         self.teacher_figures = dict(progress["teacher"])

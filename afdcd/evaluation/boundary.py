@@ -57,7 +57,7 @@ class BoundaryIoU:
             self.union[label] += np.count_nonzero(truth | guess)
 
     def merge(self, other: BoundaryIoU) -> None:
-        """Add what another one has counted."""
+        """Add what another instance has counted."""
         self.intersection += other.intersection
         self.union += other.union
 

@@ -8,10 +8,10 @@ from afdcd.evaluation.settings import InferenceSettings
 
 
 def inference_settings(cfg: Any) -> InferenceSettings:
-    """From ``TEST``.
+    """The settings in ``TEST``.
 
     Raises:
-        SettingsError: everything in it that can't work.
+        SettingsError: settings that can't work; lists all of them.
     """
     test = cfg.TEST
     return InferenceSettings(

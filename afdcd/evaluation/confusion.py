@@ -1,4 +1,4 @@
-"""Mean intersection over union and its relatives, from a confusion matrix."""
+"""Mean intersection over union and related scores, from a confusion matrix."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class ConfusionMatrix:
         self.counts = np.zeros((num_classes, num_classes), dtype=np.int64)
 
     def update(self, prediction: np.ndarray, labels: np.ndarray) -> None:
-        """Add the pixels of integer maps of one shape; ignored labels don't count.
+        """Add the pixels of integer maps of equal shape; ignored labels don't count.
 
         Raises:
-            ValueError: shapes differ, or a value is no class (and, of a label, not ignored).
+            ValueError: shapes differ, or a value isn't a class (nor, for a label, ignored).
         """
         if prediction.shape != labels.shape:
             raise ValueError(
-                f"prediction {prediction.shape} and labels {labels.shape} must have one shape"
+                f"prediction {prediction.shape} and labels {labels.shape} must have the same shape"
             )
         valid = labels != self.ignore_label
         truth, guess = labels[valid].astype(np.int64), prediction[valid].astype(np.int64)
@@ -57,7 +57,7 @@ class ConfusionMatrix:
         """float64 [K]: intersection over union as fractions; NaN for a class without true pixels.
 
         A class that the labels never show is left out of the mean, as in Detectron2's
-        ``SemSegEvaluator``. See `mean_iou` for the published release's way.
+        ``SemSegEvaluator``. See `mean_iou` for what the published release does.
         """
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(self.counts.sum(1) > 0, self.intersection / self.union, np.nan)

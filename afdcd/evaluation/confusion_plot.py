@@ -49,7 +49,7 @@ def confusion_figure(counts: np.ndarray, classes: Sequence[str]) -> Figure:
     axes.imshow(
         percent,
         cmap=colormaps["Blues"].with_extremes(bad="lightgrey"),
-        # By the square root, so that a few percent are seen.
+        # Shaded by the square root, so that a few percent are visible.
         norm=PowerNorm(0.5, vmin=0, vmax=100),
     )
     # A point is 1/72 of an inch; names aren't formulas, even with dollar signs.

@@ -16,7 +16,7 @@ class SegmentationEvaluator:
 
     Args:
         classes: names, in label order.
-        read_labels: from a record to its labels, uint8 [H, W], at the record's full size.
+        read_labels: maps a record to its labels, uint8 [H, W], at the record's full size.
         ignore_label: label of the pixels that don't count.
     """
 

@@ -22,7 +22,7 @@ def multiscale_logits(
     throughout.
 
     Args:
-        logits_of: from a normalized image [1, 3, h, w] to logits [1, K, h', w'] of any size.
+        logits_of: maps a normalized image [1, 3, h, w] to logits [1, K, h', w'] of any size.
         image: normalized, [1, 3, H, W].
         scales: factors of both sides.
         flip: whether each scale's logits are averaged with those of the mirrored image.

@@ -13,7 +13,7 @@ VOID = 0
 
 @dataclass
 class _Tally:
-    """Of one category: summed IoU of the matches, and how many match or are left over."""
+    """Counts of one category: the matches' summed IoU, and segments with and without a match."""
 
     iou: float = 0.0
     matched: int = 0
@@ -26,10 +26,10 @@ class PanopticQuality:
 
     A predicted and a true segment of one category match when their IoU is above 1/2; void pixels
     don't count in the union. Crowd segments are never matched nor missed. A predicted segment
-    without a match is no mistake where more than half of it is void or crowd of its category.
+    without a match isn't a mistake where more than half of it is void or crowd of its category.
 
-    Why not torchmetrics' class: it has no rule for crowds, and doesn't count a true segment as
-    missed where most of it was left unpredicted. Otherwise they agree, as a test holds.
+    torchmetrics' class isn't used because it has no rule for crowds, and doesn't count a true
+    segment as missed where most of it was left unpredicted. Otherwise they agree, as a test checks.
 
     Args:
         categories: whether each category id is a thing.
@@ -105,17 +105,17 @@ class PanopticQuality:
                 raise ValueError(f"the {whose} category {category} is unknown")
 
     def results(self) -> dict[str, float]:
-        """``PQ``, ``SQ`` and ``RQ`` in percent; of things with ``_th``, of stuff with ``_st``.
+        """``PQ``, ``SQ`` and ``RQ`` in percent; for things with ``_th``, for stuff with ``_st``.
 
         Means over the categories that were seen or predicted; NaN where there are none.
         """
         figures = {}
-        for suffix, wanted in (("", (True, False)), ("_th", (True,)), ("_st", (False,))):
+        for suffix, kinds in (("", (True, False)), ("_th", (True,)), ("_st", (False,))):
             rows = []
             for category, tally in self._tallies.items():
                 mistakes = tally.unmatched_predictions + tally.unmatched_truths
                 count = tally.matched + 0.5 * mistakes
-                if self.categories[category] in wanted and count > 0:
+                if self.categories[category] in kinds and count > 0:
                     quality = tally.iou / tally.matched if tally.matched else 0.0
                     rows.append((tally.iou / count, quality, tally.matched / count))
             means = np.mean(rows, axis=0) if rows else np.full(3, np.nan)
@@ -126,11 +126,11 @@ class PanopticQuality:
     def merge(self, other: PanopticQuality) -> None:
         """Add another process's images."""
         for category, tally in other._tallies.items():
-            mine = self._tallies[category]
-            mine.iou += tally.iou
-            mine.matched += tally.matched
-            mine.unmatched_predictions += tally.unmatched_predictions
-            mine.unmatched_truths += tally.unmatched_truths
+            total = self._tallies[category]
+            total.iou += tally.iou
+            total.matched += tally.matched
+            total.unmatched_predictions += tally.unmatched_predictions
+            total.unmatched_truths += tally.unmatched_truths
 
 
 def _areas(ids: np.ndarray) -> dict[int, int]:

@@ -38,10 +38,10 @@ def predict(
             f"{type(backbone).__name__} takes multiples of {step} pixels: leave them off"
         )
 
-    def whole(x: torch.Tensor) -> torch.Tensor:
+    def logits_of(x: torch.Tensor) -> torch.Tensor:
         return head.layers(backbone(x))
 
-    outputs_of = _windowed(settings, whole) if settings.window else whole
+    outputs_of = _windowed(settings, logits_of) if settings.window else logits_of
     outputs = []
     for item in batch:
         if problem := settings.size_problem(*item["image"].shape[-2:]):

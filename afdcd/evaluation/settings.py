@@ -14,7 +14,7 @@ class InferenceSettings:
 
     Attributes:
         scales: factors of both sides whose outputs are averaged.
-        flip: whether mirrored images join them.
+        flip: whether the outputs of mirrored images are averaged with them.
         window: (height, width) of sliding windows; empty for whole images.
         stride: (rows, columns) between windows; empty for two thirds of the window.
 
@@ -57,7 +57,7 @@ class InferenceSettings:
             yield f"TEST.SCALES must be factors above 0; got {list(self.scales)}"
         for key, sides in (("TEST.WINDOW", self.window), ("TEST.WINDOW_STRIDE", self.stride)):
             if len(sides) not in (0, 2) or not all(_is_size(side) for side in sides):
-                text = f"{key} is two whole numbers above 0 (rows, columns), or []"
+                text = f"{key} must be two whole numbers above 0 (rows, columns), or []"
                 yield f"{text}; got {list(sides)}"
                 return
         if self.stride and not self.window:

@@ -29,9 +29,9 @@ def window_logits(
     Each window's logits are resized to the window, bilinearly with ``align_corners=True``.
 
     Args:
-        logits_of: from a normalized image [1, 3, h, w] to logits [1, K, h', w'] of any size.
+        logits_of: maps a normalized image [1, 3, h, w] to logits [1, K, h', w'] of any size.
         image: normalized, [1, 3, H, W].
-        window: (height, width); what exceeds the image is cut.
+        window: (height, width); what exceeds the image is cropped.
         stride: (rows, columns) between windows, at most the window.
 
     Returns:

@@ -16,7 +16,7 @@ class ChannelProjection(nn.Conv2d):
         student_channels, teacher_channels: Cs and Ct.
 
     Raises:
-        ValueError: at the call, for a map with other channels than Cs.
+        ValueError: at the call, for a map that doesn't have Cs channels.
     """
 
     def __init__(self, student_channels: int, teacher_channels: int) -> None:

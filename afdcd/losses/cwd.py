@@ -71,6 +71,7 @@ class CWDLoss(DistillationLoss):
     """
 
     TERMS: ClassVar[Mapping[str, float]] = {"cwd": 3.0}
+    CHANNELWISE: ClassVar[bool] = True
     DEFAULT_TAPS = ("sem_seg_head.predictor", "sem_seg_head.predictor")
 
     def __init__(

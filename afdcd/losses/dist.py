@@ -13,7 +13,7 @@ from afdcd.losses.precision import at_least_float32, no_autocast
 from afdcd.losses.registry import LOSSES, DistillationLoss, LossContext
 from afdcd.losses.shapes import check_same_channels, match_size
 
-# The authors', added to the product of two norms.
+# Added to the product of two norms, as in the authors' code.
 _EPSILON = 1e-8
 
 
@@ -29,18 +29,18 @@ def dist(
         inter = T^2 / (N * H * W) * sum over n, y, x of 1 - r(q[n, :, y, x], p[n, :, y, x])
         intra = T^2 / K * sum over k of 1 - r(q[:, k, :, :], p[:, k, :, :])
 
-    The paper has instances and classes for rows and columns. Here, as in the authors'
+    In the paper, rows are instances and columns are classes. Here, as in the authors'
     segmentation code, every pixel is an instance: ``inter`` correlates the K probabilities of a
     pixel and is a mean per pixel, over all N * H * W of them, labelled or not; ``intra``
     correlates a class's probabilities over all N * H * W pixels of the batch, not image by image,
     and is a mean per class. So ``intra`` depends on how a batch is shared among processes or
-    accumulated in parts: each works on its own images, as the authors' does.
+    accumulated in parts: each works on its own images, as in the authors' code.
 
     ``r`` is (a . b) / (|a| * |b| + 1e-8) of the centred rows, as in their code. Two differences:
-    a row without variation but for rounding (a uniform pixel, maps of one pixel in ``intra``) has
+    a row without variation except rounding (a uniform pixel, maps of one pixel in ``intra``) has
     r = 0 and no gradient, where theirs has rounding noise divided by 1e-8; and T with its T^2 is
-    from their classification code, their segmentation code having neither (T = 1). They add the
-    loss of the auxiliary head with 0.4: name its taps for another loss to have that.
+    from their classification code, since their segmentation code has neither (T = 1). They add the
+    loss of the auxiliary head with weight 0.4: for that, add another loss on its taps.
 
     Args:
         student: logits [N, K, h, w]; resized bilinearly to the teacher's size where they differ.
@@ -50,7 +50,7 @@ def dist(
     Returns:
         the scalars ``inter`` and ``intra``, each in 0..2 times T^2. Both are 0 for equal logits
         (to 1e-8 / |a|^2 for each row, so a class that is nearly absent counts up to T^2 / K), and
-        neither changes by positive affine maps of the probabilities of a row.
+        neither changes under positive affine maps of a row's probabilities.
 
     Raises:
         ValueError: different numbers of images or classes, fewer than 2 classes, or
@@ -60,8 +60,8 @@ def dist(
     check_same_channels(student, teacher, "dist")
     if teacher.shape[1] < 2:
         raise ValueError(
-            "dist correlates the probabilities of classes and takes logits of at least 2; got "
-            f"shape {tuple(teacher.shape)}"
+            "dist correlates the probabilities of classes and takes logits of at least 2 classes; "
+            f"got shape {tuple(teacher.shape)}"
         )
     student = match_size(student, teacher)
     with no_autocast(student):
@@ -79,7 +79,7 @@ def _correlation(a: torch.Tensor, b: torch.Tensor, dims: tuple[int, ...]) -> tor
     norm_a = torch.linalg.vector_norm(centred_a, dim=dims)
     norm_b = torch.linalg.vector_norm(centred_b, dim=dims)
     product = (centred_a * centred_b).sum(dims)
-    # What the mean of equal numbers is off by, in multiples of the numbers.
+    # The rounding error of a mean of equal numbers, relative to these numbers.
     rounding = 16 * torch.finfo(a.dtype).eps
     varies = norm_a > rounding * torch.linalg.vector_norm(a, dim=dims)
     varies &= norm_b > rounding * torch.linalg.vector_norm(b, dim=dims)
@@ -101,6 +101,7 @@ class DISTLoss(DistillationLoss):
     """
 
     TERMS: ClassVar[Mapping[str, float]] = {"inter": 1.0, "intra": 1.0}
+    CHANNELWISE: ClassVar[bool] = True
     DEFAULT_TAPS = ("sem_seg_head.predictor", "sem_seg_head.predictor")
 
     def __init__(self, *, temperature: float = 1.0) -> None:

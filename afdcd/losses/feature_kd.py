@@ -48,8 +48,8 @@ def feature_kd(
 
     The sum isn't divided, as published: a divisor would only shift the value by a constant. The
     gradient doesn't grow with the map, but the value does, by log(N * H * W), and may be negative:
-    it is log(1e-5) at least, for equal maps. Differs from the authors' ImageNet code: theirs pools
-    the maps to one vector an image before it projects them, and has no 1e-5, so that the loss of
+    it is at least log(1e-5), for equal maps. Differs from the authors' ImageNet code: theirs pools
+    the maps to one vector per image before it projects them, and has no 1e-5, so that the loss of
     equal maps is minus infinity and its gradient undefined. As there, statistics are those of this
     process's images, and the value of a batch isn't the mean of its parts'.
 
@@ -59,7 +59,7 @@ def feature_kd(
         teacher: features [N, C, H, W]; gets no gradient.
         form: ``normalised_mse`` or ``log_sum``.
         alpha: power of the differences in ``log_sum``, at least 1; 4 in the authors'
-            code. Without influence on ``normalised_mse``.
+            code. Without effect on ``normalised_mse``.
 
     Returns:
         scalar: ``normalised_mse`` in 0..4, 0 for maps equal up to a positive factor and a constant
@@ -85,7 +85,7 @@ def feature_kd(
 def _normalise(features: torch.Tensor, dims: tuple[int, ...], epsilon: float) -> torch.Tensor:
     """Mean 0 and standard deviation 1 along ``dims``; 0 where there is no variation.
 
-    Written out because PyTorch's instance and batch norm refuse one value a channel.
+    Written out because PyTorch's instance and batch norm refuse a single value per channel.
     """
     variance, mean = torch.var_mean(features, dims, correction=0, keepdim=True)
     return (features - mean) * (variance + epsilon).rsqrt()
@@ -93,10 +93,10 @@ def _normalise(features: torch.Tensor, dims: tuple[int, ...], epsilon: float) ->
 
 @LOSSES.register("feature_kd")
 class FeatureKDLoss(DistillationLoss):
-    """`feature_kd` of the student's map, seen through a 1x1 convolution.
+    """`feature_kd` of the student's map after a 1x1 convolution.
 
-    The projector is there even where the channels agree, as published: that the student's features
-    need not be the teacher's themselves, only a linear map away, is what it is for. Normalisation
+    The projector is there even where the channels agree, as published: its purpose is that the
+    student's features need not equal the teacher's, only be a linear map away. Normalisation
     follows in the loss, without scale and shift as in the authors' code (they would bring the
     magnitudes back), and without running statistics, which nothing would read.
 

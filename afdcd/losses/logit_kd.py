@@ -55,6 +55,7 @@ class LogitKDLoss(DistillationLoss):
     """`logit_kd` with its temperature."""
 
     TERMS: ClassVar[Mapping[str, float]] = {"logit_kd": 1.0}
+    CHANNELWISE: ClassVar[bool] = True
     DEFAULT_TAPS: ClassVar[tuple[str, str] | None] = (
         "sem_seg_head.predictor",
         "sem_seg_head.predictor",

@@ -1,4 +1,4 @@
-"""The precision that the losses are computed in, whatever autocast or the inputs say."""
+"""The precision in which the losses are computed, whatever autocast or the inputs' type."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def no_autocast(tensor: torch.Tensor) -> AbstractContextManager[None]:
 
 
 def autocast_dtype(tensor: torch.Tensor) -> torch.dtype | None:
-    """What autocast would compute a convolution of ``tensor`` in; None where it wouldn't cast.
+    """The type in which autocast would compute a convolution of ``tensor``, None where none.
 
-    Operations of our own, which autocast doesn't know, follow it by this.
+    Operations of our own, which autocast doesn't know, use it to follow autocast.
     """
     kind = tensor.device.type
-    # As autocast itself: float64 is left alone.
+    # As in autocast itself, float64 is left alone.
     if not torch.is_autocast_enabled(kind) or tensor.dtype == torch.float64:
         return None
     return torch.get_autocast_dtype(kind)

@@ -1,4 +1,4 @@
-"""How the distillation losses are averaged: one vocabulary for both of them."""
+"""How the two terms of Af-DCD are averaged: one vocabulary for both."""
 
 from __future__ import annotations
 

@@ -24,13 +24,13 @@ class TapShape(NamedTuple):
 
 @dataclass(frozen=True)
 class LossContext:
-    """What only some losses need beside the two maps.
+    """What only some losses need besides the two maps.
 
     Attributes:
         generator: source of random numbers (masks, sampled patches), on the CPU; a function of the
             run's seed and the step. The global CPU generator when None.
-        part: which part of the whole batch these maps are, and of how many equal ones. What is
-            drawn is drawn for the whole batch, so that values don't depend on how it is shared out.
+        part: which part of the whole batch these maps are, and of how many equal ones. Random draws
+            are made for the whole batch, so that values don't depend on how it is shared out.
         step: number of this training step, counted from 0.
         batched_inputs: the samples, with their labels, in Detectron2's form; empty where unknown.
     """
@@ -43,11 +43,11 @@ class LossContext:
 
 @dataclass(frozen=True)
 class LossDescription:
-    """What a person may want to know of a loss on a pair of taps.
+    """What a person may want to know about a loss on a pair of taps.
 
     Attributes:
-        facts: figures, by what they are of.
-        remarks: sentences on what may be unwanted, by their kind (a word or two).
+        facts: figures, by the name of what they describe.
+        remarks: sentences on what may be unwanted, by kind (a word or two).
     """
 
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -58,16 +58,19 @@ class DistillationLoss(nn.Module):
     """A loss over one pair of taps; subclass it and register the class in `LOSSES`.
 
     The constructor's arguments that have a default are the loss's settings: in a config they stand
-    in upper case below the loss's label, and the default says which type they take. What has no
-    default is given by `from_taps`.
+    in upper case below the loss's label, and the default determines their type. `from_taps`
+    supplies the arguments without a default.
 
     Attributes:
         TERMS: names of the terms that `forward` returns, with their default weights.
-        DEFAULT_TAPS: (student's, teacher's) module paths where a config names none; None asks a
-            config to name them.
+        CHANNELWISE: whether a channel of the student is compared with the same channel of the
+            teacher, without layers of the loss's own between them: of logits, class with class.
+        DEFAULT_TAPS: (student's, teacher's) module paths where a config names none; with None a
+            config must name them.
     """
 
     TERMS: ClassVar[Mapping[str, float]] = {}
+    CHANNELWISE: ClassVar[bool] = False
     DEFAULT_TAPS: ClassVar[tuple[str, str] | None] = None
 
     @classmethod
@@ -85,7 +88,7 @@ class DistillationLoss(nn.Module):
 
         Losses whose constructor takes shapes override it.
         """
-        with torch.random.fork_rng(devices=[]):  # of layers' weights
+        with torch.random.fork_rng(devices=[]):  # layers draw their initial weights
             cls(**settings)
 
     def describe(self, student: TapShape, teacher: TapShape) -> LossDescription:

@@ -13,7 +13,7 @@ _KEYWORDS = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_
 def loss_defaults(kind: type[Any]) -> dict[str, Any]:
     """The settings of a loss: the constructor's arguments that have a default, with it.
 
-    Arguments without a default are what `DistillationLoss.from_taps` gives: channels, say.
+    Arguments without a default, such as channels, come from `DistillationLoss.from_taps`.
 
     Raises:
         ValueError: a setting has the name of a key that every loss has in a config.
@@ -32,13 +32,13 @@ def loss_defaults(kind: type[Any]) -> dict[str, Any]:
 
 
 def as_setting(value: Any, default: Any, key: str) -> Any:
-    """A value as the type of its setting's default.
+    """Convert a value to the type of its setting's default.
 
-    YAML reads ``2e-6`` as text: text that is a number is taken for one. Lists become tuples.
+    YAML reads ``2e-6`` as text, so text that is a number is read as one. Lists become tuples.
 
     Args:
         value: as it stands in a config.
-        default: of the setting; where it is None, or of another type than YAML has, every value
+        default: of the setting; where it is None, or of a type that YAML doesn't have, every value
             is taken as it is.
         key: the setting's name, for errors.
 
@@ -71,7 +71,7 @@ def as_number(value: Any, key: str) -> float:
     """A value as a float, also from text such as ``2e-6``.
 
     Raises:
-        ValueError: it is no number.
+        ValueError: it isn't a number.
     """
     if isinstance(value, int | float | str) and not isinstance(value, bool):
         try:

@@ -34,7 +34,7 @@ def build_segmentor(
     pixel_mean: Sequence[float] = PIXEL_MEAN,
     pixel_std: Sequence[float] = PIXEL_STD,
 ) -> SemanticSegmentor:
-    """Build one of the paper's networks, or a relative of theirs.
+    """Build one of the paper's networks, or a variant of one.
 
     Args:
         architecture: ``deeplabv3`` or ``pspnet``.
@@ -53,7 +53,7 @@ def build_segmentor(
         pixel_mean, pixel_std: of each input channel, in 0..255.
 
     Returns:
-        the model, with He-initialized backbone, in training mode.
+        the model, with a He-initialized backbone, in training mode.
 
     Raises:
         ValueError: an unknown name, or a setting that doesn't apply.
@@ -65,7 +65,7 @@ def build_segmentor(
     body: Backbone
     if match := re.fullmatch(r"resnet(\d+)", backbone):
         if width_mult != 1.0:
-            raise ValueError(f"width_mult is MobileNetV2's; got {width_mult} for {backbone}")
+            raise ValueError(f"width_mult is for MobileNetV2; got {width_mult} for {backbone}")
         aux_weight = 0.4 if aux_weight is None else aux_weight
         outputs = ("res4", "res5") if aux_weight else ("res5",)
         body = ResNet(
@@ -92,7 +92,7 @@ def build_segmentor(
             hidden_channels = 256 if channels >= 2048 else 128
     extra: dict[str, Any] = {}
     if architecture == "deeplabv3" and output_stride != 8:
-        # The same reach in pixels as (12, 24, 36) at output stride 8.
+        # The same receptive field in pixels as (12, 24, 36) at output stride 8.
         extra["aspp_dilations"] = tuple(d * 8 // output_stride for d in (12, 24, 36))
     head = ARCHITECTURES[architecture](
         body.output_shape(),

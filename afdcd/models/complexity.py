@@ -10,14 +10,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Number of parameters, buffers (such as BatchNorm's statistics) not among them."""
+    """Number of parameters, without buffers (such as BatchNorm's statistics)."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def count_multiply_adds(model: nn.Module, height: int, width: int) -> int:
     """Multiply-adds of one image's evaluation, of convolutions and matrix products.
 
-    Counted by PyTorch's flop counter (2 FLOP a multiply-add) on the meta device, so nothing is
+    Counted by PyTorch's flop counter (2 FLOP per multiply-add) on the meta device, so nothing is
     computed; what evaluation skips, such as an auxiliary head, doesn't count.
 
     Args:

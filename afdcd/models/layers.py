@@ -14,7 +14,7 @@ Norm = str | Callable[[int], nn.Module]
 
 
 class ShapeSpec(NamedTuple):
-    """What a backbone says of one of its outputs; fields as in ``detectron2.layers.ShapeSpec``."""
+    """A backbone's description of an output; fields as in ``detectron2.layers.ShapeSpec``."""
 
     channels: int
     height: int | None = None
@@ -115,7 +115,7 @@ def stage_dilations(output_stride: int) -> dict[str, tuple[int, int, int]]:
 
 
 def normalizes_batch(module: nn.Module) -> bool:
-    """Whether there is a BatchNorm in it that takes its statistics from the batch."""
+    """Whether ``module`` has a BatchNorm that takes its statistics from the batch."""
     return any(
         part.training and isinstance(part, nn.modules.batchnorm._BatchNorm)
         for part in module.modules()

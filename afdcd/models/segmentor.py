@@ -57,7 +57,7 @@ class SemanticSegmentor(nn.Module):
         Args:
             batched_inputs: a dict per image with ``image`` [3, H, W] in 0..255; in training also
                 ``sem_seg`` int64 [H, W]; in evaluation optionally ``height`` and ``width``, the
-                size wanted (the image's by default).
+                output's size (the image's by default).
 
         Returns:
             In training a dict of weighted scalar losses. In evaluation a list of
@@ -85,7 +85,7 @@ def _stack(tensors: list[torch.Tensor], fill: float, step: int) -> torch.Tensor:
     """Stack [..., H, W] tensors, padded at the bottom and right to one size.
 
     Args:
-        tensors: of one number of dimensions.
+        tensors: with equal numbers of dimensions.
         fill: the padding's value.
         step: height and width are made multiples of this many pixels; 0 for no such padding.
     """

@@ -60,7 +60,7 @@ def comparison_panel(
         predictions: integer maps [H, W] by title.
         colors: (red, green, blue) by class.
         compare: titles of two predictions; see `difference`.
-        scale: factor that small pictures are enlarged by.
+        scale: factor by which small pictures are enlarged.
 
     Returns:
         uint8 [h, w, 3] in BGR.

@@ -1,4 +1,4 @@
-"""Many runs as one: statistics of paired runs."""
+"""Studies of several runs: statistics of paired runs."""
 
 from afdcd.study.paired import PairedDifference, paired_difference
 

@@ -9,7 +9,7 @@ import numpy as np
 
 # The sign-flip test tries all 2^n choices of signs if there are at most this many (n up to 17),
 # and draws this many otherwise.
-MOST_CHOICES = 1 << 17
+MAX_CHOICES = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ def paired_difference(
 ) -> PairedDifference | None:
     """Compare two ways of training by the figures they reached with each seed.
 
-    The test assumes nothing about the distribution of the figures but that, without an effect, a
+    The test assumes nothing about the distribution of the figures except that, without an effect, a
     difference is as likely as its negative (R. A. Fisher, The Design of Experiments, 1935,
-    section 21). It is exact up to 17 seeds; beyond, it draws `MOST_CHOICES` choices of signs, the
-    same ones each time.
+    section 21). It is exact up to 17 seeds; beyond that it draws `MAX_CHOICES` choices of signs,
+    the same ones each time.
 
     Returns:
         the difference, or None if they have fewer than two seeds in common.
@@ -54,7 +54,7 @@ def paired_difference(
         return None
     differences = np.array([second[seed] - first[seed] for seed in seeds], dtype=np.float64)
     test = permutation_test(
-        (differences,), _sum, permutation_type="samples", n_resamples=MOST_CHOICES, rng=0
+        (differences,), _sum, permutation_type="samples", n_resamples=MAX_CHOICES, rng=0
     )
     mean, error, p = map(float, (differences.mean(), sem(differences), test.pvalue))
     return PairedDifference(seeds, mean, error, p)

@@ -1,4 +1,4 @@
-"""What a dense task is: its targets, loss, scores and pictures. Trainers and checks speak to it."""
+"""What a dense task is: its targets, loss, scores and pictures, for trainers and checks."""
 
 from afdcd.tasks.registry import TASKS
 from afdcd.tasks.semantic_segmentation import SemanticSegmentation

@@ -41,7 +41,7 @@ class Evaluator(Protocol):
         """Add what another evaluator of the same kind, in another process, has counted."""
 
     def evaluate(self) -> dict[str, float]:
-        """The figures by name, the task's `Task.METRIC` among them; NaN for one without value."""
+        """The figures by name, the task's `Task.METRIC` among them; NaN for one without a value."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class PredictionStyle:
         alpha: opacity of the prediction over the image.
         overlay: whether ``<name>_overlay.png``, the prediction over the image, is written.
         values: whether the prediction itself is written.
-        official: whether in the form that the data set's owners expect.
+        official: whether that is in the form that the data set's owners expect.
         plain_names: whether values are written under the bare name, as those of video frames are.
     """
 
@@ -76,8 +76,8 @@ class Task:
         TITLE: what figures are filed under, as in ``results.json``.
         KEY: of targets in samples and of predictions in outputs.
         LOSS: name of the loss.
-        METRIC: the figure that says which student is best.
-        HIGHER_IS_BETTER: whether more of it is better.
+        METRIC: the figure that decides which student is best.
+        HIGHER_IS_BETTER: whether a higher ``METRIC`` is better.
     """
 
     TITLE: ClassVar[str] = DENSE
@@ -91,7 +91,7 @@ class Task:
 
     @property
     def channels(self) -> int:
-        """K, that the model must have."""
+        """K, the number of channels that the model must have."""
         raise NotImplementedError
 
     # --- training ---------------------------------------------------------------------------
@@ -147,16 +147,16 @@ class Task:
         return "\n".join(f"{name}: {value:.4g}" for name, value in figures.items())
 
     def draw_evaluation(self, evaluator: Evaluator, folder: Path) -> None:
-        """Pictures of an evaluation, into a folder; none by default."""
+        """Draw pictures of an evaluation into a folder; none by default."""
 
     # --- predictions ------------------------------------------------------------------------
 
     def decode(self, output: Mapping[str, torch.Tensor]) -> np.ndarray:
-        """An output as what is written: [H, W]; by default its first channel."""
+        """Convert an output to what is written: [H, W]; by default its first channel."""
         return output[self.KEY][0].float().cpu().numpy()
 
     def picture(self, values: np.ndarray) -> np.ndarray:
-        """What `decode` gives as a BGR picture [H, W, 3]; by default grey from least to most."""
+        """What `decode` gives as a BGR picture [H, W, 3]; by default coloured from low to high."""
         low, high = float(values.min()), float(values.max())
         grey = (255 * (values - low) / max(high - low, 1e-12)).astype(np.uint8)
         return cv2.applyColorMap(grey, cv2.COLORMAP_VIRIDIS)
@@ -205,7 +205,7 @@ class Task:
     # --- checks -----------------------------------------------------------------------------
 
     def channel_problems(self, channels: int) -> list[str]:
-        """Whether a model of this many channels fits."""
+        """What is wrong if a model with this many channels doesn't fit."""
         if channels == self.channels:
             return []
         return [
@@ -214,11 +214,11 @@ class Task:
         ]
 
     def mixing_problems(self, other: Task) -> list[str]:
-        """Why two data sets can't be trained on, or be one run's training and test set."""
+        """Why two data sets can't be trained on together, or be one run's training and test set."""
         return []
 
     def pair_problem(self, record: Record) -> str:
-        """What is wrong with a record's files; empty for nothing."""
+        """What is wrong with a record's files; empty if nothing is."""
         try:
             target = self.targets()(record)
             image = read_image(record["file_name"], record.get("window"))
@@ -254,7 +254,7 @@ def task_of(dataset: Dataset) -> Task:
     """The task of a data set.
 
     Raises:
-        ValueError: its spec names none that is registered.
+        ValueError: its spec doesn't name a registered task.
     """
     task: Task = TASKS.get(dataset.spec.task)(dataset)
     return task

@@ -1,1 +1,1 @@
-"""Files, YAML, seeds and tables: what knows nothing of networks."""
+"""Files, YAML, seeds and tables: utilities that know nothing about networks."""

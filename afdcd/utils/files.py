@@ -35,7 +35,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    if hasattr(os, "O_DIRECTORY"):  # so that the new name survives a power cut, too
+    if hasattr(os, "O_DIRECTORY"):  # so that the new name survives a power cut too
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(folder)
@@ -54,7 +54,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def write_png(path: Path, pixels: np.ndarray) -> None:
-    """Write pixels (colours in BGR), whole or not at all; folders are made.
+    """Write pixels (colours in BGR), whole or not at all; creates missing folders.
 
     Raises:
         OSError: they can't be encoded or written.
@@ -67,7 +67,7 @@ def write_png(path: Path, pixels: np.ndarray) -> None:
 
 
 def json_text(content: Mapping[str, Any]) -> str:
-    """JSON for people and programs. Numbers that aren't finite, which it doesn't have, are null."""
+    """JSON for people and programs. Numbers that aren't finite, which JSON lacks, become null."""
     return json.dumps(_finite(content), indent=2, allow_nan=False)
 
 
@@ -83,12 +83,12 @@ def save_tensors(path: Path, content: dict[str, Any]) -> None:
     """`write_atomically` of a dict that ``torch.load(weights_only=True)`` reads.
 
     Raises:
-        OSError: it can't be written, because the disk is full, say.
+        OSError: it can't be written, for example because the disk is full.
     """
     try:
         write_atomically(path, lambda file: torch.save(content, file))
     except (OSError, RuntimeError) as error:
-        # PyTorch hides what the system said behind an error of its own.
+        # PyTorch hides the system's error behind one of its own.
         cause = error if isinstance(error, OSError) else error.__context__
         if not isinstance(cause, OSError):
             raise
@@ -99,16 +99,16 @@ def save_tensors(path: Path, content: dict[str, Any]) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Delete what writes that were killed have left behind."""
+    """Delete what interrupted writes have left behind."""
     for path in folder.glob(f".*{_UNFINISHED}"):
         path.unlink(missing_ok=True)
 
 
 def drop_later_lines(path: Path, resume_at: int) -> None:
-    """Remove from ``metrics.json`` what a crash may have left behind, and half a line.
+    """Remove from ``metrics.json`` the lines that a crash may have left behind, whole or not.
 
     Args:
-        path: of the file, a JSON object with ``iteration`` a line; made if it isn't there.
+        path: of the file, a JSON object with ``iteration`` per line; created if missing.
         resume_at: the first iteration to come; 0 empties the file.
     """
     kept = []

@@ -16,7 +16,7 @@ class Finding:
     Attributes:
         kind: a word that names the kind of fault, e.g. ``tap`` or ``rare-class``.
         text: what was found and what to do.
-        fix: whether it stands in the way of a sound run; else it is a remark.
+        fix: whether it prevents a sound run; otherwise it is a remark.
     """
 
     kind: str
@@ -37,7 +37,7 @@ class Report:
     facts: dict[str, Any] = field(default_factory=dict)
 
     def fix(self, kind: str, *texts: str) -> None:
-        """Note what stands in the way, once where several checks come upon it."""
+        """Note what prevents a sound run, once even if several checks find it."""
         known = {finding.text for finding in self.findings}
         self.findings += [Finding(kind, text, True) for text in texts if text not in known]
 
@@ -52,16 +52,16 @@ class Report:
 
     @property
     def to_fix(self) -> list[Finding]:
-        """What stands in the way of a sound run."""
+        """What prevents a sound run."""
         return [finding for finding in self.findings if finding.fix]
 
     @property
     def ok(self) -> bool:
-        """Whether nothing does."""
+        """Whether nothing prevents a sound run."""
         return not self.to_fix
 
     def json(self) -> str:
-        """``{"ok", "fix": [{"kind", "text"}], "notes": [...], "facts"}``; not a number is null."""
+        """``{"ok", "fix": [{"kind", "text"}], "notes": [...], "facts"}``; NaN becomes null."""
         content = {
             "ok": self.ok,
             "fix": _entries(self.to_fix),
@@ -71,7 +71,7 @@ class Report:
         return json_text(content)
 
     def text(self) -> str:
-        """For a person: facts, remarks, and at the end OK or what to fix."""
+        """The report for a person: facts, remarks, and at the end OK or what to fix."""
         lines = [f"{topic}: {_in_words(value)}" for topic, value in self.facts.items()]
         notes = [finding for finding in self.findings if not finding.fix]
         if notes:

@@ -1,4 +1,4 @@
-"""Everything that is wrong, collected and said at once."""
+"""Everything that is wrong, collected and reported at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ INSTALL_DETECTRON2 = (
     "Install Detectron2 by its official instructions "
     "(https://detectron2.readthedocs.io/tutorials/install.html), then repeat the command"
 )
-# Problems of one kind that are named.
+# How many problems of one kind are listed.
 SHOWN = 5
 
 
@@ -29,7 +29,7 @@ class SetupError(Exception):
             super().__init__(self.problems[0])
         else:
             lines = "\n".join(f"  {n}. {text}" for n, text in enumerate(self.problems, 1))
-            super().__init__(f"{len(self.problems)} things stand in the way:\n{lines}")
+            super().__init__(f"{len(self.problems)} problems:\n{lines}")
 
 
 def raise_problems(*checks: Callable[[], list[str]] | list[str]) -> None:
@@ -41,7 +41,7 @@ def raise_problems(*checks: Callable[[], list[str]] | list[str]) -> None:
 
 
 def first_few(problems: Sequence[str], *, of: str = "", what: str = "files") -> list[str]:
-    """The first `SHOWN` problems, and how many more there are, of the data set named."""
+    """The first `SHOWN` problems, and how many more there are in the data set named ``of``."""
     if len(problems) <= SHOWN:
         return list(problems)
     more = f"{len(problems) - SHOWN} more {what} like these"
@@ -49,7 +49,7 @@ def first_few(problems: Sequence[str], *, of: str = "", what: str = "files") -> 
 
 
 def name_problems(key: str, name: str, known: Iterable[str]) -> list[str]:
-    """Whether a name is one of those that are known; near ones are listed."""
+    """What is wrong if a name isn't among the known ones, with the nearest of these."""
     known = sorted(known)
     if name in known:
         return []
@@ -69,7 +69,7 @@ class SettingsError(ValueError):
 
 
 def collect(*checks: Callable[[], object]) -> list[str]:
-    """What the checks say that raise ValueError; all of them are called."""
+    """Call all checks, and return the problems of those that raise ValueError."""
     problems: list[str] = []
     for check in checks:
         constructed(check, problems)
@@ -77,7 +77,7 @@ def collect(*checks: Callable[[], object]) -> list[str]:
 
 
 def nearest_hint(name: str, known: Iterable[str], *, what: str = "") -> str:
-    """Ends an error about an unknown name: with the nearest ones, or with all that there are."""
+    """The end of an error about an unknown name: the nearest names, or all that there are."""
     known = list(known)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
     if near:
@@ -107,7 +107,7 @@ def refuse(problems: Iterable[str]) -> None:
 
 
 def constructed(make: Callable[[], T], problems: list[str]) -> T | None:
-    """What ``make`` gives; where it raises ValueError, None, and its problems join the list."""
+    """What ``make`` gives; None if it raises ValueError, whose problems are added to the list."""
     try:
         return make()
     except SettingsError as error:

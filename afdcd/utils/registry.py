@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Registry(FvcoreRegistry):
-    """fvcore's registry with names of one's own choice, and errors that list what there is.
+    """fvcore's registry with freely chosen names, and errors that list the alternatives.
 
     Iterating gives (name, part).
 
@@ -24,7 +24,7 @@ class Registry(FvcoreRegistry):
 
     Args:
         name: of the registry, for errors.
-        base: the class that parts are subclasses of; anything is taken when None.
+        base: the class of which parts are subclasses; anything is accepted when None.
     """
 
     def __init__(self, name: str, base: type | None = None) -> None:
@@ -63,7 +63,7 @@ class Registry(FvcoreRegistry):
         return decorate
 
     def tell_names(self, listener: Callable[[str], None]) -> None:
-        """Call a function with every name, those that are registered later included."""
+        """Call a function with every name, including those that are registered later."""
         for name in self.names():
             listener(name)
         self._listeners.append(listener)

@@ -25,10 +25,10 @@ def read_strict_yaml(path: Path) -> Any:
     """The content of a YAML file in UTF-8.
 
     Raises:
-        ValueError: no text, no YAML, or a mapping with a key twice; says where.
+        ValueError: it isn't text, isn't YAML, or has a mapping with a key twice; says where.
         OSError: it can't be read.
     """
     try:
         return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path} is no valid YAML: {error}") from error
+        raise ValueError(f"{path} isn't valid YAML: {error}") from error

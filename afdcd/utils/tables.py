@@ -9,7 +9,7 @@ from tabulate import tabulate
 
 
 def comparison_table(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """One line a model.
+    """One line per model.
 
     Args:
         results: by model: ``miou`` and ``boundary_iou`` (percent), ``params``, ``macs`` (of one

@@ -83,7 +83,7 @@ def test_variances():
 
 def test_refusals():
     cfg = config()
-    with pytest.raises(ValueError, match="two batches at least; got 1"):
+    with pytest.raises(ValueError, match="at least two batches; got 1"):
         sampling_noise(PRECISION, build(cfg), [batch(0)], [0.5])
     cfg = config("logit_kd")
     with pytest.raises(ValueError, match="no Af-DCD loss"):

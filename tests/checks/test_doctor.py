@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from afdcd.checks.gradients import FACT
 from afdcd.cli.doctor import main
 from afdcd.utils.findings import Report
 
@@ -33,7 +34,7 @@ def test_sound_set_up(case, capsys):
     assert facts["tap of the student: backbone.res5"]["stride"] == 8
     assert facts["patch grid"]["covers"] == [4, 4]
     assert set(facts["losses"]) >= {"loss_sem_seg", "loss_logit_kd", "loss_reconstruction"}
-    norms = facts["gradient norms at the student's tap"]
+    norms = facts[FACT]["backbone.res5"]
     assert norms["loss_sem_seg"] > 0 and norms["loss_contrast"] > 0
     assert 0 < facts["time"]["s/step"] < spent
     weights = (case.folder / "teacher.pth").stat().st_size / 2**30
@@ -75,17 +76,29 @@ def test_the_command_never_shows_a_traceback(case):
 def test_suggested_weight_balances_the_gradients(case, capsys):
     case.override("MODEL.DISTILLER.LOSSES.afdcd.RECONSTRUCTION_WEIGHT", "1e6")
     report = examine(case, capsys)
-    norms = report["facts"]["gradient norms at the student's tap"]
+    norms = report["facts"][FACT]["backbone.res5"]
     ratio = norms["loss_reconstruction"] / norms["loss_sem_seg"]
     (text,) = [f["text"] for f in report["fix"] if f["kind"] == "loss-weight"]
     assert f"multiplied by {1 / ratio:.1g} would make them equal" in text
+
+
+def test_every_tap_is_judged(case, capsys):
+    taps = "[['backbone.res4','backbone.res4'],['backbone.res5','backbone.res5']]"
+    case.override("MODEL.RESNETS.OUT_FEATURES", "['res4','res5']")
+    case.override("MODEL.DISTILLER.LOSSES.afdcd.TAPS", taps)
+    case.override("MODEL.DISTILLER.LOSSES.afdcd.WEIGHT", "[1.0e+7,1.0]")
+    report = examine(case, capsys)
+    expected = {"sem_seg_head.predictor", "backbone.res4", "backbone.res5"}
+    assert set(report["facts"][FACT]) == expected
+    texts = [f["text"] for f in report["fix"] if f["kind"] == "loss-weight"]
+    assert texts and all("at the student's backbone.res4" in text for text in texts)
 
 
 def test_gradient_norms_follow_the_weights(case, capsys):
     norms = []
     for weight in ("1.0", "3.0"):
         case.override("MODEL.DISTILLER.LOSSES.logit_kd.WEIGHT", weight)
-        norms.append(examine(case, capsys)["facts"]["gradient norms at the student's tap"])
+        norms.append(examine(case, capsys)["facts"][FACT]["sem_seg_head.predictor"])
     assert norms[1]["loss_logit_kd"] == pytest.approx(3 * norms[0]["loss_logit_kd"], rel=1e-3)
     assert norms[1]["loss_sem_seg"] == pytest.approx(norms[0]["loss_sem_seg"], rel=1e-3)
 

@@ -70,4 +70,4 @@ def test_doctor_and_training_refuse_the_same(configs, tmp_path_factory, chosen):
     for text in refused:
         assert text in wrong.getvalue(), (text, wrong.getvalue())
     if len(refused) > 1:
-        assert f"{len(refused)} things stand in the way" in wrong.getvalue()
+        assert f"{len(refused)} problems:" in wrong.getvalue()

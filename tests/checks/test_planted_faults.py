@@ -78,7 +78,7 @@ FAULTS: dict[str, tuple[Callable[[Case], Any], str, str]] = {
     "config is no YAML": (
         lambda c: (c.folder / "distilled.yaml").write_text("A: [\x00"),
         "config",
-        "no valid YAML",
+        "isn't valid YAML",
     ),
     "unknown key": (lambda c: c.change("distilled", SOLVR={"A": 1}), "config", "SOLVR"),
     "wrong type": (lambda c: c.override("SOLVER.MAX_ITER", "many"), "config", "MAX_ITER"),

@@ -215,7 +215,7 @@ def test_all_problems_at_once(refused, tmp_path, monkeypatch):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "nowhere"))
     (tmp_path / "teacher.pth").unlink()
     message = refused("SOLVER.IMS_PER_BATCH", "1", "SOLVER.LR_SCHEDULER_NAME", "Cosine")
-    assert "5 things stand in the way" in message
+    assert "5 problems:" in message
     for part in ("IMS_PER_BATCH", "WarmupPolyLR only", "trainannot", "valannot", "teacher.pth"):
         assert part in message
 

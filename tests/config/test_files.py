@@ -91,16 +91,16 @@ def test_wrong_overrides(words: list[str], message: str):
     ("text", "error", "message"),
     [
         ("SOLVER: {MAX_ITR: 1}", ConfigKeyError, r"a\.yaml.*MAX_ITR; did you mean SOLVER.MAX_ITER"),
-        ("SOLVER: [", ConfigError, "no valid YAML"),
+        ("SOLVER: [", ConfigError, "isn't valid YAML"),
         (
             "SEED: 1\nSOLVER: {}\nSEED: 2",
             ConfigError,
-            "no valid YAML: the key 'SEED' is there twice",
+            "isn't valid YAML: the key 'SEED' is there twice",
         ),
         ("just words", ConfigError, "must hold KEY: value lines"),
         ("_BASE_: a.yaml", ConfigError, "leads back to itself"),
         ("_BASE_: b.yaml", ConfigError, r"no config file at .*b.yaml \(the _BASE_ of .*a.yaml\)"),
-        ("SOLVER: !!python/object/apply:os.system [echo]", ConfigError, "no valid YAML"),
+        ("SOLVER: !!python/object/apply:os.system [echo]", ConfigError, "isn't valid YAML"),
         ("MODEL: 3", ConfigError, "MODEL holds the keys"),
     ],
 )

@@ -135,7 +135,7 @@ def test_sound(examine):
     facts = report["facts"]
     assert facts["tap of the student: backbone.fpn_output3"]["channels"] == 16
     assert {"loss_rpn_cls", "loss_mask", "loss_reconstruction"} <= set(facts["losses"])
-    norms = facts["gradient norms at the student's tap"]
+    norms = facts["gradient norms at the student's taps"]["backbone.fpn_output3"]
     assert norms["loss_reconstruction"] > 0 and norms["loss_contrast"] > 0
     assert facts["time"]["s/step"] > 0
 

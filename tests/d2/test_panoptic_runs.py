@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from detectron2.data import DatasetCatalog, DatasetMapper
 
 from afdcd.d2 import run as detectron2_run
 from afdcd.d2.config import configure
+from afdcd.d2.loader import ResumableSampler, detectron2_training_loader, evaluation_loader
 from afdcd.d2.panoptic_data import PanopticMapper
 from afdcd.d2.shapes import register_shapes
 
@@ -173,3 +175,21 @@ def test_standard_samples_are_those_of_the_separated_form():
         assert sorted(order) == list(range(len(order)))
         torch.testing.assert_close(b.gt_boxes.tensor[order], a.gt_boxes.tensor, atol=1.5, rtol=0)
         assert torch.equal(b.gt_classes[order], a.gt_classes)
+
+
+@pytest.mark.parametrize("form", ["shapes_train_panoptic_separated", "shapes_train"])
+def test_loaders_can_be_sent_to_processes_that_start_anew(form: str):
+    """As they are under spawn and forkserver."""
+    words = ["DATASETS.TRAIN", f"['{form}']", "DATASETS.TEST", f"['{form}']"]
+    task = "panoptic_fpn" if "panoptic" in form else "mask_rcnn"
+    cfg = configure(str(tiny(f"{task}_student")), [*words, "DATALOADER.NUM_WORKERS", "0"])
+    for loader in (
+        detectron2_training_loader(cfg, seed=1, first=0),
+        evaluation_loader(cfg, form),
+    ):
+        inner = getattr(loader, "loader", loader)
+        inner = getattr(inner, "dataset", inner)
+        again = pickle.loads(pickle.dumps(inner))
+        first, same = (next(iter(data)) for data in (inner, again))
+        assert str(first) == str(same)
+    assert pickle.loads(pickle.dumps(ResumableSampler(4, 3))).first == 3

@@ -14,7 +14,7 @@ import torch
 pytest.importorskip("detectron2")
 
 from afdcd.cli.train_net import main
-from afdcd.d2.trainer import StepTrainer
+from afdcd.d2.trainer import DistillTrainer, StepTrainer
 
 from helpers.d2_runs import assert_same_tensors, checkpoint, train_detectron2
 
@@ -49,6 +49,31 @@ def test_interrupted_and_resumed(configs, tmp_path, monkeypatch, capsys, whole):
     assert main(command(configs, output, "--resume")) == 0
     for part in ("model", "distiller"):
         assert_same_tensors(checkpoint(output)[part], whole[part])
+
+
+@pytest.mark.parametrize("fails_at", [3, 8])
+def test_an_evaluation_that_fails_costs_nothing(configs, tmp_path, monkeypatch, fails_at: int):
+    overrides = ("TEST.EVAL_PERIOD", "3")  # as the checkpoints', and at the end
+    config = configs / "distilled.yaml"
+    expected = train_detectron2(config, tmp_path / "scored", *overrides, num_gpus=0)
+    evaluated = DistillTrainer.evaluate_student
+
+    def fail(self):
+        if self.state.iteration == fails_at:
+            raise MemoryError("no room for the scores")
+        return evaluated(self)
+
+    monkeypatch.setattr(DistillTrainer, "evaluate_student", fail)
+    output = tmp_path / "parts"
+    with pytest.raises(MemoryError):
+        train_detectron2(config, output, *overrides, num_gpus=0)
+    assert checkpoint(output, (output / "last_checkpoint").read_text())["iteration"] == fails_at - 1
+    assert (output / "student_final.pth").exists() == (fails_at == 8)
+    monkeypatch.setattr(DistillTrainer, "evaluate_student", evaluated)
+    results = train_detectron2(config, output, *overrides, num_gpus=0, resume=True)
+    assert results["figures"] == expected["figures"] and results["best"] == expected["best"]
+    for part in ("model", "distiller"):
+        assert_same_tensors(checkpoint(output)[part], checkpoint(tmp_path / "scored")[part])
 
 
 def test_killed_while_writing_and_resumed(configs, tmp_path, whole):

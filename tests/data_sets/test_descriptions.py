@@ -240,10 +240,10 @@ WRONG = {
     "other split": ({"splits": {"test": {}}}, "no split 'train'; it has test"),
     "no list": ({"splits": {"train": {"list": "x.txt"}}}, "no list at .*x.txt"),
     "not a mapping": ({"labels": [1]}, "must hold KEY: value lines"),
-    "not yaml": ("a: [", "no valid YAML"),
-    "deep": ("[" * 3000, "no valid YAML"),
+    "not yaml": ("a: [", "isn't valid YAML"),
+    "deep": ("[" * 3000, "isn't valid YAML"),
     "text": ("hello", "must hold KEY: value lines"),
-    "binary": ("\x00", "no valid YAML"),
+    "binary": ("\x00", "isn't valid YAML"),
     "a key twice": ("labels: {mapping: {0: a, 1: b, 0: c}}", "the key 0 is there twice"),
     "the same key": ("classes: [a]\nroot: x\nclasses: [b]", "the key 'classes' is there twice"),
 }

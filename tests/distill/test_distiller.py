@@ -247,7 +247,7 @@ def test_a_loss_of_ones_own(difference):
     assert loss.sign == -1 and context.step == 4 and context.part == (0, 1)
     assert context.batched_inputs == tuple(batch)
     assert isinstance(context.generator, torch.Generator)
-    with pytest.raises(ValueError, match=r"mine has no TAPS, and 'difference' no pair of its own"):
+    with pytest.raises(ValueError, match=r"mine has no TAPS, and 'difference' no default pair"):
         LossSettings("mine", "difference")
     Difference.TERMS, terms = {"contrast": 1.0}, Difference.TERMS
     try:

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from afdcd.cli.train_net import main
 from afdcd.embedded.run import run
 from afdcd.embedded.runtime import EmbeddedRuntime, configure
+from afdcd.embedded.trainer import Trainer
 from afdcd.engine.failures import NonFiniteLoss
 from afdcd.engine.interrupt import Interrupted
 from afdcd.engine.step_runner import StepRunner
@@ -120,6 +121,36 @@ def test_a_run_is_a_function_of_its_seed(configs, tmp_path, workers: str):
     assert not torch.equal(
         a["distiller"]["afdcd.align.weight"], c["distiller"]["afdcd.align.weight"]
     )
+
+
+@pytest.mark.parametrize("fails_at", [3, 6, 8])
+def test_an_evaluation_that_fails_costs_nothing(configs, tmp_path, monkeypatch, fails_at: int):
+    overrides = ("TEST.EVAL_PERIOD", "3")  # as the checkpoints', and at the end
+    expected = train(configs, "distilled", tmp_path / "whole", *overrides)
+    evaluated = Trainer._evaluate
+
+    def fail(self, metrics):
+        if self.state.iteration == fails_at:
+            raise MemoryError("no room for the scores")
+        return evaluated(self, metrics)
+
+    monkeypatch.setattr(Trainer, "_evaluate", fail)
+    output = tmp_path / "parts"
+    with pytest.raises(MemoryError):
+        train(configs, "distilled", output, *overrides)
+    last = content(output / (output / "last_checkpoint").read_text())
+    assert last["iteration"] == fails_at - 1
+    assert (output / "student_final.pth").exists() == (fails_at == 8)
+    monkeypatch.setattr(Trainer, "_evaluate", evaluated)
+    results = train(configs, "distilled", output, *overrides, resume=True)
+    assert results["figures"] == expected["figures"] and results["best"] == expected["best"]
+    for name in ("model_final.pth", "model_best.pth", "student_final.pth"):
+        assert_same(content(output / name), content(tmp_path / "whole" / name))
+    scores = [
+        [line for line in (folder / "metrics.json").read_text().splitlines() if "mIoU" in line]
+        for folder in (output, tmp_path / "whole")
+    ]
+    assert scores[0] == scores[1] and len(scores[0]) == 3
 
 
 def test_interrupted_and_resumed_is_as_if_uninterrupted(configs, tmp_path, monkeypatch):

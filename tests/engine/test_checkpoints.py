@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from afdcd.checks.output import lost_run_problems, occupied_problems
 from afdcd.config import embedded_config
 from afdcd.engine.checkpoints import Checkpoints, result_weights
 from afdcd.models.weights import CheckpointError
@@ -43,6 +44,34 @@ def test_the_last_is_kept_beside_the_numbered_ones(tmp_path):
     assert checkpoints.save(content(9), final=True) == tmp_path / "model_final.pth"
     assert (tmp_path / "last_checkpoint").read_text() == "model_final.pth"
     assert names(tmp_path) == ["last_checkpoint", "model_0000005.pth", "model_final.pth"]
+
+
+@pytest.mark.parametrize("pointer", [None, "", "model_0000099.pth", "\xff\xfe"])
+@pytest.mark.parametrize("final", [False, True])
+def test_a_lost_pointer_loses_no_run(tmp_path, pointer: str | None, final: bool, caplog):
+    checkpoints = Checkpoints(tmp_path)
+    for iteration in (2, 5):
+        checkpoints.save(content(iteration))
+    if final:
+        checkpoints.save(content(8), final=True)
+    (tmp_path / "last_checkpoint").unlink()
+    if pointer is not None:
+        (tmp_path / "last_checkpoint").write_bytes(pointer.encode("latin-1"))
+    name = "model_final.pth" if final else "model_0000005.pth"
+    assert checkpoints.read_last()["iteration"] == (8 if final else 5)
+    assert f"taking {name} for the last checkpoint" in caplog.text
+    (problem,) = occupied_problems(checkpoints)
+    assert "already holds a run" in problem and name in problem
+    assert lost_run_problems(checkpoints) == []  # it can be resumed
+
+
+def test_weights_alone_are_not_overwritten(tmp_path):
+    (tmp_path / "student_final.pth").write_bytes(b"weights")
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.last() is None
+    for problems in (occupied_problems(checkpoints), lost_run_problems(checkpoints)):
+        (problem,) = problems
+        assert "student_final.pth" in problem and "no checkpoint to resume from" in problem
 
 
 def test_a_file_that_cannot_be_written_leaves_what_was_there(tmp_path, monkeypatch):

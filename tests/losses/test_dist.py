@@ -168,5 +168,5 @@ def test_refusals():
         DISTLoss.check_settings(temperature=-1)
     with pytest.raises(ValueError, match=r"student \(1, 3, 2, 2\) and teacher \(2, 3, 2, 2\)"):
         dist(maps(1, 3, 2, 2), maps(2, 3, 2, 2))
-    with pytest.raises(ValueError, match=r"at least 2; got shape \(1, 1, 2, 2\)"):
+    with pytest.raises(ValueError, match=r"at least 2 classes; got shape \(1, 1, 2, 2\)"):
         dist(maps(1, 1, 2, 2), maps(1, 1, 2, 2))

@@ -10,7 +10,7 @@ import torch
 
 import afdcd.losses.afdcd.loss as afdcd_module
 from afdcd.losses import AfDCDLoss, LossContext
-from afdcd.losses.afdcd.patches import Blocks, cut, draw_blocks, positions
+from afdcd.losses.afdcd.patches import Blocks, block_features, draw_blocks, positions
 
 
 def build(**options) -> AfDCDLoss:
@@ -94,7 +94,7 @@ def test_blocks_and_halos():
     # Row 4, columns 4 to 6: 4 * 7 + 4 + 1 = 33.
     block = torch.zeros(4, 4)
     block[0, :3] = torch.tensor([33.0, 34, 35])
-    torch.testing.assert_close(cut(features, last)[0, 0], block)
+    torch.testing.assert_close(block_features(features, last)[0, 0], block)
     flat, inside = positions(last, halo=1)
     assert flat.shape == (1, 6, 6)
     assert inside[0].tolist() == [[True] * 4 + [False] * 2] * 2 + [[False] * 6] * 4

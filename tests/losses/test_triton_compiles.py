@@ -26,7 +26,7 @@ from afdcd.losses.afdcd.kernels import contrast_triton as ops
 target, dtype, gradient, even = sys.argv[1:]
 types = dict.fromkeys(("student", "teacher", "losses", "gradient"), "*" + dtype)
 types |= {"kinds": "*i32", "L": "i32", "D": "i32"}
-constants = {"B": ops.MOST_TOKENS, "J": ops.TEACHER_BLOCK, "SCALE": 1 / 0.07}
+constants = {"B": ops.MAX_TOKENS, "J": ops.TEACHER_BLOCK, "SCALE": 1 / 0.07}
 constants |= {"EVEN": even == "True", "GRADIENT": gradient == "True"}
 names = ops._contrast.arg_names
 source = ASTSource(
@@ -39,7 +39,7 @@ source = ASTSource(
         if even == "True" and name in types
     },
 )
-warps = ops.MOST_TOKENS // ops.WARP
+warps = ops.MAX_TOKENS // ops.WARP
 made = triton.compile(source, GPUTarget("cuda", int(target), 32), {"num_warps": warps})
 assert made.asm["cubin"]
 text = made.asm["ptx"]

@@ -83,7 +83,7 @@ def test_training_returns_weighted_losses():
     with pytest.raises(ValueError, match="training needs labels"):
         model([{"image": inputs[0]["image"]}] * 2)
     for architecture in ("deeplabv3", "pspnet"):
-        with pytest.raises(ValueError, match="at least 2 images a GPU; got 1"):
+        with pytest.raises(ValueError, match="at least 2 images per GPU; got 1"):
             build_segmentor(architecture, num_classes=4)(inputs[:1])
 
 
@@ -141,7 +141,7 @@ def test_heads_take_plain_dicts_of_another_librarys_backbone():
         ({"backbone": "resnet20"}, "depth must be one of 18, 34, 50, 101; got 20"),
         ({"output_stride": 4}, "output_stride must be 8, 16 or 32"),
         ({"stem": "deep"}, "stem must be one of deeplab, basic"),
-        ({"width_mult": 0.5}, "width_mult is MobileNetV2's"),
+        ({"width_mult": 0.5}, "width_mult is for MobileNetV2"),
         ({"backbone": "mobilenetv2", "width_mult": 0}, "width_mult must be above 0"),
         ({"norm": "LN"}, "norm must be one of BN, SyncBN"),
     ],

@@ -18,7 +18,7 @@ from afdcd.losses.shapes import check_feature_pair
 
 CONTRAST_KINDS = ("omni", "omni_all", "spatial", "channel")
 DISTANCES = ("l1", "l2", "cosine")
-# Of the norms.
+# The order of each distance's norm.
 ORDERS = {"l1": 1.0, "l2": 2.0}
 
 
@@ -27,7 +27,7 @@ def cosine_contrast(
 ) -> torch.Tensor:
     """As `map_contrast`, from tokens [P, L, D], with the distance 1 - cosine similarity."""
     similarity = F.normalize(student, dim=-1) @ F.normalize(teacher, dim=-1).transpose(-1, -2)
-    # log sum exp of -(1 - similarity), less its positive: the 1 cancels.
+    # log sum exp of -(1 - similarity) minus its positive: the 1 cancels.
     logits = similarity / temperature
     positives = logits.diagonal(dim1=-2, dim2=-1)
     return (torch.logsumexp(logits.masked_fill(~compared, -torch.inf), -1) - positives).sum()
@@ -62,11 +62,11 @@ def patch_contrast(
     reduction: str = "published",
     kernel: str = "auto",
 ) -> torch.Tensor:
-    """Omni-contrasting loss of Af-DCD (arXiv 2312.04168) and its peers.
+    """Omni-contrasting loss of Af-DCD (arXiv 2312.04168) and its variants.
 
     Both maps are max-pooled by ``pool`` and cut into patches of h x w positions and M channel
-    groups: a token is one position's one group. For each student token the teacher's token at the
-    same place is the positive, and with similarity = -distance the loss is its InfoNCE over
+    groups: a token is one group at one position. For each student token the teacher's token at
+    the same place is the positive, and with similarity = -distance the loss is its InfoNCE over
     positive and negatives:
 
     ======== ============================================================ ==============
@@ -79,7 +79,7 @@ def patch_contrast(
     ======== ============================================================ ==============
 
     Sizes need not divide: pooling floors, and what the patch grid can't cover is cropped at the
-    bottom and right. (The published code fails there, but for CamVid, where it crops to 44x44.)
+    bottom and right. (The published code fails there, except on CamVid, where it crops to 44x44.)
     The logits grow with the width C / M of a group: 128 as published.
 
     Args:
@@ -94,13 +94,13 @@ def patch_contrast(
         reduction: ``published`` sums over the tokens and divides by the covered H * W and by N
             (per position of an image: M tokens are summed). ``mean`` also divides by the number
             of groups (per token), so that its size doesn't depend on M.
-        kernel: how it is computed, of no influence on its value: see `map_contrast`.
+        kernel: how the loss is computed, without effect on its value: see `map_contrast`.
 
     Returns:
         scalar, in nats.
 
     Raises:
-        ValueError: an argument is out of range, or nothing is left of the map.
+        ValueError: an argument is out of range, or the map holds no patch.
     """
     check_reduction(reduction)
     check_kernel(kernel)
@@ -112,7 +112,7 @@ def patch_contrast(
 
     teacher = teacher.detach()
     if pool > 1:
-        # In their own precision: a maximum rounds nothing.
+        # In the inputs' own precision: taking a maximum doesn't round.
         student, teacher = F.max_pool2d(student, pool), F.max_pool2d(teacher, pool)
     compared = compared_pairs(
         kind, groups=groups, positions=patch[0] * patch[1], device=student.device
@@ -159,7 +159,7 @@ def check_contrast_settings(
         ``channel``.
 
     Raises:
-        ValueError: naming the argument, what it was and what it may be.
+        ValueError: an argument is out of range; names it, its value and the values allowed.
     """
     if kind not in CONTRAST_KINDS:
         raise ValueError(f"kind must be one of {', '.join(CONTRAST_KINDS)}; got {kind!r}")
@@ -194,7 +194,7 @@ def check_contrast_settings(
 def check_contrast_fit(
     shape: torch.Size | tuple[int, ...], *, groups: int, patch: tuple[int, int], pool: int
 ) -> None:
-    """Raise ValueError where a [N, C, H, W] map leaves no patch or no whole groups.
+    """Raise ValueError where a map [N, C, H, W] holds no patch or ``groups`` doesn't divide C.
 
     Args:
         shape: of the map before pooling.

@@ -9,7 +9,7 @@ import torch
 
 from afdcd.losses.afdcd.contrast import check_contrast_fit, patch_contrast
 from afdcd.losses.afdcd.masks import make_mask
-from afdcd.losses.afdcd.patches import cut, draw_blocks, positions, whole
+from afdcd.losses.afdcd.patches import block_features, draw_blocks, holds_patch, positions
 from afdcd.losses.afdcd.projection import (
     halo,
     project,
@@ -23,8 +23,8 @@ from afdcd.losses.precision import at_least_float32, no_autocast
 from afdcd.losses.registry import LOSSES, DistillationLoss, LossContext, LossDescription, TapShape
 from afdcd.losses.shapes import match_size
 
-# A patch grid that covers less of a map than this is worth a remark.
-LEAST_COVERED = 0.9
+# `describe` remarks on a patch grid that covers a smaller share of the map than this.
+MIN_COVERED = 0.9
 
 
 @LOSSES.register("afdcd")
@@ -37,8 +37,8 @@ class AfDCDLoss(DistillationLoss):
     map (`reconstruction`) and contrasted with it (`patch_contrast`).
 
     Differs from the published implementation in three points: equal channels need no align
-    convolution (published: fails), sizes need not divide by pool and patch (published: fails),
-    and no data set's name changes the crop.
+    convolution (published: fails), sizes need not be divisible by pool and patch (published:
+    fails), and the crop doesn't depend on the data set's name.
 
     Args:
         student_channels, teacher_channels: Cs and Ct of the two maps.
@@ -49,13 +49,13 @@ class AfDCDLoss(DistillationLoss):
         reduction: ``published`` or ``mean``, for both terms: see `reconstruction` and
             `patch_contrast`.
         masked_conv, recompute, kernel: how the projection (`project`) and the contrast
-            (`patch_contrast`) are computed; of no influence on state dict and values.
+            (`patch_contrast`) are computed; without effect on state dict and values.
         sample: share of the patches that both terms are evaluated on, drawn anew each step after
             the mask and from the same generator. 1 for all of them, as published; less makes
-            terms and gradients estimates without bias (see `afdcd.losses.afdcd.patches`).
+            terms and gradients unbiased estimates (see `afdcd.losses.afdcd.patches`).
 
     Attributes:
-        settings: all of these but the channels.
+        settings: all of these except the channels.
 
     Raises:
         SettingsError: settings that can't work, at construction.
@@ -139,9 +139,9 @@ class AfDCDLoss(DistillationLoss):
             student: [N, Cs, h, w]; resized bilinearly to the teacher's size where they differ.
             teacher: [N, Ct, H, W]; gets no gradient.
             mask: [N, 1, H, W], 1 = kept; drawn when None.
-            context: the generator of a random mask, then of sampled patches, and the part of the
-                batch that these maps are; the mean of the parts' terms is the whole batch's. The
-                global CPU generator, and a whole batch, when None.
+            context: the generator of the random mask, then of the sampled patches, and the part of
+                the batch that these maps are; the mean of the parts' terms is the whole batch's.
+                When None, the global CPU generator and a whole batch.
 
         Returns:
             ``{"reconstruction": scalar, "contrast": scalar}``.
@@ -156,7 +156,7 @@ class AfDCDLoss(DistillationLoss):
             # Half inputs outside autocast would meet float32 convolutions and fail there.
             student = student.to(next(self.projector.parameters()).dtype)
         if mask is None:
-            # On the CPU, so that nothing waits for another device to count what is kept.
+            # On the CPU, so that counting the kept positions doesn't wait for another device.
             mask = make_mask(
                 self.settings.mask,
                 student,
@@ -215,7 +215,7 @@ class AfDCDLoss(DistillationLoss):
             part=context.part,
         )
         if len(blocks.image) == 0:  # all lie in other parts of the batch
-            return dict.fromkeys(("reconstruction", "contrast"), self._nothing(student))
+            return dict.fromkeys(("reconstruction", "contrast"), self._zero(student))
         flat, inside = positions(blocks, halo(self.projector))
         projected = project_blocks(
             student,
@@ -226,15 +226,15 @@ class AfDCDLoss(DistillationLoss):
             inside=inside,
             recompute=self.settings.recompute,
         )
-        target = cut(teacher.detach(), blocks)
+        target = block_features(teacher.detach(), blocks)
         on_map = to_device(positions(blocks)[1][:, None], projected.device)
         elements = n if self.settings.reduction == "published" else n * channels * height * width
         with no_autocast(projected):
             difference = at_least_float32(projected) - at_least_float32(target)
             squares = torch.where(on_map, difference, 0).square().sum()
-        # The contrast of a batch of blocks is averaged over them: as over the map's patches, so
-        # that (blocks drawn that hold a patch) / (expected number of those) makes it unbiased.
-        index = whole(blocks, patch, pool).nonzero()[:, 0]
+        # `patch_contrast` averages over the blocks as over a map's patches; the factor (drawn
+        # blocks that hold a patch) / (their expected number) makes it unbiased.
+        index = holds_patch(blocks, patch, pool).nonzero()[:, 0]
         patches = n * (height // size[0]) * (width // size[1])
         if len(index) == 0:
             contrast = 0.0 * squares
@@ -246,8 +246,8 @@ class AfDCDLoss(DistillationLoss):
             contrast = contrast * (blocks.factor * len(index) / patches)
         return {"reconstruction": squares * (blocks.factor / elements), "contrast": contrast}
 
-    def _nothing(self, student: torch.Tensor) -> torch.Tensor:
-        """0, with zero gradients to all that the terms have gradients to."""
+    def _zero(self, student: torch.Tensor) -> torch.Tensor:
+        """0, with zero gradients for everything that the terms have gradients for."""
         used = [student, *self.parameters()]
         values = [at_least_float32(tensor[(0,) * tensor.dim()]) for tensor in used]
         return 0.0 * torch.stack(values).sum()
@@ -288,7 +288,7 @@ class AfDCDLoss(DistillationLoss):
             "channels of a group": teacher.channels // groups,
         }
         remarks = []
-        if share < LEAST_COVERED:
+        if share < MIN_COVERED:
             remarks.append(
                 f"patches of {patch[0]}x{patch[1]} after pooling by {pool} cover "
                 f"{100 * share:.0f} % of the {size[0]}x{size[1]} map: another crop, POOL or PATCH "

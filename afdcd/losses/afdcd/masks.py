@@ -33,7 +33,7 @@ def random_mask(
         batch, height, width: N, H and W of the mask.
         ratio: expected share of hidden positions, 0..1. The paper uses 0.75.
         generator: source of the draw; the global CPU generator when None.
-        device: where the mask is wanted.
+        device: of the mask.
 
     Returns:
         float32 tensor ``[N, 1, H, W]`` of 0 (hidden) and 1 (kept).
@@ -52,7 +52,7 @@ def centre_mask(
 ) -> torch.Tensor:
     """Hide the middle third of the rows times the middle third of the columns.
 
-    Rows ``H // 3`` to ``(2 * H) // 3 - 1`` are hidden, columns alike.
+    Rows ``H // 3`` to ``(2 * H) // 3 - 1`` are hidden, and columns likewise.
 
     Returns:
         float32 tensor ``[N, 1, H, W]`` of 0 (hidden) and 1 (kept).
@@ -90,9 +90,9 @@ def make_mask(
         like: the feature map.
         ratio, generator: see `random_mask`.
         part: which part of the whole batch ``like`` is, and of how many equal ones. The mask is
-            drawn for all of them, so that an image's doesn't depend on how a batch is shared out
-            among processes.
-        device: where the mask is wanted; by default the feature map's.
+            drawn for the whole batch, so that an image's mask doesn't depend on how the batch is
+            shared among processes.
+        device: of the mask; by default the feature map's.
     """
     check_mask_kind(kind)
     batch, _, height, width = like.shape
@@ -100,5 +100,5 @@ def make_mask(
     if kind == "centre":
         return centre_mask(batch, height, width, device=device)
     index, count = part
-    whole = random_mask(batch * count, height, width, ratio=ratio, generator=generator)
-    return whole[index * batch : (index + 1) * batch].to(device, non_blocking=True)
+    batch_mask = random_mask(batch * count, height, width, ratio=ratio, generator=generator)
+    return batch_mask[index * batch : (index + 1) * batch].to(device, non_blocking=True)

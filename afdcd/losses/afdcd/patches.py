@@ -2,11 +2,11 @@
 
 The map is cut into blocks of one patch of the contrast each (pool * patch positions), those at the
 bottom and right reaching over the edge where sizes don't divide. A fixed number of them is drawn
-without replacement, all equally likely and as many of one image as of another (but for one), cut
+without replacement, all equally likely and the same number from each image (give or take one), cut
 out with the projector's halo, and run as a batch. The sums over the drawn blocks, times
-(blocks / drawn), have the whole map's sums as expectation, and so have their gradients. Taking as
-many of each image keeps the differences between images out of the variance (stratified sampling),
-and gives processes that share a batch the same work.
+(blocks / drawn), have the whole map's sums as expectation, and so do their gradients. Taking the
+same number from each image keeps the differences between images out of the variance (stratified
+sampling), and gives processes that share a batch the same work.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Blocks(NamedTuple):
         image, row, column: int64 [B], which block of the grid each is.
         size: height and width of a block, in positions.
         shape: N, H and W of the map.
-        factor: blocks of the whole batch over those drawn.
+        factor: number of blocks in the whole batch, divided by the number drawn.
     """
 
     image: torch.Tensor
@@ -58,20 +58,21 @@ def draw_blocks(
         size: height and width of a block.
         share: above 0, at most 1.
         generator: of the draw; the global CPU generator when None.
-        part: which part of a batch the maps are, and of how many equal ones. Drawn are blocks of
-            the whole batch; returned those that lie in the part, perhaps none.
+        part: which part of a batch the maps are, and of how many equal ones. Blocks are drawn from
+            the whole batch; those that lie in the part are returned, perhaps none.
     """
     n, height, width = shape
     rows, columns = -(-height // size[0]), -(-width // size[1])
-    images, each = part[1] * n, rows * columns
-    drawn = max(1, round(share * images * each))
+    images, per_image = part[1] * n, rows * columns
+    drawn = max(1, round(share * images * per_image))
     device = generator.device if generator is not None else torch.device("cpu")
-    order = torch.rand(images, each, generator=generator, device=device).argsort(1).cpu()
-    lucky = torch.randperm(images, generator=generator, device=device).cpu() < drawn % images
-    # Of each image the first so many in its own random order; its rank is a block's place there.
-    chosen = order.argsort(1) < (drawn // images + lucky.long())[:, None]
+    order = torch.rand(images, per_image, generator=generator, device=device).argsort(1).cpu()
+    gets_extra = torch.randperm(images, generator=generator, device=device).cpu() < drawn % images
+    # From each image the blocks that come first in its own random order, by their rank in it.
+    chosen = order.argsort(1) < (drawn // images + gets_extra.long())[:, None]
     image, block = chosen[part[0] * n : (part[0] + 1) * n].nonzero(as_tuple=True)
-    return Blocks(image, block // columns, block % columns, size, shape, images * each / drawn)
+    factor = images * per_image / drawn
+    return Blocks(image, block // columns, block % columns, size, shape, factor)
 
 
 def positions(blocks: Blocks, halo: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -90,7 +91,7 @@ def positions(blocks: Blocks, halo: int = 0) -> tuple[torch.Tensor, torch.Tensor
     return torch.where(inside, flat, 0), inside
 
 
-def cut(features: torch.Tensor, blocks: Blocks) -> torch.Tensor:
+def block_features(features: torch.Tensor, blocks: Blocks) -> torch.Tensor:
     """The blocks [B, C, h, w] of a map [N, C, H, W], zero where they reach over its edge."""
     _, height, width = blocks.shape
     h, w = blocks.size
@@ -100,7 +101,7 @@ def cut(features: torch.Tensor, blocks: Blocks) -> torch.Tensor:
     return split[image, :, row, :, column]
 
 
-def whole(blocks: Blocks, patch: tuple[int, int], pool: int) -> torch.Tensor:
+def holds_patch(blocks: Blocks, patch: tuple[int, int], pool: int) -> torch.Tensor:
     """Which blocks hold a patch of the contrast: those on the map's patch grid. bool [B]."""
     _, height, width = blocks.shape
     return (blocks.row < height // pool // patch[0]) & (blocks.column < width // pool // patch[1])

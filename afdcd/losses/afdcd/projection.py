@@ -22,8 +22,8 @@ from afdcd.losses.afdcd.reconstruction import check_mask, masked_projection
 from afdcd.utils.memory_format import in_device_format
 
 MASKED_CONV_CHOICES = ("auto", "always", "never")
-# "auto": above this kept share the dense convolution is as fast.
-MASKED_MOST_KEPT = 0.5
+# "auto": where a larger share than this is kept, the dense convolution is as fast.
+MASKED_MAX_KEPT = 0.5
 
 Projector = PlainProjector | EnhancedProjector
 
@@ -50,9 +50,8 @@ def project(
     Args:
         student: [N, Cs, H, W].
         align: as `build_align` makes it.
-        mask: [N, 1, H, W], 1 = kept, 0 = hidden. Best on the CPU: where it is on another device,
-            this waits for it to count the kept positions. Other values than 0 and 1 take the
-            dense way.
+        mask: [N, 1, H, W], 1 = kept, 0 = hidden. Best on the CPU: counting the kept positions
+            waits for any other device. Values other than 0 and 1 need the dense convolution.
         projector: as `build_projector` makes it.
         masked_conv: whether the first convolution is computed at the kept positions only: ``auto``
             (where at most half are kept), ``always`` or ``never``.
@@ -64,9 +63,9 @@ def project(
     """
     check_mask(mask, student)
     places = mask.flatten().nonzero()[:, 0]
-    most = len(places) > MASKED_MOST_KEPT * mask.numel()
+    mostly_kept = len(places) > MASKED_MAX_KEPT * mask.numel()
     soft = bool((mask.flatten()[places] != 1).any())
-    if masked_conv == "never" or (masked_conv == "auto" and most) or soft:
+    if masked_conv == "never" or (masked_conv == "auto" and mostly_kept) or soft:
         dense = partial(masked_projection, align=align, mask=mask, projector=projector)
         return maybe_recompute(dense, student, recompute=recompute)
     places = to_device(places, student.device)
@@ -74,7 +73,7 @@ def project(
 
     def run(student: torch.Tensor) -> torch.Tensor:
         rows = align_rows(rows_of(student).index_select(0, places), align)
-        # Without a name for what ReLU is given, which would keep it alive.
+        # ReLU's input has no name of its own, which would keep it in memory.
         first = F.relu(first_conv(rows, places, projector, size=(n, height, width)))
         return finish(first, projector)
 
@@ -91,16 +90,16 @@ def project_blocks(
     inside: torch.Tensor,
     recompute: bool = False,
 ) -> torch.Tensor:
-    """Pieces of the map that `project` gives, computed from what they see of the student's.
+    """Pieces of the map that `project` gives, computed from the student's positions they depend on.
 
     Args:
         student, align, projector, recompute: see `project`.
         mask: [N, 1, H, W] of 0 and 1, on the CPU.
-        flat, inside: of the pieces with their halo, [B, h + 2 halo, w + 2 halo], on the CPU: see
-            `afdcd.losses.afdcd.patches.positions`.
+        flat, inside: positions of the pieces with their halo, [B, h + 2 halo, w + 2 halo], on the
+            CPU: see `afdcd.losses.afdcd.patches.positions`.
 
     Returns:
-        [B, C, h, w]; of no meaning where not inside the map.
+        [B, C, h, w]; meaningless off the map.
     """
     kept = inside & (mask.flatten()[flat] != 0)
     places = kept.flatten().nonzero()[:, 0]
@@ -120,7 +119,7 @@ def project_blocks(
 def maybe_recompute(
     function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, *, recompute: bool
 ) -> torch.Tensor:
-    """Call a function; where ``recompute``, again in the backward pass."""
+    """Call a function; with ``recompute``, call it again in the backward pass."""
     if not recompute or not torch.is_grad_enabled():
         return function(x)
     return cast(torch.Tensor, checkpoint(function, x, use_reentrant=False))
@@ -136,8 +135,9 @@ def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 def rows_of(features: torch.Tensor) -> torch.Tensor:
     """The positions [N * H * W, C] of a map [N, C, H, W].
 
-    The map's gradient comes back in its device's memory format, whatever its other uses are: one
-    that is laid out as the positions are would make the student's last layers compute in it.
+    The map's gradient is returned in its device's memory format, whatever else uses the map: a
+    gradient laid out like the positions would make the student's last layers compute in that
+    layout.
     """
     if features.requires_grad:
         features = _Formatted.apply(features)
@@ -145,7 +145,7 @@ def rows_of(features: torch.Tensor) -> torch.Tensor:
 
 
 class _Formatted(torch.autograd.Function):
-    """Itself, with a gradient in its device's memory format."""
+    """The identity, with a gradient in its device's memory format."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
@@ -187,10 +187,10 @@ def finish(
     """The projector after its first convolution and ReLU.
 
     Args:
-        first: [N, C, H, W], what these give; 0 where not ``inside``.
-        projector: which.
+        first: [N, C, H, W], the output of these; 0 where not ``inside``.
+        projector: as `build_projector` makes it.
         inside: [N, 1, H, W] where maps are pieces of a larger one, 0 where they reach over its
-            edge; then the convolutions don't pad, and each takes off a position on all sides.
+            edge; then the convolutions don't pad, and each removes a position on every side.
     """
     conv = partial(_conv3x3, padding=1 if inside is None else 0)
     if isinstance(projector, PlainProjector):
@@ -208,7 +208,7 @@ def halo(projector: Projector) -> int:
 
 
 def _conv3x3(x: torch.Tensor, conv: nn.Module, *, padding: int) -> torch.Tensor:
-    """A convolution with another padding than its own."""
+    """Apply a convolution with a padding other than its own."""
     conv = cast(nn.Conv2d, conv)
     return F.conv2d(x, conv.weight, conv.bias, padding=padding)
 

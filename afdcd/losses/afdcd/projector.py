@@ -13,7 +13,7 @@ def _conv3x3(channels: int) -> nn.Conv2d:
 
 
 class PlainProjector(nn.Sequential):
-    """conv3x3, ReLU, conv3x3, all ``channels`` wide and with bias. [N, C, H, W] to the same."""
+    """conv3x3, ReLU, conv3x3, all ``channels`` wide and with bias; keeps the shape [N, C, H, W]."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(_conv3x3(channels), nn.ReLU(), _conv3x3(channels))
@@ -23,7 +23,7 @@ class EnhancedProjector(nn.Module):
     """Two conv-ReLU blocks in a row, each with an adaptor convolution; the adaptors' mean.
 
     ``a = relu(conv(x)); b = relu(conv(a)); out = (conv(a) + conv(b)) / 2``, all convolutions 3x3,
-    ``channels`` wide and with bias. [N, C, H, W] to the same.
+    ``channels`` wide and with bias; keeps the shape [N, C, H, W].
     """
 
     def __init__(self, channels: int) -> None:

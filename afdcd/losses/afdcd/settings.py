@@ -19,7 +19,7 @@ class AfDCDSettings:
     """How two maps are compared, whatever their shapes; see `AfDCDLoss` for each.
 
     Raises:
-        SettingsError: settings that can't work, all of them.
+        SettingsError: settings that can't work; lists all of them.
     """
 
     mask: str = "random"

@@ -24,7 +24,7 @@ STAGE_BLOCKS: dict[str, tuple[tuple[int, int], ...]] = {
 
 
 def scaled_channels(channels: int, width_mult: float, divisor: int = 8) -> int:
-    """``channels * width_mult`` rounded to a multiple of 8, never by more than 10 % down."""
+    """``channels * width_mult`` rounded to a multiple of 8, never down by more than 10 %."""
     scaled = channels * width_mult
     rounded = max(divisor, int(scaled + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * scaled else rounded
@@ -93,7 +93,7 @@ class MobileNetV2(StagedBackbone):
     res5 ends in a linear projection (320 channels at width 1): its values can be negative.
 
     Args:
-        width_mult: multiplies every number of channels (then rounded to multiples of 8).
+        width_mult: factor of every number of channels (then rounded to multiples of 8).
         output_stride: of res5: 8 (published), 16 or 32.
         norm: ``BN``, ``SyncBN`` or a function of the channels.
         out_features: the stages returned by `forward`.

@@ -48,7 +48,7 @@ class ASPP(nn.Module):
         if x.shape[0] == 1 and normalizes_batch(self.pool):
             raise ValueError(
                 "ASPP's image pooling normalizes over the batch, so training takes at least 2 "
-                "images a GPU; got 1: raise SOLVER.IMS_PER_BATCH, or take fewer parts "
+                "images per GPU; got 1: raise SOLVER.IMS_PER_BATCH, or take fewer parts "
                 "(SOLVER.ACCUMULATE)"
             )
         size = (x.shape[-2], x.shape[-1])

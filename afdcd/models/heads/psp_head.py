@@ -17,7 +17,7 @@ from afdcd.models.layers import ConvNorm, Norm, ShapeSpec, normalizes_batch
 class PyramidPooling(nn.Module):
     """The input beside its means over grids of 1, 2, 3 and 6 cells, each with a conv1x1.
 
-    Each of the four has a quarter of the input's channels, so the output has twice the input's.
+    Each of the four has a quarter of the input's channels, so the output has twice as many.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class PyramidPooling(nn.Module):
         if x.shape[0] == 1 and normalizes_batch(self.convs):
             raise ValueError(
                 "PSPNet's image pooling normalizes over the batch, so training takes at least 2 "
-                "images a GPU; got 1: raise SOLVER.IMS_PER_BATCH, or take fewer parts "
+                "images per GPU; got 1: raise SOLVER.IMS_PER_BATCH, or take fewer parts "
                 "(SOLVER.ACCUMULATE)"
             )
         size = (x.shape[-2], x.shape[-1])

@@ -21,7 +21,7 @@ class Head(nn.Module):
 
     Attributes:
         POOLS_IMAGES: whether averages of whole images go through a BatchNorm, so that training
-            takes two images at once.
+            needs at least two images at once.
         ignore_value: label of the pixels that don't count; set by the constructor.
     """
 
@@ -44,7 +44,7 @@ class Head(nn.Module):
     def layers(self, features: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Logits [N, K, h, w] of the backbone's maps, not resized.
 
-        Only ``TEST.SCALES``, ``TEST.FLIP`` and ``TEST.WINDOW`` need it beside `forward`.
+        Only ``TEST.SCALES``, ``TEST.FLIP`` and ``TEST.WINDOW`` need it besides `forward`.
         """
         raise NotImplementedError(f"{type(self).__name__} has no layers()")
 
@@ -54,8 +54,8 @@ class Head(nn.Module):
         """Losses in training, logits in evaluation.
 
         Args:
-            features: what the backbone returned; `FeatureMaps`, which know the images' size, where
-                it is one of this package's.
+            features: what the backbone returned; where the backbone is one of this package's,
+                `FeatureMaps`, which know the images' size.
             targets: labels, int64 [N, H, W], in training.
 
         Returns:

@@ -62,7 +62,7 @@ class SegmentationHead(Head):
 
     Args:
         input_shape: the backbone's ``output_shape()``.
-        in_features: one name: the output that the head works on.
+        in_features: the name of the output that the head works on.
         num_classes: K.
         context: module from the input's channels to ``context_channels``.
         hidden_channels: output of the fusing convolution.
@@ -115,11 +115,11 @@ class SegmentationHead(Head):
         )
 
     def set_loss(self, name: str, loss: Loss) -> None:
-        """Learn another task than segmentation.
+        """Make the head learn a task other than segmentation.
 
         Args:
             name: of the loss.
-            loss: from an output [N, K, h, w] and targets [N, H, W] to a scalar.
+            loss: maps an output [N, K, h, w] and targets [N, H, W] to a scalar.
         """
         self.loss_name, self.loss = name, loss
 
@@ -185,5 +185,5 @@ class SegmentationHead(Head):
     ) -> tuple[int, int]:
         if isinstance(features, FeatureMaps):
             return features.image_size
-        # Another library's backbone says nothing of the image: take whole strides.
+        # Another library's backbone doesn't tell the image's size: assume whole strides.
         return logits.shape[-2] * self.stride, logits.shape[-1] * self.stride

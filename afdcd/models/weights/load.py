@@ -67,14 +67,14 @@ def load_weights(
     Args:
         model: with ``backbone`` and ``sem_seg_head``.
         source: a file that `read_checkpoint` reads, or a state dict.
-        part: ``model`` (everything must be there), ``backbone`` (the rest is left out), or
-            ``auto``: everything if the checkpoint has a segmentation head, else the backbone.
+        part: ``model`` (every entry must be present), ``backbone`` (the rest is left out), or
+            ``auto``: the model if the checkpoint has a segmentation head, else the backbone.
 
     Returns:
         what was loaded.
 
     Raises:
-        CheckpointError: the file can't be read, its names are of no known codebase, or an entry
+        CheckpointError: the file can't be read, its names belong to no known codebase, or an entry
             is missing, unexpected or of another shape. The model is then unchanged.
     """
     if part not in ("auto", "model", "backbone"):
@@ -90,7 +90,7 @@ def load_weights(
     if naming is None:
         raise CheckpointError(
             f"{title} has names of no known codebase, such as {', '.join(list(entries)[:3])}. "
-            f"Known are: {'; '.join(f.title for f in FORMATS)}"
+            f"Known codebases: {'; '.join(f.title for f in FORMATS)}"
         )
     translated = {name: translate(name, naming) for name in entries}
     has_head = any((new or "").startswith("sem_seg_head.") for new in translated.values())
@@ -159,5 +159,5 @@ def _check(
     elif any(n.startswith("backbone.res") for n in missing) or any(
         "res" in n or "layer" in n for n in unexpected
     ):
-        hint = ". It is a network of another kind, depth or stem than the model"
+        hint = ". Its network differs from the model in kind, depth or stem"
     raise CheckpointError(f"{title} doesn't fit the model: {'; '.join(problems)}{hint}")

@@ -22,7 +22,7 @@ Rule = tuple[str, str | Callable[[re.Match[str]], str] | None]
 
 
 class NameFormat(NamedTuple):
-    """A codebase's naming: how it is called, recognised and translated."""
+    """A codebase's naming: its title, how to recognise it and how to translate it."""
 
     title: str
     recognises: Callable[[frozenset[str]], bool]
@@ -58,7 +58,7 @@ def _resnet_rules(prefix: str) -> tuple[Rule, ...]:
 
 
 def _flat_mobilenet_rules(prefix: str) -> tuple[Rule, ...]:
-    """``features.N.conv.K`` with one number a layer, as in the published networks."""
+    """``features.N.conv.K`` with one number per layer, as in the published networks."""
 
     def block(match: re.Match[str]) -> str:
         layer = {0: "expand.", 1: "expand.norm.", 3: "depthwise.", 4: "depthwise.norm."}
@@ -143,7 +143,7 @@ _PUBLISHED_HEAD_RULES: tuple[Rule, ...] = (
     (r"^auxlayer\.block\.4\.", "sem_seg_head.aux.predictor."),
 )
 
-# Tried in this order; the first that recognises the names is taken.
+# Tried in this order; the first that recognises the names is used.
 FORMATS = (
     NameFormat(
         "afdcd",

@@ -1,4 +1,4 @@
-"""The first task: a class for every pixel."""
+"""Semantic segmentation: a class for every pixel."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class SemanticSegmentation(Task):
         return segmentation_cross_entropy(prediction, target, ignore_value=ignored)
 
     def bind(self, model: nn.Module) -> None:
-        """Nothing: it is what every segmentation head has, Detectron2's among them."""
+        """Do nothing: every segmentation head has this loss, Detectron2's included."""
 
     def evaluator(self) -> SegmentationEvaluator:
         spec, label_map = self.dataset.spec, self.dataset.label_map
@@ -109,9 +109,9 @@ class SemanticSegmentation(Task):
         ]
 
     def mixing_problems(self, other: Task) -> list[str]:
-        """Whether two data sets have the same classes in the same order."""
-        one, two = self.dataset.spec, other.dataset.spec
-        return class_order_problems(one.classes, two.classes, one.name, two.name)
+        """What is wrong unless two data sets have the same classes in the same order."""
+        first, second = self.dataset.spec, other.dataset.spec
+        return class_order_problems(first.classes, second.classes, first.name, second.name)
 
     def check_files(self, *, limit: int | None, training: bool, report: Report) -> None:
         judge_files(self.dataset, limit=limit, training=training, report=report)
@@ -124,7 +124,7 @@ class SemanticSegmentation(Task):
     def without_data(
         cls, channels: int, window: tuple[float, float] | None = None
     ) -> SemanticSegmentation:
-        """The task of a model whose classes aren't known: they are called by their numbers.
+        """The task of a model whose classes aren't known: their numbers are their names.
 
         Args:
             channels: how many classes there are.
@@ -141,20 +141,25 @@ def _no_files(root: Path) -> tuple[list[Record], LabelMap]:
 
 
 def class_order_problems(
-    first: tuple[str, ...], second: tuple[str, ...], one: str, other: str
+    first: tuple[str, ...], second: tuple[str, ...], first_name: str, second_name: str
 ) -> list[str]:
-    """In what two lists of classes differ; nothing where they agree."""
+    """How the classes of two data sets differ; nothing where they agree."""
     if first == second:
         return []
     if len(first) != len(second):
-        return [Problem(f"{one} has {len(first)} classes and {other} {len(second)}", "class-order")]
+        return [
+            Problem(
+                f"{first_name} has {len(first)} classes and {second_name} {len(second)}",
+                "class-order",
+            )
+        ]
     differing = [k for k, (a, b) in enumerate(zip(first, second, strict=True)) if a != b]
     examples = "; ".join(f"{k} is {first[k]} and {second[k]}" for k in differing[:3])
     kind = "order" if sorted(first) == sorted(second) else "names"
     return [
         Problem(
-            f"the classes of {one} and {other} differ in {kind}: {examples}. Logits are compared "
-            "channel by channel: bring both to one order",
+            f"the classes of {first_name} and {second_name} differ in {kind}: {examples}. Logits "
+            "are compared channel by channel: bring both into the same order",
             "class-order",
         )
     ]

@@ -1,4 +1,4 @@
-"""Images and label maps of a data set, all or a sample, and what is noteworthy about them."""
+"""Check the images and label maps of a data set, all or a sample."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Scan:
 
 # A class with fewer of the labelled pixels than this share is rare.
 RARE = 1e-4
-# A picture whose values differ by no more than this shows next to nothing: 12 of 16 bits, say.
+# An image whose values differ by no more than this shows next to nothing, as 12 of 16 bits may.
 FLAT_RANGE = 16
 
 
@@ -69,8 +69,8 @@ def scan_files(
     classes = len(dataset.spec.classes)
     result = Scan(len(records), [], np.zeros(classes, np.int64), np.zeros(classes, np.int64))
     with ThreadPoolExecutor(workers) as pool:
-        found = pool.map(lambda record: _open(record, dataset.label_map), records)
-        bar = tqdm(found, total=len(records), desc=dataset.spec.name, disable=not progress)
+        opened = pool.map(lambda record: _open(record, dataset.label_map), records)
+        bar = tqdm(opened, total=len(records), desc=dataset.spec.name, disable=not progress)
         for record, item in zip(records, bar, strict=True):
             if isinstance(item, str):
                 result.problems.append(item)
@@ -94,15 +94,15 @@ def _open(record: Record, label_map: LabelMap) -> str | tuple[tuple[int, int], n
         image = read_image(record["file_name"], record.get("window"))
     except DataError as error:
         return str(error)
-    except Exception as error:  # a file must not stop the others from being looked at
+    except Exception as error:  # one file must not prevent the check of the others
         return f"{record['file_name']}: {type(error).__name__}: {error}"
     if problem := size_problem(record, image, labels):
         return problem
-    few = image[:: max(1, len(image) // 64), :: max(1, image.shape[1] // 64)]
+    sample = image[:: max(1, len(image) // 64), :: max(1, image.shape[1] // 64)]
     return (
         (image.shape[0], image.shape[1]),
         np.bincount(labels.ravel(), minlength=256),
-        int(few.max()) - int(few.min()),
+        int(sample.max()) - int(sample.min()),
     )
 
 
@@ -124,21 +124,21 @@ def judge_files(dataset: Dataset, *, limit: int | None, training: bool, report: 
         return
     if scan.unlabelled:
         text = f"{name}: {len(scan.unlabelled)} of {usable} label maps show no class at all"
-        say = report.fix if len(scan.unlabelled) > usable / 10 else report.note
-        say("unlabelled", f"{text}, e.g. {scan.unlabelled[0]}")
+        add = report.fix if len(scan.unlabelled) > usable / 10 else report.note
+        add("unlabelled", f"{text}, e.g. {scan.unlabelled[0]}")
     if scan.flat:
         text = f"{name}: {len(scan.flat)} of {usable} images show one colour, e.g. {scan.flat[0]}"
-        say = report.fix if len(scan.flat) > usable / 10 else report.note
-        say("flat-image", f"{text}. 16-bit images need images: {{window: ...}} in a description")
+        add = report.fix if len(scan.flat) > usable / 10 else report.note
+        add("flat-image", f"{text}. 16-bit images need images: {{window: ...}} in a description")
     everything = scan.files == total
     absent = [dataset.spec.classes[k] for k in np.flatnonzero(scan.images == 0)]
     if absent and scan.pixels.any():
-        seen = "" if everything else f" (in a sample of {scan.files}; --full reads all)"
-        text = f"{name} never shows {_names(absent)}{seen}"
-        # Of a published data set the classes are known to be right, and parts of one are common.
+        scope = "" if everything else f" (in a sample of {scan.files}; --full reads all)"
+        text = f"{name} never shows {_names(absent)}{scope}"
+        # The classes of a published data set are known to be right, and using a part is common.
         published = dataset.spec.expected is not None
-        say = report.fix if training and everything and not published else report.note
-        say("absent-class", text)
+        add = report.fix if training and everything and not published else report.note
+        add("absent-class", text)
     rare = [
         f"{dataset.spec.classes[k]} ({100 * shares[k]:.4f} %)"
         for k in np.flatnonzero((scan.images > 0) & (shares < RARE))
@@ -150,8 +150,8 @@ def judge_files(dataset: Dataset, *, limit: int | None, training: bool, report: 
     }
 
 
-def _share(part: int, whole: int) -> float:
-    return part / whole if whole else 0.0
+def _share(part: int, total: int) -> float:
+    return part / total if total else 0.0
 
 
 def _names(names: list[str]) -> str:

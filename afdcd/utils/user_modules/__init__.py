@@ -1,6 +1,6 @@
 """Users' modules: packages of their own, and files, which become submodules of this package.
 
-A file's module name spells its path, so that two files of one name in different folders don't
+A file's module name spells its path, so that files of the same name in different folders don't
 clash, and so that any process can import it by name: unpickling an object of such a module in a
 loader process imports this package first, and with it the finder that reads the path from the name.
 """
@@ -97,12 +97,12 @@ def _import_all(names: Sequence[str]) -> _UserModules:
     return USER_MODULES
 
 
-# To be pickled ahead of what a loader process needs them for.
+# To be pickled before the objects for which a loader process needs the modules.
 USER_MODULES = _UserModules()
 
 
 def after_user_modules(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, which takes the user's modules along when it is pickled."""
+    """The function, wrapped so that unpickling it imports the user's modules first."""
     return partial(_call, USER_MODULES, function)
 
 

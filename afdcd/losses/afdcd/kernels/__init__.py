@@ -1,1 +1,1 @@
-"""The exact, faster ways to compute the losses' parts."""
+"""Faster, exact implementations of the losses' parts."""

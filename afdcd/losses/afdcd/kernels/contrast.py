@@ -1,7 +1,7 @@
 """InfoNCE of tokens under an L1 or L2 distance, its gradient computed in the forward pass.
 
 Plain autograd would keep several [P, L, L] matrices and copies of both maps' tokens for the
-backward pass. Here a strip of patches at a time is turned into its share of the loss and of the
+backward pass. Here each strip of patches in turn is reduced to its share of the loss and of the
 student's gradient, and only the gradient, as large as the map, is kept.
 """
 
@@ -20,19 +20,19 @@ from afdcd.losses.precision import at_least_float32
 
 KERNELS = ("auto", "torch", "compiled", "triton")
 # Values of a strip's [P, L, L] matrices on a CPU: large enough to keep the cores busy, small
-# enough to stay in the cache. A GPU wants more at once.
+# enough to stay in the cache. A GPU needs more at once.
 STRIP_VALUES = 1 << 20
 STRIP_VALUES_GPU = 1 << 26
-# "auto": from this many subtractions on, compiling (some ten seconds, once) is soon paid back.
-COMPILE_LEAST = 1 << 30
+# "auto": from this many subtractions on, compiling (about ten seconds, once) soon pays off.
+COMPILE_THRESHOLD = 1 << 30
 
 
 class Kernel(Protocol):
-    """Computes the share of some patches.
+    """Computes the share of the loss that some patches contribute.
 
-    From tokens [P, L, D] of student and teacher, ``compared`` [L, L] (False between different
-    tokens of one kind, True elsewhere), temperature, the norm's order and whether a gradient is
-    wanted: the sum over the tokens, and its gradient by the student's tokens.
+    Takes tokens [P, L, D] of student and teacher, ``compared`` [L, L] (False between different
+    tokens of one kind, True elsewhere), the temperature, the norm's order and whether a gradient is
+    needed. Returns the sum over the tokens and its gradient with respect to the student's tokens.
     """
 
     def __call__(
@@ -47,7 +47,7 @@ class Kernel(Protocol):
     ) -> tuple[torch.Tensor, torch.Tensor | None]: ...
 
 
-class _Cut(TypedDict):
+class _TokenLayout(TypedDict):
     groups: int
     patch: tuple[int, int]
 
@@ -79,14 +79,14 @@ def map_contrast(
 
     Args:
         student, teacher: maps [N, C, H, W], already pooled; the teacher gets no gradient.
-        compared: bool [L, L], which teacher tokens stand in the denominator: all but those of a
-            token's own kind, itself aside.
+        compared: bool [L, L], which teacher tokens stand in the denominator: the token itself and
+            all tokens of other kinds.
         groups, patch: see `patch_tokens`.
         temperature: of the similarities, -distance / temperature.
         order: of the norm: 1 or 2.
         kernel: ``torch`` (runs everywhere), ``compiled`` (torch.compile; for L1, where there is a
-            C++ compiler), ``triton`` (for L1, on a GPU) or ``auto``. What can't run here gives way
-            to ``torch`` (``compiled`` with a warning).
+            C++ compiler), ``triton`` (for L1, on a GPU) or ``auto``. ``torch`` replaces what can't
+            run here (``compiled`` with a warning).
 
     Returns:
         scalar. It can be differentiated once.
@@ -95,11 +95,11 @@ def map_contrast(
         ValueError: an unknown kernel, or ``triton`` where it isn't installed.
     """
     chosen = choose_kernel(kernel, student, compared, order)
-    # Triton's kernel has a thread for each token, and reads what lies side by side at once.
-    last = chosen not in (contrast_torch.contrast, contrast_compiled.contrast)
-    # Asked for here: inside a Function's forward pass gradients are always off.
-    wanted = torch.is_grad_enabled() and student.requires_grad
-    settings = _Settings(groups, patch, temperature, order, chosen, last, wanted)
+    # In Triton's kernel each thread has a token, and neighbouring threads read neighbouring values.
+    tokens_last = chosen not in (contrast_torch.contrast, contrast_compiled.contrast)
+    # Determined here: inside a Function's forward pass gradients are always off.
+    gradient = torch.is_grad_enabled() and student.requires_grad
+    settings = _Settings(groups, patch, temperature, order, chosen, tokens_last, gradient)
     result: torch.Tensor = _MapContrast.apply(student, teacher, compared, settings)
     return result
 
@@ -120,7 +120,7 @@ def choose_kernel(
     if kernel == "auto":
         if student.device.type == "cuda" and _triton_works():
             kernel = "triton"
-        elif student.numel() * len(compared) >= COMPILE_LEAST:
+        elif student.numel() * len(compared) >= COMPILE_THRESHOLD:
             kernel = "compiled"
         else:
             kernel = "torch"
@@ -163,17 +163,17 @@ class _MapContrast(torch.autograd.Function):
         compared: torch.Tensor,
         settings: _Settings,
     ) -> torch.Tensor:
-        cut: _Cut = {"groups": settings.groups, "patch": settings.patch}
+        layout: _TokenLayout = {"groups": settings.groups, "patch": settings.patch}
 
         def tokens(features: torch.Tensor) -> torch.Tensor:
-            found = patch_tokens(features, **cut, tokens_last=settings.tokens_last)
-            return at_least_float32(found if settings.tokens_last else found.contiguous())
+            result = patch_tokens(features, **layout, tokens_last=settings.tokens_last)
+            return at_least_float32(result if settings.tokens_last else result.contiguous())
 
-        # Zero where no patch lies.
+        # Zero where there is no patch.
         gradient = torch.zeros_like(student) if settings.gradient else None
         total = at_least_float32(student.new_zeros(()))
         for images, rows in _strips(student, len(compared), settings.patch):
-            share, part = settings.kernel(
+            share, share_gradient = settings.kernel(
                 tokens(student[images, :, rows]),
                 tokens(teacher[images, :, rows]),
                 compared,
@@ -182,8 +182,8 @@ class _MapContrast(torch.autograd.Function):
                 gradient=gradient is not None,
             )
             total += share
-            if gradient is not None and part is not None:
-                write_tokens(gradient[images, :, rows], part, **cut)
+            if gradient is not None and share_gradient is not None:
+                write_tokens(gradient[images, :, rows], share_gradient, **layout)
         ctx.save_for_backward(gradient)
         return total
 
@@ -191,5 +191,5 @@ class _MapContrast(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        # Not in place: a graph that is kept may be asked again.
+        # Not in place: a retained graph may be differentiated again.
         return gradient * upstream[0], None, None, None

@@ -16,9 +16,9 @@ def contrast(
     gradient: bool,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """See `afdcd.losses.afdcd.kernels.contrast.Kernel`."""
-    # The distances' gradient is autograd's own, in a graph that lives for this call only: hooks of
-    # the caller's, which may move what is saved for a backward pass, are kept away from it.
-    with torch.set_grad_enabled(gradient), saved_tensors_hooks(_as_it_is, _as_it_is):
+    # Autograd computes the distances' gradient in a graph that exists during this call only. The
+    # caller's hooks, which may move tensors saved for a backward pass, don't apply to it.
+    with torch.set_grad_enabled(gradient), saved_tensors_hooks(_unchanged, _unchanged):
         leaf = student.detach().requires_grad_(gradient)
         graph = torch.cdist(leaf, teacher, p=order, compute_mode="donot_use_mm_for_euclid_dist")
     distances = graph.detach()
@@ -32,9 +32,9 @@ def contrast(
     weights = logits.sub_(log_sum).exp_().neg_()
     weights.diagonal(dim1=-2, dim2=-1).add_(1)
     weights.div_(temperature)
-    (slope,) = torch.autograd.grad(graph, leaf, weights)
-    return total, slope
+    (student_gradient,) = torch.autograd.grad(graph, leaf, weights)
+    return total, student_gradient
 
 
-def _as_it_is(tensor: torch.Tensor) -> torch.Tensor:
+def _unchanged(tensor: torch.Tensor) -> torch.Tensor:
     return tensor

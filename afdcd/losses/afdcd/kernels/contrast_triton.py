@@ -1,8 +1,8 @@
 """The L1 contrast of some patches in Triton: no distance is ever stored.
 
-A program has a block of a patch's student tokens, one to a thread, and goes once through the
+A program takes a block of a patch's student tokens, one per thread, and passes once over the
 teacher's tokens, block by block: it keeps a running maximum and sum (the online logsumexp) and,
-scaled by the same maximum, the running gradient. A thread has the distances of its token to the
+scaled by the same maximum, the running gradient. A thread holds the distances of its token to the
 whole block in registers, so that nothing is exchanged between threads: a subtraction and an
 addition for each value of a pair, and one load for many of them.
 """
@@ -13,14 +13,15 @@ import torch
 import triton
 import triton.language as tl
 
-# Student tokens of a program at most (a warp at least), and teacher tokens of a block: powers of 2.
-MOST_TOKENS, WARP = 128, 32
+# The most student tokens of a program (a warp is the least), and the teacher tokens of a block:
+# powers of 2.
+MAX_TOKENS, WARP = 128, 32
 TEACHER_BLOCK = 32
 
 
 @triton.jit
 def _load(pointers, inside, EVEN: tl.constexpr):
-    """What lies there, 0 where not ``inside``; EVEN says that all are."""
+    """The values at ``pointers``, 0 where not ``inside``; EVEN means that all are inside."""
     return tl.load(pointers) if EVEN else tl.load(pointers, mask=inside, other=0.0)
 
 
@@ -28,7 +29,7 @@ def _load(pointers, inside, EVEN: tl.constexpr):
 def _side(difference):
     """1 where positive, 0 where negative, 1/2 where 0: (sign + 1) / 2, in one instruction.
 
-    Rounds what is smaller than 1e-30, differences that no float32 near 1 can have.
+    Inexact for differences below 1e-30, which float32 values near 1 can't have.
     """
     return tl.clamp(difference * 1e30 + 0.5, 0.0, 1.0)
 
@@ -48,62 +49,65 @@ def _contrast(
     EVEN: tl.constexpr,
     GRADIENT: tl.constexpr,
 ):
-    """Tokens are [P, D, L]; compared are those of different ``kinds`` [L], and a token with itself.
+    """Tokens are [P, D, L]; those of different ``kinds`` [L] are compared, and each with itself.
 
-    SCALE is 1 / temperature: a constant, since Triton rounds a number that it is given to float32.
-    Loads are one-dimensional: a matrix of pairs, loaded, would impose its own layout on the rest.
+    SCALE is 1 / temperature: a constant, since Triton rounds numbers in arguments to float32.
+    Loads are one-dimensional: loading a matrix of pairs would impose its own layout on the rest.
     """
     patch = tl.program_id(0)
     i = tl.program_id(1) * B + tl.arange(0, B)
-    here = i < L
-    kind = tl.load(kinds + i, mask=here, other=-1)
+    valid = i < L
+    kind = tl.load(kinds + i, mask=valid, other=-1)
     start = patch.to(tl.int64) * L * D
-    mine = student + start + i
-    # Finite, so that a token whose first block holds nothing to compare gives no inf - inf.
+    student_values = student + start + i
+    # Finite, so that a token whose first block holds nothing to compare doesn't give inf - inf.
     highest = tl.full((B,), -1e30, dtype=student.dtype.element_ty)
     total = tl.zeros((B,), dtype=student.dtype.element_ty)
     positive = tl.zeros((B,), dtype=student.dtype.element_ty)
     for first in range(0, L, J):
         j = first + tl.arange(0, J)
-        theirs = teacher + start + j
-        far = tl.zeros((J, B), dtype=student.dtype.element_ty)
+        teacher_values = teacher + start + j
+        distance = tl.zeros((J, B), dtype=student.dtype.element_ty)
         for v in range(0, D):
-            s = _load(mine + v * L, here, EVEN)
-            t = _load(theirs + v * L, j < L, EVEN)
-            far += tl.abs(s[None, :] - t[:, None])
+            s = _load(student_values + v * L, valid, EVEN)
+            t = _load(teacher_values + v * L, j < L, EVEN)
+            distance += tl.abs(s[None, :] - t[:, None])
         same = j[:, None] == i[None, :]
-        others = tl.load(kinds + j, mask=j < L, other=-1)
-        use = ((others[:, None] != kind[None, :]) | same) & (j[:, None] < L)
-        logits = tl.where(use, -far * SCALE, -float("inf"))
+        teacher_kind = tl.load(kinds + j, mask=j < L, other=-1)
+        use = ((teacher_kind[:, None] != kind[None, :]) | same) & (j[:, None] < L)
+        logits = tl.where(use, -distance * SCALE, -float("inf"))
         higher = tl.maximum(highest, tl.max(logits, axis=0))
         shrink = tl.exp(highest - higher)
         shares = tl.exp(logits - higher[None, :])
         total = total * shrink + tl.sum(shares, axis=0)
         highest = higher
-        positive += tl.sum(tl.where(same, far, 0.0), axis=0)
+        positive += tl.sum(tl.where(same, distance, 0.0), axis=0)
         if GRADIENT:
-            # Sums of the shares by side, from which the signs' follow: 2 * side - 1.
+            # Sums of shares * side; those of shares * sign follow, as sign = 2 * side - 1.
             for v in range(0, D):
-                s = _load(mine + v * L, here, EVEN)
-                t = _load(theirs + v * L, j < L, EVEN)
+                s = _load(student_values + v * L, valid, EVEN)
+                t = _load(teacher_values + v * L, j < L, EVEN)
                 part = tl.sum(shares * _side(s[None, :] - t[:, None]), axis=0)
-                at = gradient + start + v * L + i
-                before = tl.load(at, mask=here & (first > 0), other=0.0)
-                tl.store(at, before * shrink + part, mask=here)
-            tl.debug_barrier()  # what a thread has written is read in the next round
-    tl.store(losses + patch * L + i, highest + tl.log(total) + positive * SCALE, mask=here)
+                target = gradient + start + v * L + i
+                before = tl.load(target, mask=valid & (first > 0), other=0.0)
+                tl.store(target, before * shrink + part, mask=valid)
+            tl.debug_barrier()  # the next iteration reads what a thread has written
+    tl.store(losses + patch * L + i, highest + tl.log(total) + positive * SCALE, mask=valid)
     if GRADIENT:
         for v in range(0, D):
-            s = _load(mine + v * L, here, EVEN)
-            t = _load(teacher + start + v * L + i, here, EVEN)
-            at = gradient + start + v * L + i
-            expected = _load(at, here, EVEN) / total
+            s = _load(student_values + v * L, valid, EVEN)
+            t = _load(teacher + start + v * L + i, valid, EVEN)
+            target = gradient + start + v * L + i
+            expected = _load(target, valid, EVEN) / total
             value = 2 * (_side(s - t) - expected) * SCALE
-            tl.store(at, value.to(gradient.dtype.element_ty), mask=here)
+            tl.store(target, value.to(gradient.dtype.element_ty), mask=valid)
 
 
 def _kinds(compared: torch.Tensor) -> torch.Tensor:
-    """A number of each token, int32 [L], equal for those that aren't compared: the first such."""
+    """For each token the first one that it isn't compared with, or itself: int32 [L].
+
+    Equal for tokens that aren't compared with each other.
+    """
     itself = torch.eye(len(compared), dtype=torch.bool, device=compared.device)
     return (~compared | itself).int().argmax(1).int()
 
@@ -119,7 +123,7 @@ def contrast(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """See `Kernel` of `contrast`. L1 only; ``compared`` is False within classes only.
 
-    Without a copy where the tokens [P, L, D] lie in memory as [P, D, L]; so does the gradient.
+    Makes no copy where the tokens [P, L, D] lie in memory as [P, D, L], as the gradient does.
     """
     del order
     student, teacher = student.mT.contiguous(), teacher.mT.contiguous()
@@ -127,7 +131,7 @@ def contrast(
     losses = student.new_empty(patches, length)
     result = torch.empty_like(student) if gradient else losses
     block = min(TEACHER_BLOCK, triton.next_power_of_2(length))
-    tokens = min(MOST_TOKENS, max(WARP, triton.next_power_of_2(length)))
+    tokens = min(MAX_TOKENS, max(WARP, triton.next_power_of_2(length)))
     with torch.cuda.device_of(student):
         _contrast[(patches, triton.cdiv(length, tokens))](
             student,

@@ -1,7 +1,7 @@
 """conv3x3 of a map most of whose positions are zero, computed at the others only.
 
-A zero position gives nothing to any output, so the products of the kept rows with the nine taps,
-each added where it belongs, are the whole convolution: K rows instead of N * H * W.
+A zero position contributes nothing to any output, so the products of the kept rows with the nine
+taps, each added where it belongs, are the whole convolution: K rows instead of N * H * W.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def masked_conv3x3(
 
     Args:
         rows: [K, C], the kept positions' values.
-        places: int64 [K], each row's flat position ``(n * H + y) * W + x``; no two equal.
+        places: int64 [K], each row's flat position ``(n * H + y) * W + x``; all different.
         weight: [C', C, 3, 3].
         bias: [C'].
         size: N, H and W.
@@ -45,8 +45,8 @@ def masked_conv3x3(
         rows, bias = rows.to(dtype), bias.to(dtype)
     n, height, width = size[0], size[1] + 2 * padding - 2, size[2] + 2 * padding - 2
     with no_autocast(rows):
-        there = destinations(places, size, padding)
-        flat: torch.Tensor = _MaskedConv.apply(rows, weight, bias, there, n * height * width)
+        targets = destinations(places, size, padding)
+        flat: torch.Tensor = _MaskedConv.apply(rows, weight, bias, targets, n * height * width)
     return flat.view(n, height, width, -1).permute(0, 3, 1, 2)
 
 
@@ -56,7 +56,7 @@ def destinations(
     """Where each tap sends each row.
 
     Returns:
-        flat positions of the output, int64 [9, K]; its number of positions for off the map.
+        flat positions of the output, int64 [9, K]; off the map, the output's number of positions.
     """
     n, height, width = size
     image = places // (height * width)
@@ -67,8 +67,8 @@ def destinations(
         # An output at (y, x) sees the input at (y + row - padding, x + column - padding).
         down, right = y + padding - row, x + padding - column
         on_map = (down >= 0) & (down < height) & (right >= 0) & (right < width)
-        there = (image * height + down) * width + right
-        result[tap] = torch.where(on_map, there, n * height * width)
+        flat = (image * height + down) * width + right
+        result[tap] = torch.where(on_map, flat, n * height * width)
     return result
 
 
@@ -85,7 +85,7 @@ class _MaskedConv(torch.autograd.Function):
         rows: torch.Tensor,
         weight: torch.Tensor,
         bias: torch.Tensor,
-        there: torch.Tensor,
+        targets: torch.Tensor,
         positions: int,
     ) -> torch.Tensor:
         wide = torch.promote_types(rows.dtype, torch.float32)
@@ -93,44 +93,44 @@ class _MaskedConv(torch.autograd.Function):
         out = bias.to(wide).expand(positions + 1, -1).contiguous()
         for tap, (row, column) in enumerate(TAPS):
             product = rows @ _tap(weight, row, column, rows.dtype).t()
-            out.index_add_(0, there[tap], product.to(wide))
-        ctx.save_for_backward(rows, weight, there)
+            out.index_add_(0, targets[tap], product.to(wide))
+        ctx.save_for_backward(rows, weight, targets)
         return out[:-1].to(rows.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        rows, weight, there = ctx.saved_tensors
+        rows, weight, targets = ctx.saved_tensors
         gradient = upstream[0]
         needs_rows, needs_weight, needs_bias, *_ = ctx.needs_input_grad
         with no_autocast(rows):
-            d_rows = _rows_gradient(rows, weight, there, gradient) if needs_rows else None
-            d_weight = _weight_gradient(rows, weight, there, gradient) if needs_weight else None
+            d_rows = _rows_gradient(rows, weight, targets, gradient) if needs_rows else None
+            d_weight = _weight_gradient(rows, weight, targets, gradient) if needs_weight else None
             d_bias = gradient.sum(0) if needs_bias else None
         return d_rows, d_weight, d_bias, None, None
 
 
-def _gather(gradient: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
+def _gather(gradient: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """The gradient [K, C'] where a tap sends each row, zero off the map."""
-    off_map = there == len(gradient)
-    here = gradient.index_select(0, there.clamp(max=len(gradient) - 1))
-    return here.masked_fill_(off_map[:, None], 0)
+    off_map = targets == len(gradient)
+    rows = gradient.index_select(0, targets.clamp(max=len(gradient) - 1))
+    return rows.masked_fill_(off_map[:, None], 0)
 
 
 def _rows_gradient(
-    rows: torch.Tensor, weight: torch.Tensor, there: torch.Tensor, gradient: torch.Tensor
+    rows: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, gradient: torch.Tensor
 ) -> torch.Tensor:
     wide = torch.promote_types(rows.dtype, torch.float32)
     d_rows = torch.zeros_like(rows, dtype=wide)
     for tap, (row, column) in enumerate(TAPS):
-        d_rows += _gather(gradient, there[tap]) @ _tap(weight, row, column, rows.dtype)
+        d_rows += _gather(gradient, targets[tap]) @ _tap(weight, row, column, rows.dtype)
     return d_rows.to(rows.dtype)
 
 
 def _weight_gradient(
-    rows: torch.Tensor, weight: torch.Tensor, there: torch.Tensor, gradient: torch.Tensor
+    rows: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, gradient: torch.Tensor
 ) -> torch.Tensor:
     d_weight = torch.empty_like(weight)
     for tap, (row, column) in enumerate(TAPS):
-        d_weight[:, :, row, column] = _gather(gradient, there[tap]).t() @ rows
+        d_weight[:, :, row, column] = _gather(gradient, targets[tap]).t() @ rows
     return d_weight

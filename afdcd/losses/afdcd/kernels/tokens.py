@@ -1,4 +1,4 @@
-"""Tokens: one position's one group of channels, gathered by patch."""
+"""Tokens, each a group of channels at one position, gathered by patch."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ def patch_tokens(
 ) -> torch.Tensor:
     """Cut a map [N, C, H, W] into the tokens [P, L, D] of its patches.
 
-    Token ``position * M + group`` of a patch is one position's contiguous group of channels. What
-    the patch grid can't cover is cropped at the bottom and right. With ``tokens_last`` they lie in
-    memory as [P, D, L].
+    Token ``position * M + group`` of a patch is a contiguous group of channels at one position.
+    What the patch grid can't cover is cropped at the bottom and right. With ``tokens_last`` the
+    tokens lie in memory as [P, D, L].
     """
     length, width = patch[0] * patch[1] * groups, features.shape[1] // groups
     x = _split(features, groups, patch)
