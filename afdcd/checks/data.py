@@ -39,14 +39,18 @@ def find_tasks(
     return found
 
 
-def task_problems(train: Sequence[Task], test: Sequence[Task], channels: int) -> list[str]:
+def task_problems(
+    train: Sequence[Task], test: Sequence[Task], channels: int, ignore_value: int
+) -> list[str]:
     """Whether data sets fit the model and each other.
 
     Args:
         train, test: the tasks on them.
         channels: of the model's output.
+        ignore_value: label that the model's head leaves out of its loss.
     """
     problems = [text for task in [*train, *test] for text in task.channel_problems(channels)]
+    problems += [text for task in train for text in task.ignore_problems(ignore_value)]
     if any(task.targets() != train[0].targets() for task in train[1:]):
         problems.append(
             Problem("DATASETS.TRAIN: the data sets store their labels in different ways", "dataset")
@@ -100,8 +104,9 @@ def check_files(
         report: takes what is found.
         limit: files of each data set, evenly spread; None for all.
     """
+    if train:
+        train[0].check_training_files(train[1:], limit=limit, report=report)
     for task in train:
-        task.check_files(limit=limit, training=True, report=report)
         _check_sizes(task.dataset, loading, report)
     for task in test:
         task.check_files(limit=limit, training=False, report=report)

@@ -102,7 +102,7 @@ def _find_data(run: Runtime, report: Report) -> tuple[list[Task], list[Task]]:
         data.find_tasks(names, f"DATASETS.{key}", problems, run.find_dataset)
         for key, names in (("TRAIN", run.train_names), ("TEST", run.test_names))
     )
-    problems += data.task_problems(train, test, run.channels)
+    problems += data.task_problems(train, test, run.channels, run.ignore_value)
     report.fix_problems(problems, "dataset")
     for task in [*train, *test]:
         report.note("incomplete", *filter(None, [task.dataset.count_problem()]))

@@ -32,17 +32,6 @@ def weights_problems(path: str, key: str, *, needed: bool, fetches: bool = False
     return []
 
 
-def result_problems(chosen: ResultWeights, *, fetches: bool) -> list[str]:
-    """Whether there is a checkpoint for evaluation or prediction."""
-    if not chosen.path:
-        return [
-            f"{chosen.key} is empty, and {chosen.reason}: train first, or name a trained model "
-            "(--weights of predict.py, MODEL.WEIGHTS on the command line)"
-        ]
-    problems = weights_problems(chosen.path, chosen.key, needed=True, fetches=fetches)
-    return [f"{text} ({chosen.reason})" for text in problems]
-
-
 def loaded_problems(model: nn.Module, path: str, whose: str) -> list[str]:
     """Whether the weights that a model was given can have come from a training that worked.
 
@@ -61,6 +50,17 @@ def loaded_problems(model: nn.Module, path: str, whose: str) -> list[str]:
         text = f"{path} holds constant convolutions, {len(constant)} such as {constant[0]}"
         return [Problem(f"{whose}: {text}: they were never trained", "weights")]
     return []
+
+
+def result_problems(chosen: ResultWeights, *, fetches: bool) -> list[str]:
+    """Whether there is a checkpoint for evaluation or prediction."""
+    if not chosen.path:
+        return [
+            f"{chosen.key} is empty, and {chosen.reason}: train first, or name a trained model "
+            "(--weights of predict.py, MODEL.WEIGHTS on the command line)"
+        ]
+    problems = weights_problems(chosen.path, chosen.key, needed=True, fetches=fetches)
+    return [f"{text} ({chosen.reason})" for text in problems]
 
 
 def teacher_problems(run: Runtime) -> list[str]:

@@ -20,11 +20,12 @@ from tabulate import tabulate
 from afdcd.cli.common import report_errors
 from afdcd.config import ConfigError
 from afdcd.data.datasets import Dataset
-from afdcd.data.description import ENCODINGS, Description, read_description
-from afdcd.data.labels import DataError, read_stored_labels
+from afdcd.data.description import ENCODINGS, NOTHING, Description, read_description
+from afdcd.data.labels import IGNORE, DataError, read_stored_labels
 from afdcd.data.listing import Listing, read_listing
-from afdcd.tasks.semantic_segmentation.scan import Scan, scan_files
+from afdcd.tasks.semantic_segmentation.scan import Scan, ignored_hint, judge_classes, scan_files
 from afdcd.utils.files import write_text
+from afdcd.utils.findings import Report
 from afdcd.utils.problems import SetupError, first_few
 
 EPILOG = """\
@@ -70,7 +71,14 @@ def parser() -> argparse.ArgumentParser:
         help="a class, in label order; without any, the values of the label maps become classes",
     )
     p.add_argument("--map", action="append", default=[], metavar="STORED=CLASS", help="a value")
-    p.add_argument("--ignore", action="append", default=[], metavar="STORED", help="a value")
+    p.add_argument(
+        "--ignore",
+        action="append",
+        default=[],
+        metavar="STORED",
+        help="a value that doesn't count (255 where the labels are an index and it isn't mapped), "
+        "or none for no value",
+    )
     p.add_argument("--window", nargs=2, type=float, metavar=("LOW", "HIGH"), help="of the images")
     p.add_argument(
         "--split",
@@ -138,13 +146,15 @@ def _content(args: argparse.Namespace) -> dict[str, Any]:
     root = args.file.parent / (args.root or ".")
     classes: list[Any] = [_class(word) for word in args.classes]
     mapping = _once([_assignment(word, "--map", encoding) for word in args.map], "--map")
-    ignore = [_stored(word, encoding) for word in args.ignore]
+    ignore = _ignored(args.ignore, encoding)
     if not classes:
+        if mapping:
+            raise ConfigError("--map needs the classes that it names: add --class for each")
         classes, mapping = _found_classes(listing, root, encoding, ignore)
     labels: dict[str, Any] = {"encoding": encoding}
     if mapping:
         labels["mapping"] = mapping
-    if ignore:
+    if ignore is not None:
         labels["ignore"] = ignore
     content: dict[str, Any] = {"root": args.root} if args.root else {}
     content |= {"classes": classes, "labels": labels}
@@ -183,6 +193,14 @@ def _stored(word: str, encoding: str) -> Any:
         raise ConfigError(f"a stored value is a whole number; got {word!r}") from error
 
 
+def _ignored(words: list[str], encoding: str) -> list[Any] | None:
+    """The stored values that don't count; None where it is left to the default."""
+    if NOTHING in words and len(words) > 1:
+        raise ConfigError(f"--ignore none says that every value counts; got also {words}")
+    values = [_stored(word, encoding) for word in words if word != NOTHING]
+    return values if words else None
+
+
 def _split(word: str) -> tuple[str, dict[str, Any]]:
     name, equals, value = word.partition("=")
     if not equals:
@@ -194,7 +212,7 @@ def _split(word: str) -> tuple[str, dict[str, Any]]:
 
 
 def _found_classes(
-    listing: Listing, root: Path, encoding: str, ignore: list[Any]
+    listing: Listing, root: Path, encoding: str, ignore: list[Any] | None
 ) -> tuple[list[str], dict[Any, str]]:
     """Classes called after the values that label maps hold."""
     if encoding != "index":
@@ -204,11 +222,24 @@ def _found_classes(
     values: set[int] = set()
     for pair in pairs[::step]:
         values |= set(np.unique(read_stored_labels(pair.label)).tolist())
-    kept = sorted(values - set(ignore) - ({255} if not ignore else set()))
+    ignored = {IGNORE} if ignore is None else set(ignore)
+    kept = sorted(values - ignored)
+    said = "each but the ignored ones became a class"
+    if ignore is None and IGNORE in values:
+        if len(kept) <= 1:  # a mask: with 255 ignored there would be nothing to tell apart
+            kept = sorted(values)
+            said = "each became a class, 255 too (--ignore 255 says that it doesn't count)"
+        else:
+            said = "each but 255 became a class (--ignore none makes 255 a class, too)"
+    if not kept:
+        raise ConfigError(
+            f"the label maps hold only the values {', '.join(map(str, sorted(values)))}, all of "
+            "them ignored: --ignore none makes them classes"
+        )
     mapping: dict[Any, str] = {value: f"value_{value}" for value in kept}
     print(
-        f"The label maps hold the values {', '.join(map(str, sorted(values)))}; each but the "
-        "ignored ones became a class: rename them in the file"
+        f"The label maps hold the values {', '.join(map(str, sorted(values)))}; {said}: rename "
+        "them in the file"
     )
     return list(mapping.values()), mapping
 
@@ -218,6 +249,7 @@ def _check(path: Path, *, full: bool) -> None:
     problems: list[str] = []
     scans: dict[str, Scan] = {}
     owners: dict[str, str] = {}
+    trained: dict[str, tuple[Dataset, Scan]] = {}
     for split in description.splits:
         try:
             records, label_map = description.load(split=split)
@@ -231,11 +263,13 @@ def _check(path: Path, *, full: bool) -> None:
             progress=sys.stderr.isatty(),
         )
         scans[f"{split} ({scan.files} of {len(records)} files)"] = scan
+        trained[split] = Dataset(spec, records, label_map), scan
         problems += first_few(scan.problems)
         if scan.unlabelled:
+            hint = ignored_hint([trained[split]]) if not scan.pixels.any() else ""
             problems.append(
                 f"{split}: {len(scan.unlabelled)} label maps show no class, e.g. "
-                f"{scan.unlabelled[0]}"
+                f"{scan.unlabelled[0]}{hint}"
             )
         if scan.flat:
             problems.append(
@@ -247,9 +281,22 @@ def _check(path: Path, *, full: bool) -> None:
             problems.append(f"{split} and {shared[0]} share {len(shared)} images")
         owners |= {record["file_name"]: split for record in records}
     print(_table(description, scans))
+    report = Report()
+    judge_classes(_training_splits(trained), report)
+    for finding in report.findings:
+        if finding.fix:
+            problems.append(finding.text)
+        else:
+            print(f"Remark: {finding.text}")
     if problems:
         raise SetupError(problems)
     print("OK. In a config: DATASETS: {TRAIN: [" + f'"{path}:{next(iter(description.splits))}"]}}')
+
+
+def _training_splits(splits: dict[str, tuple[Dataset, Scan]]) -> list[tuple[Dataset, Scan]]:
+    """What is trained on, by the splits' names; all where no name says it."""
+    named = [part for name, part in splits.items() if name.lower().startswith("train")]
+    return named or list(splits.values())
 
 
 def _table(description: Description, scans: dict[str, Scan]) -> str:

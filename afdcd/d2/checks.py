@@ -13,17 +13,20 @@ from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_H
 from afdcd.checks.data import FILES_CHECKED, file_problems, find_tasks, task_problems
 from afdcd.checks.output import lost_run_problems, occupied_problems, output_problems
 from afdcd.checks.weights import result_problems, teacher_problems, weights_problems
+from afdcd.d2 import record_files
 from afdcd.d2.config import trained_architecture
 from afdcd.d2.datasets import find_dataset, is_own
 from afdcd.d2.evaluation import evaluator_problem
 from afdcd.d2.panoptic_data import PANOPTIC_TYPES, is_standard, separated_classes
-from afdcd.d2.record_files import SEMANTIC, record_problems
+from afdcd.d2.record_files import SEMANTIC
 from afdcd.data import DataError, LabelMap
+from afdcd.data.labels import IGNORE
 from afdcd.distill import distiller_settings
 from afdcd.engine.build import SettingsReader
 from afdcd.engine.checkpoints import Checkpoints
 from afdcd.engine.runtime import Runtime
 from afdcd.tasks import Task, task_of
+from afdcd.tasks.semantic_segmentation import ignore_value_problems
 from afdcd.utils.problems import constructed, name_problems, raise_problems
 
 MAPPERS = ("scale_crop", "detectron2")
@@ -67,21 +70,15 @@ def check(
             output_problems(folder),
             (lost_run_problems if resume else occupied_problems)(Checkpoints(folder)),
         ]
-    raise_problems(problems, task_problems(train, test, run.channels), *checks)
+    raise_problems(problems, task_problems(train, test, run.channels, run.ignore_value), *checks)
     if eval_only or resume:
         return
     if cfg.INPUT.MAPPER != "detectron2":
         settings = run.evaluation_settings()
         raise_problems(file_problems(train, test, settings.loading, settings.inference))
     else:
-        raise_problems(
-            [
-                text
-                for key in ("TRAIN", "TEST")
-                for name in cfg.DATASETS[key]
-                for _, text in record_problems(cfg, name, f"DATASETS.{key}", FILES_CHECKED)
-            ]
-        )
+        found = [p for key in tasks for p in record_files.file_problems(cfg, key, FILES_CHECKED)]
+        raise_problems([text for _, text in found])
 
 
 def config_problems(cfg: Any) -> list[str]:
@@ -198,16 +195,21 @@ def _dataset_problems(cfg: Any, name: str, title: str, *, scored: bool) -> list[
         except DataError as error:
             return [f"{title}: {error}"]
     metadata = MetadataCatalog.get(name)
+    # The mapper of the standard panoptic form writes the head's own value.
+    learns = not scored and trained_architecture(cfg) in SEMANTIC and not is_standard(metadata)
+    ignore_label = getattr(metadata, "ignore_label", IGNORE)
+    ignore_value = cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE
+    problems = ignore_value_problems(name, ignore_label, ignore_value) if learns else []
     if is_own(name):
         label_map = find_dataset(name).label_map
         plain = LabelMap(label_map.num_classes, ignored=label_map.ignored)
-        if label_map != plain or label_map.ignored - {cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE}:
+        if label_map != plain or label_map.ignored - {IGNORE}:
             return [
+                *problems,
                 f"{title}: the label maps of {name} hold other values than classes, which "
-                "Detectron2's mapper doesn't translate: use INPUT.MAPPER scale_crop"
+                "Detectron2's mapper doesn't translate: use INPUT.MAPPER scale_crop",
             ]
-        return []
-    problems = []
+        return problems
     kind = getattr(metadata, "evaluator_type", "")
     if kind == "cityscapes_instance":
         problems.append(

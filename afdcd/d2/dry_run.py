@@ -6,7 +6,7 @@ from typing import Any
 
 from afdcd.d2.checks import catalog_problems, class_count_problems
 from afdcd.d2.loader import detectron2_training_loader
-from afdcd.d2.record_files import record_problems
+from afdcd.d2.record_files import file_problems
 
 
 def task_problems(cfg: Any, limit: int | None) -> list[tuple[str, str]]:
@@ -23,7 +23,7 @@ def task_problems(cfg: Any, limit: int | None) -> list[tuple[str, str]]:
         found += [("dataset", text) for text in wrong]
         found += [("classes", text) for text in class_count_problems(cfg, names, title)]
         if not wrong:
-            found += [p for name in names for p in record_problems(cfg, name, title, limit)]
+            found += file_problems(cfg, key, limit)
     return list(dict.fromkeys(found))
 
 

@@ -21,6 +21,7 @@ from afdcd.data.yaml_fields import DescriptionError, Fields, as_color, as_text, 
 
 ENCODINGS = ("index", "rgb", "panoptic")
 FOLDER = "descriptions"  # of the data sets' root
+NOTHING = "none"  # as labels.ignore: every stored value counts
 _REFERENCE = re.compile(r"(.+\.ya?ml):([^:/\\]+)")
 _KEYS = ("root", "classes", "labels", "images", "files", "splits")
 _LARGEST = {"index": 2**31 - 1, "panoptic": 2**31 - 1, "rgb": 2**24 - 1}
@@ -223,12 +224,15 @@ def _mapping(
             f"{labels.where}: mapping takes {{stored value: class}}; got {content!r}"
         )
     mapping: dict[int, int] = {}
-    explicit = set(ignored)
+    by_default = labels.raw("ignore") is None
+    explicit = set() if by_default else set(ignored)
     for stored, name in content.items():
         value = _stored_value(stored, encoding, f"{labels.where}: mapping")
-        if value in mapping or (value in ignored):
+        if value in mapping or value in explicit:
+            other = "ignore" if value in explicit else "another line of mapping"
             raise DescriptionError(
-                f"{labels.where}: the stored value {stored!r} has several meanings"
+                f"{labels.where}: the stored value {stored!r} has several meanings: mapping says "
+                f"{name!r}, but it is in {other}, too: take it out of one of them"
             )
         if isinstance(name, int) and not isinstance(name, bool):
             name = str(name)  # a class called 1
@@ -245,6 +249,8 @@ def _mapping(
             f"{labels.where}: no stored value means {', '.join(never[:5])}: add it to mapping, or "
             "leave the class out"
         )
+    if by_default:  # what is mapped counts
+        explicit |= ignored - mapping.keys()
     return mapping, frozenset(explicit)
 
 
@@ -252,6 +258,8 @@ def _ignored(labels: Fields, encoding: str) -> frozenset[int]:
     content = labels.raw("ignore")
     if content is None:
         return frozenset({IGNORE}) if encoding == "index" else frozenset()
+    if content == NOTHING:
+        content = []
     if encoding == "rgb" and isinstance(content, list) and content and isinstance(content[0], int):
         content = [content]  # one colour
     if not isinstance(content, list):
@@ -265,7 +273,10 @@ def _stored_value(value: Any, encoding: str, where: str) -> int:
         return rgb_code(*as_color(value, where))
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST[encoding]:
         return value
-    raise DescriptionError(f"{where} takes whole numbers of 0 and above; got {value!r}")
+    hint = ""
+    if isinstance(value, str) and re.fullmatch("[0-9]{1,12}", value):
+        hint = f": write {int(value)}, without zeros before it and quotes"
+    raise DescriptionError(f"{where} takes whole numbers of 0 and above; got {value!r}{hint}")
 
 
 def _splits(top: Fields, where: str, listing: Listing | None) -> dict[str, Fields]:

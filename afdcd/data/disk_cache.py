@@ -15,7 +15,7 @@ from afdcd.utils.files import write_atomically
 
 Pair = tuple[np.ndarray, np.ndarray]
 # Raised whenever what is stored changes its meaning.
-VERSION = 1
+VERSION = 2
 
 
 class DiskCache:

@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from afdcd.data.label_files import largest_value, lossy_problem, unscaled
+
 IGNORE = 255
 _INVALID = -1
 # Larger stored values (of 32-bit files) are looked up one by one instead of in a table.
@@ -114,7 +116,10 @@ class LabelMap:
 
     def _hint(self) -> str:
         if self.encoding == "rgb":
-            return "was it saved as JPEG, resized with interpolation, or is it another data set's?"
+            return (
+                "was it converted from JPEG, resized with interpolation, or is it another data "
+                "set's?"
+            )
         return "is it another data set's file, or a colour picture of the labels?"
 
 
@@ -127,14 +132,18 @@ def read_stored_labels(path: str | Path, encoding: str = "index") -> np.ndarray:
     """Read a label map as it is stored: uint8 or int32 [H, W].
 
     Args:
-        path: of an image; for ``index`` with one channel or a palette.
+        path: of an image; for ``index`` with one channel or a palette. Values of 1, 2 and 4 bits
+            are 0 and 1, 0 to 3, 0 to 15.
         encoding: ``rgb`` gives `rgb_code` of the colours.
 
     Raises:
-        DataError: missing, unreadable, truncated, or of another kind than its encoding says.
+        DataError: missing, unreadable, truncated, of another kind than its encoding says, or in a
+            lossy format.
     """
     try:
         with Image.open(path) as image:
+            if problem := lossy_problem(image, path):
+                raise DataError(problem)
             values = _index_values(image, path) if encoding == "index" else _colors(image, path)
     except FileNotFoundError as error:
         raise DataError(f"no label map at {path}") from error
@@ -153,7 +162,8 @@ def _index_values(image: Image.Image, path: str | Path) -> np.ndarray:
             f"{path} has mode {image.mode}, but a label map has one channel: "
             "is it a colour picture of the labels?"
         )
-    return np.array(image)
+    largest = largest_value(image)
+    return unscaled(np.array(image), largest)
 
 
 def _colors(image: Image.Image, path: str | Path) -> np.ndarray:

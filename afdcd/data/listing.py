@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,26 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from afdcd.data.labels import DataError
+from afdcd.data.pairs import Pair
 from afdcd.data.spec import Record
+from afdcd.data.split_lists import listed_pairs, read_text, slashes
 from afdcd.data.yaml_fields import DescriptionError, Fields
+from afdcd.utils.files import files_below
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
-
-
-@dataclass(frozen=True)
-class Pair:
-    """An image and its label map.
-
-    Attributes:
-        key: what lists name it by: its path below the folder of images without the suffix; of a CSV
-            file the image's path without extension.
-        group: of a CSV file's column ``split``, else empty.
-    """
-
-    image: Path
-    label: Path
-    key: str
-    group: str = ""
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".bmp", ".webp")
 
 
 Choice = Callable[[list[Pair]], list[tuple[Path, Path]]]
@@ -94,19 +82,23 @@ def select_split(
     own = "files" in fields
     listing = Listing.parse(fields.raw("files"), fields.where) if own else common
     assert listing is not None
+
+    def listed(pairs: list[Pair], by: Fields) -> list[Pair]:
+        folders = listing.images, listing.labels
+        return listed_pairs(root / by.text("list"), pairs, root, folders, what)
+
     if "list" in fields:
-        wanted = _read_list(root / fields.text("list"), what)
-        return listing, lambda pairs: _listed(pairs, wanted, what)
+        return listing, lambda pairs: _files(listed(pairs, fields))
     if "share" in fields:
-        taken = {
-            key
-            for other in splits.values()
-            if "list" in other and "files" not in other
-            for key in _read_list(root / other.text("list"), what)
-        }
+        lists = [f for f in splits.values() if "list" in f and "files" not in f]
         shares = {n: float(f.raw("share")) for n, f in splits.items() if "share" in f}
-        return listing, lambda pairs: _share(pairs, taken, shares, split, what)
-    return listing, lambda pairs: _grouped(pairs, split, what)
+
+        def shared(pairs: list[Pair]) -> list[tuple[Path, Path]]:
+            taken = {pair.image for by in lists for pair in listed(pairs, by)}
+            return _files(_share(pairs, taken, shares, split, what))
+
+        return listing, shared
+    return listing, lambda pairs: _files(_grouped(pairs, root / listing.csv, split, what))
 
 
 def _from_folders(root: Path, listing: Listing, what: str) -> list[Pair]:
@@ -115,9 +107,20 @@ def _from_folders(root: Path, listing: Listing, what: str) -> list[Pair]:
         if not folder.is_dir():
             raise DataError(f"{what}: no folder {folder.absolute()}")
     pairs = []
-    for image in sorted(images.rglob("*")):
+    try:
+        found = files_below(images)
+    except OSError as error:
+        raise DataError(f"{what}: {error.strerror}") from error
+    for image in found:
         name = image.relative_to(images).as_posix()
-        if image.name.startswith(".") or not image.is_file():
+        if image.name.startswith("."):
+            continue
+        if not image.exists():
+            raise DataError(
+                f"{what}: {image.absolute()} is a link to {image.readlink()}, which isn't there: "
+                "mend the link or delete it"
+            )
+        if not image.is_file():
             continue
         if listing.image_suffix:
             if not name.endswith(listing.image_suffix):
@@ -131,8 +134,8 @@ def _from_folders(root: Path, listing: Listing, what: str) -> list[Pair]:
         if label != image:  # both may lie in one folder
             pairs.append(Pair(image, label, key))
     if images == labels and not listing.image_suffix:
-        found = {pair.label for pair in pairs}
-        pairs = [pair for pair in pairs if pair.image not in found]
+        label_maps = {pair.label for pair in pairs}
+        pairs = [pair for pair in pairs if pair.image not in label_maps]
     if not pairs:
         ends = listing.image_suffix or "an image's suffix"
         raise DataError(f"{what}: no files that end in {ends} in {images.absolute()}")
@@ -147,13 +150,13 @@ def _from_csv(root: Path, listing: Listing, what: str) -> list[Pair]:
     if not path.is_file():
         raise DataError(f"{what}: no file {path.absolute()}")
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file, strict=True))
-    except (csv.Error, UnicodeDecodeError) as error:
+        reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
+        rows = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
         raise DataError(f"{path} is no CSV file: {error}") from error
     pairs = []
-    for number, row in enumerate(rows, 2):
-        image, label = (str(row.get(column) or "").strip() for column in ("image", "label"))
+    for number, row in rows:
+        image, label = (slashes(str(row.get(name) or "")) for name in ("image", "label"))
         if not image or not label or "\0" in image + label:
             raise DataError(
                 f"{path}, line {number}: needs the columns image and label, filled; it has "
@@ -161,7 +164,7 @@ def _from_csv(root: Path, listing: Listing, what: str) -> list[Pair]:
             )
         key = Path(image).with_suffix("").as_posix()
         group = str(row.get("split") or "").strip()
-        pairs.append(Pair(root / image, root / label, key, group))
+        pairs.append(Pair(root / image, root / label, key, group, number))
     if not pairs:
         raise DataError(f"{path} lists no images")
     if twice := _twice([pair.image for pair in pairs]):
@@ -178,39 +181,10 @@ def _twice(paths: list[Path]) -> Path | None:
     return None
 
 
-def _read_list(path: Path, what: str) -> list[str]:
-    if not path.is_file():
-        raise DataError(f"{what}: no list at {path.absolute()}")
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no text file: {error}") from error
-    return [line.strip() for line in lines if line.strip()]
-
-
-def _listed(pairs: list[Pair], wanted: list[str], what: str) -> list[tuple[Path, Path]]:
-    by_name = _by_name(pairs)
-    missing = [name for name in wanted if name not in by_name]
-    if missing:
-        raise DataError(
-            f"{what}: {len(missing)} of {len(wanted)} listed names are no images: "
-            f"{', '.join(missing[:3])}; there are {', '.join(pair.key for pair in pairs[:3])}, ..."
-        )
-    chosen = list(dict.fromkeys(by_name[name] for name in wanted))
-    return [(pair.image, pair.label) for pair in chosen]
-
-
-def _by_name(pairs: list[Pair]) -> dict[str, Pair]:
-    """Pairs by key, and by key with the image's suffix."""
-    names = {pair.key + "".join(pair.image.suffixes[-1:]): pair for pair in pairs}
-    return names | {pair.key: pair for pair in pairs}
-
-
 def _share(
-    pairs: list[Pair], taken: set[str], shares: Mapping[str, float], split: str, what: str
-) -> list[tuple[Path, Path]]:
-    listed = set(map(id, (pair for name, pair in _by_name(pairs).items() if name in taken)))
-    free = [pair for pair in pairs if id(pair) not in listed]
+    pairs: list[Pair], taken: set[Path], shares: Mapping[str, float], split: str, what: str
+) -> list[Pair]:
+    free = [pair for pair in pairs if pair.image not in taken]
     free.sort(key=lambda pair: (zlib.crc32(pair.key.encode()), pair.key))
     start = 0.0
     for name, share in shares.items():
@@ -220,17 +194,28 @@ def _share(
             chosen = {id(pair) for pair in free[first:last]}
             if not chosen:
                 raise DataError(f"{what}: a share of {share:g} of {len(free)} images is none")
-            return [(pair.image, pair.label) for pair in pairs if id(pair) in chosen]
+            return [pair for pair in pairs if id(pair) in chosen]
         start += share
     raise AssertionError(f"{split} has no share")
 
 
-def _grouped(pairs: list[Pair], split: str, what: str) -> list[tuple[Path, Path]]:
-    if any(pair.group for pair in pairs):
-        groups = {pair.group for pair in pairs}
-        pairs = [pair for pair in pairs if pair.group == split]
-        if not pairs:
-            raise DataError(f"{what}: no row has the split {split!r}; there are {sorted(groups)}")
+def _grouped(pairs: list[Pair], path: Path, split: str, what: str) -> list[Pair]:
+    """The rows of a split, of a CSV file with a column ``split``; else all pairs."""
+    groups = {pair.group for pair in pairs}
+    if groups == {""}:
+        return pairs
+    if none := next((pair for pair in pairs if not pair.group), None):
+        raise DataError(
+            f"{path}, line {none.row}: {none.key} has no split, but other rows have one "
+            f"({', '.join(sorted(groups - {''}))}): fill the column, or delete the row"
+        )
+    chosen = [pair for pair in pairs if pair.group == split]
+    if not chosen:
+        raise DataError(f"{what}: no row has the split {split!r}; there are {sorted(groups)}")
+    return chosen
+
+
+def _files(pairs: list[Pair]) -> list[tuple[Path, Path]]:
     return [(pair.image, pair.label) for pair in pairs]
 
 

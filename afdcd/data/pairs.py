@@ -3,10 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from afdcd.data.labels import DataError, image_size
 from afdcd.data.spec import Record
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image and its label map.
+
+    Attributes:
+        key: what lists name it by: its path below the folder of images without the suffix; of a CSV
+            file the image's path without extension.
+        group: of a CSV file's column ``split``, else empty.
+        row: line of a CSV file; 0 without one.
+    """
+
+    image: Path
+    label: Path
+    key: str
+    group: str = ""
+    row: int = 0
 
 
 def pair_records(pairs: Iterable[tuple[Path, Path]], what: str) -> list[Record]:

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from afdcd.data.labels import IGNORE, DataError, LabelMap
-from afdcd.data.listing import IMAGE_SUFFIXES, Listing, Pair
+from afdcd.data.listing import IMAGE_SUFFIXES, Listing
+from afdcd.data.pairs import Pair
+from afdcd.data.split_lists import read_text
 
 VOID = 0
 
@@ -96,7 +98,9 @@ def _read_json(path: Path) -> Any:
     if not path.is_file():
         raise DataError(f"no panoptic file at {path.absolute()}")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
+    except DataError:
+        raise
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is no JSON file: {error}") from error
 

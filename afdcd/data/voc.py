@@ -10,6 +10,7 @@ from afdcd.data.labels import DataError, LabelMap
 from afdcd.data.pairs import first_folder, image_files, pair_records
 from afdcd.data.palette import bit_palette
 from afdcd.data.spec import DatasetSpec, Record
+from afdcd.data.split_lists import read_text, slashes
 
 CLASSES = (
     "background",
@@ -69,9 +70,17 @@ def _listed(base: Path, files: list[str], title: str) -> list[str]:
     for file in files:
         if (folder / file).is_file():
             # SBD's form has "/JPEGImages/name.jpg /SegmentationClassAug/name.png" a line.
-            lines = (folder / file).read_text(errors="replace").split("\n")
-            return [Path(line.split()[0]).stem for line in lines if line.strip()]
+            lines = read_text(folder / file).splitlines()
+            return [_name(line, folder / file) for line in lines if line.strip()]
     raise DataError(f"{title}: no list {' or '.join(files)} in {folder}")
+
+
+def _name(line: str, path: Path) -> str:
+    """The image that a line names; what follows must be its label map."""
+    names = [Path(slashes(word)).stem for word in line.split()]
+    if len(set(names)) > 1:
+        raise DataError(f"{path}: {line.strip()!r} names an image and another one's label map")
+    return names[0]
 
 
 def _augmented(base: Path, title: str) -> list[str]:

@@ -16,7 +16,7 @@ class DescriptionError(DataError):
 
 
 def read_yaml(path: Path) -> Any:
-    """The content of a YAML file.
+    """The content of a YAML file; words such as 010, 1:30 and no are texts.
 
     Raises:
         DescriptionError: missing, no text or no YAML.
@@ -24,7 +24,7 @@ def read_yaml(path: Path) -> Any:
     if not path.is_file():
         raise DescriptionError(f"no data set description at {path.absolute()}")
     try:
-        return read_strict_yaml(path)
+        return read_strict_yaml(path, as_written=True)
     except ValueError as error:
         raise DescriptionError(str(error)) from error
     except OSError as error:
@@ -105,7 +105,9 @@ def as_text(value: Any, where: str) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)  # a split or a folder called 2017
     if not isinstance(value, str) or not value.strip() or not value.isprintable():
-        raise DescriptionError(f"{where} takes a text; got {_short(value)}")
+        quoted = isinstance(value, float)
+        hint = f': write "{value}", in quotes, if it is one' if quoted else ""
+        raise DescriptionError(f"{where} takes a text; got {_short(value)}{hint}")
     return value
 
 

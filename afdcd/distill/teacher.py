@@ -32,7 +32,7 @@ class FrozenTeacher:
             put their weights into ``dtype`` and the device's memory format, all in place: a copy
             would double the teacher's memory. Score or save it before. In float32 the features
             stay the same except for rounding (1e-5 of the largest value); in bfloat16 they are
-            within about 2 % (relative L2), in float16 0.3 %. The weights can't be changed later.
+            within about 2 % (relative L2), in float16 0.3 %. Nothing changes the weights later.
         compiled: run the model's modules through torch.compile as well, except those with a tap
             inside (see `compile_between_taps`); needs ``prepare``.
     """
@@ -92,7 +92,7 @@ class FrozenTeacher:
         fold_norms(self.model)
         for module in self.model.modules():
             if isinstance(module, nn.Conv2d):
-                # Autocast would cast them anew in every step.
+                # Autocast would cast them again in every step.
                 format_module(module.to(dtype=dtype))
         self._unprepared = False
 

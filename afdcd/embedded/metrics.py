@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from afdcd.utils.files import drop_later_lines
+from afdcd.utils.files import drop_later_lines, json_line
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +31,8 @@ class MetricsFile:
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115  (closed by close)
 
     def write(self, iteration: int, figures: Mapping[str, float]) -> None:
-        """Append a line and flush it."""
-        self._file.write(json.dumps({"iteration": iteration, **figures}) + "\n")
+        """Append a line and flush it. Figures that don't exist, of classes never seen, are null."""
+        self._file.write(json_line({"iteration": iteration, **figures}))
         self._file.flush()
 
     def close(self) -> None:

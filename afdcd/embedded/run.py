@@ -88,7 +88,7 @@ def _evaluate_only(
     raise_problems(
         problems,
         result_problems(weights, fetches=setup.FETCHES),
-        task_problems([], test, setup.channels),
+        task_problems([], test, setup.channels, setup.ignore_value),
         output_problems(folder),
     )
     device = checks.choose_device(setup.device, num_gpus)
@@ -117,7 +117,7 @@ def _train(
     folder = setup.output
     raise_problems(
         problems,
-        task_problems(train, test, setup.channels),
+        task_problems(train, test, setup.channels, setup.ignore_value),
         teacher_problems(setup),
         weights_problems(setup.weights, "MODEL.WEIGHTS", needed=False),
         output_problems(folder),

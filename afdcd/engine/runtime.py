@@ -145,6 +145,11 @@ class Runtime(ABC):
         return int(self.cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES)
 
     @property
+    def ignore_value(self) -> int:
+        """Label that its loss leaves out: ``MODEL.SEM_SEG_HEAD.IGNORE_VALUE``."""
+        return int(self.cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE)
+
+    @property
     def device(self) -> str:
         """``MODEL.DEVICE``."""
         return str(self.cfg.MODEL.DEVICE)

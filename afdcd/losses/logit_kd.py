@@ -19,7 +19,7 @@ def logit_kd(
     """KL divergence of the student's class distribution from the teacher's, at every pixel.
 
     Hinton et al., "Distilling the Knowledge in a Neural Network" (arXiv 1503.02531), as used
-    beside Af-DCD: ``temperature^2 * KL(softmax(teacher / temperature) || softmax(student /
+    with Af-DCD: ``temperature^2 * KL(softmax(teacher / temperature) || softmax(student /
     temperature))``, summed over the classes and averaged over all N * H * W pixels (``batchmean``
     on [N, K, H, W] would divide by N alone).
 

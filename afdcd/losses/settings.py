@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-# In a config these stand beside a loss's settings.
+# Keys of every loss in a config, next to the loss's own settings.
 RESERVED = ("name", "taps", "weight")
 _KEYWORDS = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 

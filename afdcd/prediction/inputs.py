@@ -15,6 +15,7 @@ from afdcd.data.images import read_image
 from afdcd.data.listing import IMAGE_SUFFIXES
 from afdcd.prediction.video import frame_name, overlay_name
 from afdcd.tasks import PredictionStyle, Task
+from afdcd.utils.files import files_below
 from afdcd.utils.problems import first_few, raise_problems
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
@@ -52,7 +53,11 @@ def find_inputs(paths: Sequence[Path], output: Path) -> list[Input]:
         if path.is_dir() and path.resolve() == output.resolve():
             problems.append(f"--output {path} is also an --input: choose another folder")
         elif path.is_dir():
-            found = _in_folder(path, output.resolve())
+            try:
+                found = _in_folder(path, output.resolve())
+            except OSError as error:
+                problems.append(f"--input: {error.strerror}")
+                continue
             if not found:
                 problems.append(f"--input: no images or videos in {path}")
             inputs += found
@@ -72,7 +77,7 @@ def find_inputs(paths: Sequence[Path], output: Path) -> list[Input]:
 def _in_folder(folder: Path, output: Path) -> list[Input]:
     return [
         Input(path, path.relative_to(folder).with_suffix("").as_posix())
-        for path in sorted(folder.rglob("*"))
+        for path in files_below(folder)
         if path.suffix.lower() in IMAGE_SUFFIXES + VIDEO_SUFFIXES
         and path.is_file()
         and not path.name.startswith(".")

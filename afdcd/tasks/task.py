@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -213,6 +213,10 @@ class Task:
             f"{self.dataset.spec.name} needs {self.channels}"
         ]
 
+    def ignore_problems(self, ignore_value: int) -> list[str]:
+        """Whether a head that leaves this label out of its loss fits the targets."""
+        return []
+
     def mixing_problems(self, other: Task) -> list[str]:
         """Why two data sets can't be trained on together, or be one run's training and test set."""
         return []
@@ -242,6 +246,13 @@ class Task:
             "of": len(self.dataset.records),
             "unusable": len(problems),
         }
+
+    def check_training_files(
+        self, others: Sequence[Task], *, limit: int | None, report: Report
+    ) -> None:
+        """Open files of all training sets, of this task and of others, as `check_files` does."""
+        for task in (self, *others):
+            task.check_files(limit=limit, training=True, report=report)
 
     def check_teacher(self, evaluator: Evaluator, images: int, report: Report) -> None:
         """Judge a teacher by its scores on some images, for the doctor."""

@@ -17,7 +17,7 @@ _UNFINISHED = ".unfinished"
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Write a file beside its place, flush it to the disk, and move it into place.
+    """Write a file next to its destination, flush it to the disk, and move it into place.
 
     A crash at any moment leaves the old file, or the new one, and never a part.
     """
@@ -71,6 +71,11 @@ def json_text(content: Mapping[str, Any]) -> str:
     return json.dumps(_finite(content), indent=2, allow_nan=False)
 
 
+def json_line(content: Mapping[str, Any]) -> str:
+    """`json_text` in one line, with its end."""
+    return json.dumps(_finite(content), allow_nan=False) + "\n"
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(name): _finite(part) for name, part in value.items()}
@@ -96,6 +101,41 @@ def save_tensors(path: Path, content: dict[str, Any]) -> None:
             f"{path} can't be written: {cause.strerror or cause}. Files written before it are "
             "whole: make room, then go on with --resume"
         ) from error
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All that is no folder in a folder and below it, in order, links to folders followed.
+
+    Each folder is looked into once: by its own path where it has one below ``folder``, else by that
+    of the first link to it. Links to a folder that they lie in lead in a circle, and are left out.
+    Links that lead nowhere are among the files.
+
+    Raises:
+        OSError: a folder can't be looked into.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise OSError(error.errno, f"{error.filename} can't be looked into: {error.strerror}")
+
+    seen: set[str] = set()
+    found: list[Path] = []
+    links = [folder]
+    while links:
+        link = links.pop(0)
+        if (real := os.path.realpath(link)) in seen or _leads_up(link, real):
+            continue
+        for top, folders, files in os.walk(link, onerror=refuse):
+            seen.add(os.path.realpath(top))
+            found += [Path(top, name) for name in files]
+            folders[:] = sorted(n for n in folders if os.path.realpath(Path(top, n)) not in seen)
+            # os.walk lists links to folders, but doesn't follow them.
+            links += [Path(top, name) for name in folders if Path(top, name).is_symlink()]
+    return sorted(found)
+
+
+def _leads_up(link: Path, real: str) -> bool:
+    """Whether a link's target holds the link, and with it all that was asked for."""
+    return link.is_symlink() and Path(os.path.realpath(link.parent)).is_relative_to(real)
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -35,7 +35,7 @@ class Registry(FvcoreRegistry):
     def register(self, name: str) -> Callable[[T], T]:
         """Register the decorated class or function under a name.
 
-        Registering it again from the same module replaces it, as when a file is imported anew.
+        Registering it again from the same module replaces it, as when a file is imported again.
 
         Raises:
             ValueError: the name belongs to a part of another module.

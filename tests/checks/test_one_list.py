@@ -34,6 +34,7 @@ SETTINGS = {
     "TEST.WINDOW_STRIDE": st.sampled_from(["[]", "[32,8]", "[8,8]"]),
     "TEST.EVAL_PERIOD": st.sampled_from(["0", "-3"]),
     "MODEL.SEM_SEG_HEAD.NUM_CLASSES": st.sampled_from(["0", "7", "11"]),
+    "MODEL.SEM_SEG_HEAD.IGNORE_VALUE": st.sampled_from(["255", "0", "-1"]),
     "MODEL.PIXEL_STD": st.sampled_from(["[1.0,1.0,1.0]", "[1.0,0.0,1.0]", "[1.0]"]),
 }
 

@@ -158,6 +158,11 @@ FAULTS: dict[str, tuple[Callable[[Case], Any], str, str]] = {
         "classes",
         "NUM_CLASSES is 4",
     ),
+    "ignored value": (
+        lambda c: c.override("MODEL.SEM_SEG_HEAD.IGNORE_VALUE", "0"),
+        "dataset",
+        "IGNORE_VALUE is 0, but the pixels of",
+    ),
     "teacher's classes in another order": (
         other_classes_of_teacher,
         "class-order",

@@ -77,6 +77,23 @@ def test_images_of_several_sizes_and_folders_below(predict, tmp_path):
     assert not list((tmp_path / "out").rglob("*_overlay.png"))
 
 
+def test_folders_behind_links(predict, tmp_path):
+    """Those that lead in a circle don't hang it."""
+    elsewhere = tmp_path / "disk2/city"
+    elsewhere.mkdir(parents=True)
+    Image.new("RGB", (40, 30), (9, 99, 200)).save(elsewhere / "far.jfif", "JPEG")
+    folder = tmp_path / "linked"
+    folder.mkdir()
+    (folder / "city").symlink_to(elsewhere)
+    (folder / "circle").symlink_to(folder)
+    code, said = predict("--input", str(folder), "--no-overlay")
+    assert code == 0 and "Predicted 1 images" in said
+    assert (tmp_path / "out/city/far_labels.png").is_file()
+    (folder / "gone.jpg").symlink_to(tmp_path / "nothing.jpg")
+    code, said = predict("--input", str(folder), "--no-overlay")
+    assert code == 2 and "no image at" in said and "gone.jpg" in said
+
+
 def test_a_video(predict, tmp_path):
     path = tmp_path / "drive.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))

@@ -95,7 +95,7 @@ def test_wrong_teacher_weights(refused, tmp_path):
 
 def test_weights_of_another_architecture(refused, configs):
     message = refused("MODEL.DISTILLER.TEACHER.OPTS", "['MODEL.RESNETS.DEPTH', '50']")
-    assert "doesn't fit the model" in message and "another kind, depth or stem" in message
+    assert "doesn't fit the model" in message and "in kind, depth or stem" in message
 
 
 def test_misspelt_key(refused):
@@ -204,6 +204,14 @@ def test_changed_settings_are_named_on_resume(configs, tmp_path, caplog):
 def test_class_count(refused):
     message = refused("MODEL.SEM_SEG_HEAD.NUM_CLASSES", "19")
     assert "NUM_CLASSES is 19, but camvid_train has 11 classes" in message
+
+
+def test_another_ignored_value_than_the_data_sets(refused):
+    """Class 0 would be left out of the loss."""
+    for value in ("0", "254"):
+        message = refused("MODEL.SEM_SEG_HEAD.IGNORE_VALUE", value)
+        assert f"IGNORE_VALUE is {value}, but the pixels of camvid_train" in message
+        assert "leave IGNORE_VALUE at 255" in message
 
 
 def test_a_crop_without_a_patch(refused):

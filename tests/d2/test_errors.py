@@ -59,6 +59,10 @@ SETTINGS = {
         ["MODEL.SEM_SEG_HEAD.NUM_CLASSES", "19"],
         "NUM_CLASSES is 19, but camvid_train has 11 classes",
     ),
+    "ignored value": (
+        ["MODEL.SEM_SEG_HEAD.IGNORE_VALUE", "0"],
+        "IGNORE_VALUE is 0, but the pixels of camvid_train",
+    ),
     "data set": (["DATASETS.TRAIN", "['camvid_trian']"], "did you mean camvid_train"),
     "no data set": (["DATASETS.TRAIN", "[]"], "DATASETS.TRAIN is empty"),
     "no test set": (["DATASETS.TEST", "[]"], "DATASETS.TEST is empty"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,8 +15,10 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data import detection_utils as utils
 
 from afdcd.cli.train_net import main
+from afdcd.d2 import record_files
+from afdcd.d2.checks import catalog_problems
 from afdcd.d2.config import get_cfg
-from afdcd.d2.record_files import record_problems
+from afdcd.d2.record_files import file_problems, record_problems
 
 NAME = "misread"
 
@@ -82,6 +85,27 @@ def test_a_palette_is_misread(labels):
     assert "has mode P, which Detectron2's mapper would turn into grey values" in text
 
 
+def test_four_bits_are_scaled(labels):
+    path = Path(labels.records[1]["sem_seg_file_name"])
+    Image.fromarray(np.zeros((6, 8), np.uint8), mode="L").save(path, bits=4)
+    with Image.open(path) as image:
+        assert "L;4" in str(image.tile)
+    (text,) = labels.problems()
+    assert "has grey values of 0 to 15, which Detectron2's mapper would scale to 0 to 255" in text
+
+
+def test_lossy_formats(labels, tmp_path):
+    """Of label maps and of maps of panoptic segments, whatever they are called."""
+    Image.new("L", (8, 6)).save(labels.records[0]["sem_seg_file_name"], "JPEG")
+    segments = tmp_path / "segments.png"
+    Image.new("RGB", (8, 6)).save(segments, "JPEG")
+    labels.records[1]["pan_seg_file_name"] = str(segments)
+    found = labels.problems()
+    assert len(found) == 2 and all("is stored as JPEG" in text for text in found)
+    segments.write_bytes(b"nothing")
+    assert "can't be read as a label map" in labels.problems()[1]
+
+
 def test_a_colour_picture_and_another_size(labels):
     labels.write(np.zeros((6, 8, 3), np.uint8), 0)
     labels.write(np.zeros((5, 8), np.uint8), 1)
@@ -117,6 +141,54 @@ def test_many_are_summed_up(labels):
     labels.write(np.full((6, 8), 9, np.uint8), 1)
     found = labels.problems()
     assert len(found) == 6 and found[-1] == f"{NAME}: 3 more records like these"
+
+
+def test_nothing_to_learn(labels):
+    """One class in all label maps together, or none."""
+    labels.cfg.DATASETS.TRAIN = labels.cfg.DATASETS.TEST = (NAME,)
+    assert file_problems(labels.cfg, "TRAIN", None) == []
+    for value, words in ((1, "but the label 1, so that"), (255, "shows anything, so that")):
+        for index in range(2):
+            labels.write(np.array([[value, 255]], np.uint8).repeat(6, 0).repeat(4, 1), index)
+        ((kind, text),) = file_problems(labels.cfg, "TRAIN", None)
+        assert kind == "one-class" and words in text
+        assert file_problems(labels.cfg, "TEST", None) == []
+    assert "in a sample of 1 files" in file_problems(labels.cfg, "TRAIN", 1)[0][1]
+    labels.write(np.zeros((6, 8), np.uint8), 0)
+    labels.write(np.ones((6, 8), np.uint8), 1)
+    assert file_problems(labels.cfg, "TRAIN", None) == []
+
+
+def test_classes_that_are_never_shown(labels, monkeypatch):
+    """Wrong of one's own data; of what others have registered nothing is known."""
+    labels.cfg.DATASETS.TRAIN = (NAME,)
+    labels.cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 4
+    assert file_problems(labels.cfg, "TRAIN", None) == []
+    monkeypatch.setattr(record_files, "is_own", lambda name: True)
+    monkeypatch.setattr(record_files, "get_spec", lambda name: SimpleNamespace(expected=None))
+    ((kind, text),) = file_problems(labels.cfg, "TRAIN", None)
+    assert kind == "absent-class" and "misread never shows the labels [3]" in text
+    assert file_problems(labels.cfg, "TRAIN", 1) == []
+
+
+@pytest.mark.parametrize("stated", [None, 0])
+def test_the_ignored_value_is_the_data_sets(labels, stated):
+    """With Detectron2's mapper the metadata's, 255 where they state none."""
+    if stated is not None:
+        MetadataCatalog.get(NAME).ignore_label = stated
+    cfg = labels.cfg
+    right = 255 if stated is None else stated
+
+    def problems(value: int, *, scored: bool = False) -> list[str]:
+        cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE = value
+        return catalog_problems(cfg, [NAME], "DATASETS.TRAIN", scored=scored)
+
+    assert problems(right) == []
+    (text,) = problems(7)
+    assert f"IGNORE_VALUE is 7, but the pixels of {NAME}" in text and f"label {right}" in text
+    assert problems(7, scored=True) == []
+    cfg.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"  # has no such loss
+    assert problems(7) == []
 
 
 def test_training_does_not_start(labels, configs, tmp_path, capsys):

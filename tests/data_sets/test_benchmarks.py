@@ -155,6 +155,18 @@ def test_voc_list_with_paths(tmp_path):
     assert [r["image_id"] for r in records] == ["2008_000003"]
 
 
+def test_voc_list_of_windows(tmp_path):
+    """With a byte order mark and backslashes; another image's label map is an error."""
+    benchmark_files.voc(tmp_path)
+    path = tmp_path / "VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt"
+    names = path.read_text().split()
+    path.write_text("\ufeff" + "\r\n".join(f".\\JPEGImages\\{name}.jpg" for name in names))
+    assert [r["image_id"] for r in load_dataset("voc_2012_val", tmp_path).records] == names
+    path.write_text(f"JPEGImages/{names[0]}.jpg SegmentationClass/other.png")
+    with pytest.raises(DataError, match="names an image and another one's label map"):
+        load_dataset("voc_2012_val", tmp_path)
+
+
 def test_coco_stuff_has_171_classes_or_182_stored_values(tmp_path):
     benchmark_files.coco_stuff(tmp_path)
     few, all_ = (load_dataset(f"coco_stuff_164k{s}_val", tmp_path) for s in ("", "_182"))

@@ -244,6 +244,10 @@ WRONG = {
     "deep": ("[" * 3000, "isn't valid YAML"),
     "text": ("hello", "must hold KEY: value lines"),
     "binary": ("\x00", "isn't valid YAML"),
+    "octal": ("classes: [a]\nlabels: {mapping: {010: a}}", "got '010': write 10, without zeros"),
+    "sexagesimal": ("classes: [a]\nlabels: {ignore: 1:30}", "0 and above; got '1:30'"),
+    "hexadecimal": ("classes: [a]\nlabels: {ignore: 0x1F}", "0 and above; got '0x1F'"),
+    "a number for a class": ("classes: [1.50]", 'got 1.5: write "1.5", in quotes'),
     "a key twice": ("labels: {mapping: {0: a, 1: b, 0: c}}", "the key 0 is there twice"),
     "the same key": ("classes: [a]\nroot: x\nclasses: [b]", "the key 'classes' is there twice"),
 }
@@ -313,6 +317,134 @@ def test_undefined_colours_are_errors(described, tmp_path):
     Image.new("L", (64, 48)).save(path)
     with pytest.raises(DataError, match=r"set labels\.encoding to index"):
         read_labels(path, dataset.label_map)
+
+
+def test_words_are_read_as_they_are_written(described, tmp_path):
+    """Not as YAML 1.1's octal and sexagesimal numbers, dates and booleans."""
+    (tmp_path / "tiles").rename(tmp_path / "010")
+    (tmp_path / "masks").rename(tmp_path / "1_0")
+    path = described(
+        """
+classes: [{name: no, color: [0, 200, 0]}, {name: on, color: [0, 0, 200]}, 1:30, 007]
+labels:
+  encoding: rgb
+  mapping: {0 200 0: no, 0 0 200: on, 200 0 0: 1:30, 1 1 1: 007}
+  ignore: 0 0 0
+files: {images: 010, labels: 1_0, label_suffix: _mask.png}
+splits: {2020-01-01: {share: 0.5}, yes: {share: .5}}
+"""
+    )
+    dataset = load_dataset(f"{path}:2020-01-01")
+    assert dataset.spec.classes == ("no", "on", "1:30", "007")
+    assert len(dataset.records) == len(load_dataset(f"{path}:yes").records) == 5
+    values = read_description(path).label_map().mapping
+    assert values == {200 << 8: 0, 200 << 16: 1, 200: 2, 0x010101: 3}
+
+
+WORDS = [
+    "no",
+    "Yes",
+    "on",
+    "010",
+    "1:30",
+    "1_000",
+    "0x1F",
+    "2020-01-01",
+    "1.5",
+    "7",
+    "null",
+    "~",
+    "=",
+]
+
+
+@given(st.lists(st.sampled_from(WORDS), min_size=1, unique=True))
+def test_what_is_written_is_read(tmp_path_factory, words):
+    """As the command writes it, whatever the classes are called."""
+    path = tmp_path_factory.getbasetemp() / "words.yaml"
+    content = AERIAL | {
+        "classes": words,
+        "labels": {"mapping": dict(enumerate(words))},
+    }
+    path.write_text(yaml.safe_dump(content))
+    assert read_description(path).classes == tuple(words)
+
+
+def listed(described, tmp_path, content: str | bytes, encoding: str = "utf-8") -> list[str]:
+    """Names of the images that a list chooses."""
+    data = content if isinstance(content, bytes) else content.encode(encoding)
+    (tmp_path / "val.txt").write_bytes(data)
+    path = described(AERIAL | {"splits": {"val": {"list": "val.txt"}, "train": {"share": 1.0}}})
+    names, rest = (
+        [Path(r["file_name"]).relative_to(tmp_path).as_posix() for r in load_dataset(n).records]
+        for n in (f"{path}:val", f"{path}:train")
+    )
+    assert len(names) + len(rest) == 10 and not set(names) & set(rest)
+    return names
+
+
+LISTS = {
+    "plain": "north/000\nsouth/001.jpg\n",
+    "byte order mark": "\ufeffnorth/000\nsouth/001\n",
+    "relative to the root": "tiles/north/000.jpg\ntiles/south/001\n",
+    "with dots": "./north/000\n./tiles/south/001.jpg\n",
+    "Windows": "\ufefftiles\\north\\000.jpg\r\nsouth\\001\r\n",
+    "from the top": "/tiles/north/000.jpg\n/south/001\n",
+    "with label maps": "north/000 north/000_mask\ntiles/south/001.jpg masks/south/001_mask.png\n",
+    "with tabs and commas": "north/000\tnorth/000_mask.png\nsouth/001,masks/south/001_mask.png",
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_lists_name_images_in_many_ways(described, tmp_path, name):
+    expected = ["tiles/north/000.jpg", "tiles/south/001.jpg"]
+    assert listed(described, tmp_path, LISTS[name]) == expected
+    assert listed(described, tmp_path, LISTS[name].lstrip("\ufeff"), "utf-16") == expected
+    # Of what is absolute, too.
+    assert listed(described, tmp_path, f"{tmp_path}/tiles/north/000.jpg") == expected[:1]
+
+
+def test_lists_of_names_with_spaces(described, tmp_path):
+    for folder, end in (("tiles", ".jpg"), ("masks", "_mask.png")):
+        (tmp_path / f"{folder}/north/000{end}").rename(tmp_path / f"{folder}/north/a b{end}")
+    for line in ("north/a b", "north/a b.jpg north/a b_mask.png"):
+        assert listed(described, tmp_path, line) == ["tiles/north/a b.jpg"]
+
+
+def test_lists_that_can_not_be_meant(described, tmp_path):
+    with pytest.raises(DataError, match=r"line 2: after the image 'south/001' stands 'north/000_"):
+        listed(described, tmp_path, "north/000\nsouth/001 north/000_mask.png\n")
+    with pytest.raises(DataError, match=r"1 of 2 names in .*txt are no images: north/x; there"):
+        listed(described, tmp_path, "north/000\nnorth/x\n")
+    with pytest.raises(DataError, match=r"no text in UTF-8 \(at byte 1\): save it as UTF-8"):
+        listed(described, tmp_path, b"a\xff\n")
+
+
+def test_rows_without_a_split(described, tmp_path):
+    path = described(MEDICAL)
+    rows = (tmp_path / "slices.csv").read_text().splitlines()
+    rows[3] = rows[3].removesuffix("train")
+    (tmp_path / "slices.csv").write_text("\ufeff" + "\n".join(rows).replace("/", "\\"))
+    with pytest.raises(DataError, match=r"line 4: scans/patient1_002 has no split, but other rows"):
+        load_dataset(f"{path}:train")
+    rows = [row.rpartition(",")[0] + "," for row in rows]
+    (tmp_path / "slices.csv").write_text("\n".join([f"{rows[0]}split", *rows[1:]]))
+    assert len(load_dataset(f"{path}:train").records) == 10
+
+
+def test_folders_behind_links(described, tmp_path):
+    before = load_dataset(f"{described(AERIAL)}:train").records
+    for name in ("tiles", "masks"):
+        (tmp_path / "disk2").mkdir(exist_ok=True)
+        (tmp_path / name / "north").rename(tmp_path / "disk2" / name)
+        (tmp_path / name / "north").symlink_to(tmp_path / "disk2" / name)
+    (tmp_path / "tiles/south/circle").symlink_to(tmp_path / "tiles")
+    path = described(AERIAL)
+    assert load_dataset(f"{path}:train").records == before
+    (tmp_path / "tiles/north").unlink()
+    (tmp_path / "tiles/north").symlink_to(tmp_path / "disk3")
+    with pytest.raises(DataError, match=r"tiles/north is a link to .*disk3, which isn't there"):
+        load_dataset(f"{path}:train")
 
 
 def test_missing_images_and_rows(described, tmp_path):

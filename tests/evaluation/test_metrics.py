@@ -51,7 +51,7 @@ def test_values_are_checked():
         matrix.update(np.array([0, 0]), np.array([0, 7]))
     with pytest.raises(ValueError, match=r"predictions must be 0..1; got 3..3"):
         matrix.update(np.array([3]), np.array([0]))
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="the same shape"):
         matrix.update(np.zeros(3), np.zeros(4))
     assert matrix.counts.sum() == 0
 

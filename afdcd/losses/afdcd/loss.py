@@ -50,7 +50,7 @@ class AfDCDLoss(DistillationLoss):
             `patch_contrast`.
         masked_conv, recompute, kernel: how the projection (`project`) and the contrast
             (`patch_contrast`) are computed; without effect on state dict and values.
-        sample: share of the patches that both terms are evaluated on, drawn anew each step after
+        sample: share of the patches that both terms are evaluated on, drawn in each step after
             the mask and from the same generator. 1 for all of them, as published; less makes
             terms and gradients unbiased estimates (see `afdcd.losses.afdcd.patches`).
 

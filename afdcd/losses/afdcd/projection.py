@@ -2,7 +2,7 @@
 
 `masked_projection` (in `reconstruction`) is the definition. Where few positions are kept, the align
 convolution sees these only, and the projector's first convolution is a `masked_conv3x3`. Values and
-gradients are the same but for rounding.
+gradients are the same except for rounding.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from afdcd.models.layers import ConvNorm, Norm, ShapeSpec, normalizes_batch
 
 
 class PyramidPooling(nn.Module):
-    """The input beside its means over grids of 1, 2, 3 and 6 cells, each with a conv1x1.
+    """The input concatenated with its means over grids of 1, 2, 3 and 6 cells, each with a conv1x1.
 
     Each of the four has a quarter of the input's channels, so the output has twice as many.
     """

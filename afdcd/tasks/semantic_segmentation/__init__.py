@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from afdcd.models.heads.segmentation_head import segmentation_cross_entropy
 from afdcd.report.panels import colorize
 from afdcd.tasks.registry import TASKS
 from afdcd.tasks.semantic_segmentation.drawing import stored_labels
-from afdcd.tasks.semantic_segmentation.scan import judge_files
+from afdcd.tasks.semantic_segmentation.scan import judge_classes, judge_files
 from afdcd.tasks.semantic_segmentation.teacher import judge_teacher
 from afdcd.tasks.task import Evaluator, PredictionStyle, Task
 from afdcd.utils.files import write_png
@@ -108,13 +108,34 @@ class SemanticSegmentation(Task):
             )
         ]
 
+    def ignore_problems(self, ignore_value: int) -> list[str]:
+        return ignore_value_problems(
+            self.dataset.spec.name, self.dataset.spec.ignore_label, ignore_value
+        )
+
     def mixing_problems(self, other: Task) -> list[str]:
         """What is wrong unless two data sets have the same classes in the same order."""
         first, second = self.dataset.spec, other.dataset.spec
         return class_order_problems(first.classes, second.classes, first.name, second.name)
 
     def check_files(self, *, limit: int | None, training: bool, report: Report) -> None:
-        judge_files(self.dataset, limit=limit, training=training, report=report)
+        scan = judge_files(self.dataset, limit=limit, report=report)
+        judge_classes([(self.dataset, scan)], report, training=training)
+
+    def check_training_files(
+        self, others: Sequence[Task], *, limit: int | None, report: Report
+    ) -> None:
+        """Data sets of the same classes are judged together: each may lack some."""
+        classes = self.dataset.spec.classes
+        alike = [task.dataset for task in others if task.dataset.spec.classes == classes]
+        parts = [
+            (dataset, judge_files(dataset, limit=limit, report=report))
+            for dataset in (self.dataset, *alike)
+        ]
+        judge_classes(parts, report)
+        for task in others:
+            if task.dataset.spec.classes != classes:
+                task.check_files(limit=limit, training=True, report=report)
 
     def check_teacher(self, evaluator: Evaluator, images: int, report: Report) -> None:
         assert isinstance(evaluator, SegmentationEvaluator)
@@ -138,6 +159,27 @@ class SemanticSegmentation(Task):
 
 def _no_files(root: Path) -> tuple[list[Record], LabelMap]:
     raise NotImplementedError("no files: the data set isn't known")
+
+
+def ignore_value_problems(name: str, ignore_label: int, ignore_value: int) -> list[str]:
+    """Whether the head's loss leaves out the pixels of a data set that don't count.
+
+    Args:
+        name: of the data set.
+        ignore_label: of its pixels that don't count.
+        ignore_value: ``MODEL.SEM_SEG_HEAD.IGNORE_VALUE``.
+    """
+    if ignore_value == ignore_label:
+        return []
+    return [
+        Problem(
+            f"MODEL.SEM_SEG_HEAD.IGNORE_VALUE is {ignore_value}, but the pixels of {name} that "
+            f"don't count have the label {ignore_label}, and {ignore_value} would be left out of "
+            f"the loss: leave IGNORE_VALUE at {ignore_label} (which stored values don't count is "
+            "said by the data set, e.g. by labels.ignore of a description)",
+            "dataset",
+        )
+    ]
 
 
 def class_order_problems(

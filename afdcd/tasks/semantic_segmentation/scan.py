@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -106,8 +107,8 @@ def _open(record: Record, label_map: LabelMap) -> str | tuple[tuple[int, int], n
     )
 
 
-def judge_files(dataset: Dataset, *, limit: int | None, training: bool, report: Report) -> None:
-    """Open files and judge what they hold: see `afdcd.tasks.Task.check_files`."""
+def judge_files(dataset: Dataset, *, limit: int | None, report: Report) -> Scan:
+    """Open files and judge what they hold, but for the classes: see `judge_classes`."""
     scan = scan_files(dataset, limit=limit, progress=sys.stderr.isatty())
     name, total = dataset.spec.name, len(dataset.records)
     shares = scan.shares()
@@ -121,24 +122,17 @@ def judge_files(dataset: Dataset, *, limit: int | None, training: bool, report: 
     report.fix("file", *first_few(scan.problems, of=name))
     usable = scan.files - len(scan.problems)
     if not usable:
-        return
+        return scan
     if scan.unlabelled:
         text = f"{name}: {len(scan.unlabelled)} of {usable} label maps show no class at all"
-        add = report.fix if len(scan.unlabelled) > usable / 10 else report.note
-        add("unlabelled", f"{text}, e.g. {scan.unlabelled[0]}")
+        nothing = len(scan.unlabelled) == usable
+        hint = f": there is nothing to learn{ignored_hint([(dataset, scan)])}" if nothing else ""
+        say = report.fix if len(scan.unlabelled) > usable / 10 else report.note
+        say("unlabelled", f"{text}, e.g. {scan.unlabelled[0]}{hint}")
     if scan.flat:
         text = f"{name}: {len(scan.flat)} of {usable} images show one colour, e.g. {scan.flat[0]}"
-        add = report.fix if len(scan.flat) > usable / 10 else report.note
-        add("flat-image", f"{text}. 16-bit images need images: {{window: ...}} in a description")
-    everything = scan.files == total
-    absent = [dataset.spec.classes[k] for k in np.flatnonzero(scan.images == 0)]
-    if absent and scan.pixels.any():
-        scope = "" if everything else f" (in a sample of {scan.files}; --full reads all)"
-        text = f"{name} never shows {_names(absent)}{scope}"
-        # The classes of a published data set are known to be right, and using a part is common.
-        published = dataset.spec.expected is not None
-        add = report.fix if training and everything and not published else report.note
-        add("absent-class", text)
+        say = report.fix if len(scan.flat) > usable / 10 else report.note
+        say("flat-image", f"{text}. 16-bit images need images: {{window: ...}} in a description")
     rare = [
         f"{dataset.spec.classes[k]} ({100 * shares[k]:.4f} %)"
         for k in np.flatnonzero((scan.images > 0) & (shares < RARE))
@@ -148,6 +142,62 @@ def judge_files(dataset: Dataset, *, limit: int | None, training: bool, report: 
     report.facts[f"sizes of {name}"] = {
         f"{h}x{w}": n for (h, w), n in sorted(scan.sizes.items(), key=lambda i: -i[1])[:SHOWN]
     }
+    return scan
+
+
+def judge_classes(
+    parts: Sequence[tuple[Dataset, Scan]], report: Report, *, training: bool = True
+) -> None:
+    """Judge which classes data sets show, all together, and whether anything can be learnt.
+
+    Args:
+        parts: data sets of the same classes, with what was found in their files.
+        report: takes what is found.
+        training: whether they are trained on.
+    """
+    pixels = sum(scan.pixels for _, scan in parts)
+    opened = sum(scan.files for _, scan in parts)
+    if not opened or not np.any(pixels):
+        return  # nothing is labelled, or usable: said of each data set
+    classes = parts[0][0].spec.classes
+    name = " and ".join(dataset.spec.name for dataset, _ in parts)
+    everything = opened == sum(len(dataset.records) for dataset, _ in parts)
+    absent = [classes[k] for k in np.flatnonzero(pixels == 0)]
+    # Of a published data set the classes are known to be right, and parts of one are common.
+    published = all(dataset.spec.expected is not None for dataset, _ in parts)
+    hint = "" if published else ignored_hint(parts)
+    if training and len(classes) - len(absent) == 1:
+        only = classes[int(np.argmax(pixels))]
+        seen = "" if everything else f" (in a sample of {opened} files)"
+        report.fix(
+            "one-class",
+            f"{name} shows {only} alone, in all pixels that count{seen}, so that there is nothing "
+            f"to learn: label two classes at least, and look at mapping and ignore{hint}",
+        )
+    elif absent:
+        seen = "" if everything else f" (in a sample of {opened}; --full reads all)"
+        say = report.fix if training and everything and not published else report.note
+        say("absent-class", f"{name} never shows {_names(absent)}{seen}{hint}")
+
+
+def ignored_hint(parts: Sequence[tuple[Dataset, Scan]]) -> str:
+    """That 255 doesn't count by default, where it may be meant to; else empty."""
+    by_default = [
+        scan
+        for dataset, scan in parts
+        if dataset.label_map.encoding == "index"
+        and dataset.label_map.ignored == {IGNORE}
+        and scan.ignored
+    ]
+    if not by_default:
+        return ""
+    ignored = sum(scan.ignored for scan in by_default)
+    whole = ignored + sum(int(scan.pixels.sum()) for scan in by_default)
+    return (
+        f". {100 * _share(ignored, whole):.2f} % of the pixels hold 255, which doesn't count by "
+        "default: if it is a class, map it (labels.mapping {255: CLASS} in the description; "
+        "register_dataset.py --map 255=CLASS)"
+    )
 
 
 def _share(part: int, total: int) -> float:
