@@ -9,12 +9,12 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from tqdm import tqdm
 
-from afdcd.checks.inference import inference_problems
 from afdcd.checks.output import output_problems
-from afdcd.checks.weights import loaded_problems, result_problems
+from afdcd.checks.weights import result_problems
 from afdcd.cli.common import (
     add_config_flag,
     add_overrides,
@@ -30,7 +30,6 @@ from afdcd.engine.runtime import Runtime
 from afdcd.prediction import Input, Predictor, batches_of, find_inputs, predict_video
 from afdcd.prediction import output_problems as output_clashes
 from afdcd.tasks import PredictionStyle, SemanticSegmentation, Task, task_of
-from afdcd.utils.paths import expanded, path_flag
 from afdcd.utils.problems import SetupError, raise_problems
 
 logger = logging.getLogger(__name__)
@@ -44,14 +43,12 @@ def parser() -> argparse.ArgumentParser:
         "--input",
         nargs="+",
         required=True,
-        type=path_flag,
+        type=Path,
         help="images, videos, folders (with all below)",
     )
-    p.add_argument("--output", required=True, type=path_flag, help="folder to write to")
+    p.add_argument("--output", required=True, type=Path, help="folder to write to")
     p.add_argument(
-        "--weights",
-        type=expanded,
-        help="checkpoint (the run's own result in OUTPUT_DIR, or MODEL.WEIGHTS)",
+        "--weights", help="checkpoint (the run's own result in OUTPUT_DIR, or MODEL.WEIGHTS)"
     )
     p.add_argument("--batch-size", type=int, default=1, help="images of one size at once (1)")
     p.add_argument("--amp", action="store_true", help="mixed precision, of SOLVER.AMP.DTYPE")
@@ -85,8 +82,15 @@ def _main(args: argparse.Namespace) -> None:
     weights = run.result_weights
     if args.weights:
         weights = ResultWeights(args.weights, "--weights", "--weights")
+    problems = []
+    if args.batch_size < 1:
+        problems.append(f"--batch-size must be at least 1; got {args.batch_size}")
+    if not 0 <= args.alpha <= 1:
+        problems.append(f"--alpha must be from 0 to 1; got {args.alpha}")
+    if args.no_overlay and args.no_labels:
+        problems.append("--no-overlay and --no-labels leave nothing to write")
     raise_problems(
-        _flag_problems(args),
+        problems,
         result_problems(weights, fetches=run.FETCHES),
         output_problems(args.output, "--output"),
     )
@@ -107,10 +111,6 @@ def _main(args: argparse.Namespace) -> None:
         settings = run.evaluation_settings()
     except ValueError as error:
         raise SetupError([str(error)]) from error
-    raise_problems(
-        loaded_problems(model, weights.path, "the model"),
-        inference_problems(settings.inference, model),
-    )
     model.to(choose_device(run.device, args.num_gpus)).eval()
     predictor = Predictor(settings, model, task)
     images = [item for item in inputs if not item.is_video]
@@ -122,17 +122,6 @@ def _main(args: argparse.Namespace) -> None:
     if unusable := broken + broken_videos:
         lines = "\n  ".join(unusable)
         raise DataError(f"{len(unusable)} of {len(inputs)} inputs can't be used:\n  {lines}")
-
-
-def _flag_problems(args: argparse.Namespace) -> list[str]:
-    problems = []
-    if args.batch_size < 1:
-        problems.append(f"--batch-size must be at least 1; got {args.batch_size}")
-    if not 0 <= args.alpha <= 1:
-        problems.append(f"--alpha must be from 0 to 1; got {args.alpha}")
-    if args.no_overlay and args.no_labels:
-        problems.append("--no-overlay and --no-labels leave nothing to write")
-    return problems
 
 
 def _predict_images(

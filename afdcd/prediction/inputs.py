@@ -79,7 +79,6 @@ def _in_folder(folder: Path, output: Path) -> list[Input]:
         Input(path, path.relative_to(folder).with_suffix("").as_posix())
         for path in files_below(folder)
         if path.suffix.lower() in IMAGE_SUFFIXES + VIDEO_SUFFIXES
-        and path.is_file()
         and not path.name.startswith(".")
         and not path.resolve().is_relative_to(output)
     ]

@@ -422,24 +422,3 @@ def test_the_documented_command_for_the_cityscapes_server(configs, tmp_path, mon
             assert image.mode == "L" and image.size == (80, 40)
             assert set(np.unique(np.array(image)).tolist()) <= set(IDS)
     assert len(written) == len(names)
-
-
-def test_settings_of_test_that_the_model_does_not_take(predict, tmp_path, monkeypatch):
-    """Found on a blank image, before any of the inputs."""
-
-    def refuses(settings, model, batch):
-        raise ValueError("TEST.SCALES takes another model")
-
-    monkeypatch.setattr("afdcd.checks.inference.predict", refuses)
-    words = ["--input", str(tmp_path / "data/camvid/val"), "--num-gpus", "0"]
-    code, said = predict(*words, "TEST.SCALES", "[0.5,1.0]")
-    assert code == 2 and "error: TEST.SCALES takes another model" in said
-    assert not list((tmp_path / "out").iterdir())
-
-
-def test_weights_of_a_failed_training(predict, tmp_path):
-    content = torch.load(tmp_path / "teacher.pth", weights_only=True)
-    content["model"]["backbone.stem.conv1.weight"].fill_(float("nan"))
-    torch.save(content, tmp_path / "teacher.pth")
-    code, said = predict("--input", str(tmp_path / "data/camvid/val"))
-    assert code == 2 and "holds values that are not finite" in said
