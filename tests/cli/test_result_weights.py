@@ -47,8 +47,7 @@ class Case:
     def save(self, path: Path, label: int) -> str:
         """A whole model that says one class everywhere."""
         with torch.no_grad():
-            self.model.sem_seg_head.predictor.weight.zero_()
-            self.model.sem_seg_head.predictor.bias.copy_(10 * torch.eye(11)[label])
+            self.model.sem_seg_head.predictor.bias.copy_(1e6 * torch.eye(11)[label])
         torch.save({"model": self.model.state_dict()}, path)
         return str(path)
 

@@ -22,7 +22,7 @@ from afdcd.models.weights.harmless import (
     names_in_pickles,
 )
 
-# Where the various trainers put the model's entries.
+# Where various trainers put the model's entries.
 MODEL_KEYS = ("model", "state_dict", "model_state_dict", "model_state", "net")
 # How files of torch.save began before they were zip archives: a number, pickled.
 _OLD_FORMAT = b"l\xfc\x9cF\xf9 j\xa8P\x19"
@@ -142,7 +142,7 @@ def _is_numeric(value: Any) -> bool:
 def model_entries(
     checkpoint: dict[str, Any], source: str = "the checkpoint"
 ) -> dict[str, torch.Tensor]:
-    """The model's tensors of a checkpoint, wherever it keeps them, by their plain names.
+    """The model's tensors in a checkpoint, wherever it keeps them, by their plain names.
 
     Plain names are without what wrappers add: ``module.`` (of parallel training) at the beginning
     of all of them, and ``_orig_mod.`` (of ``torch.compile``) anywhere.
