@@ -30,7 +30,7 @@ from afdcd.engine.runtime import Runtime
 from afdcd.prediction import Input, Predictor, batches_of, find_inputs, predict_video
 from afdcd.prediction import output_problems as output_clashes
 from afdcd.tasks import PredictionStyle, SemanticSegmentation, Task, task_of
-from afdcd.utils.paths import path_flag
+from afdcd.utils.paths import expanded, path_flag
 from afdcd.utils.problems import SetupError, raise_problems
 
 logger = logging.getLogger(__name__)
@@ -49,7 +49,9 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--output", required=True, type=path_flag, help="folder to write to")
     p.add_argument(
-        "--weights", help="checkpoint (the run's own result in OUTPUT_DIR, or MODEL.WEIGHTS)"
+        "--weights",
+        type=expanded,
+        help="checkpoint (the run's own result in OUTPUT_DIR, or MODEL.WEIGHTS)",
     )
     p.add_argument("--batch-size", type=int, default=1, help="images of one size at once (1)")
     p.add_argument("--amp", action="store_true", help="mixed precision, of SOLVER.AMP.DTYPE")
