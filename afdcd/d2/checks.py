@@ -15,7 +15,7 @@ from afdcd.checks.output import lost_run_problems, occupied_problems, output_pro
 from afdcd.checks.weights import result_problems, teacher_problems, weights_problems
 from afdcd.d2 import record_files
 from afdcd.d2.config import trained_architecture
-from afdcd.d2.datasets import find_dataset, is_own
+from afdcd.d2.datasets import find_dataset, is_own_in_catalog
 from afdcd.d2.evaluation import evaluator_problem
 from afdcd.d2.panoptic_data import PANOPTIC_TYPES, is_standard, separated_classes
 from afdcd.d2.record_files import SEMANTIC
@@ -200,7 +200,7 @@ def _dataset_problems(cfg: Any, name: str, title: str, *, scored: bool) -> list[
     ignore_label = getattr(metadata, "ignore_label", IGNORE)
     ignore_value = cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE
     problems = ignore_value_problems(name, ignore_label, ignore_value) if learns else []
-    if is_own(name):
+    if is_own_in_catalog(name):
         label_map = find_dataset(name).label_map
         plain = LabelMap(label_map.num_classes, ignored=label_map.ignored)
         if label_map != plain or label_map.ignored - {IGNORE}:
@@ -243,7 +243,7 @@ def class_count_problems(cfg: Any, names: Sequence[str], title: str) -> list[str
     model, architecture = cfg.MODEL, trained_architecture(cfg)
     problems = []
     for name in [name for name in names if name in DatasetCatalog.list()]:
-        if is_own(name):
+        if is_own_in_catalog(name):
             channels = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
             problems += task_of(find_dataset(name)).channel_problems(channels)
             continue

@@ -1,4 +1,10 @@
-"""AfDCD's data sets in Detectron2's catalogs, and Detectron2's own by name."""
+"""AfDCD's data sets beside those in Detectron2's catalogs.
+
+Nothing that Detectron2 or a user has registered is changed. Where Detectron2 has a name of ours
+(Cityscapes, ADE20K, VOC), ours is in the catalogs under another one, and a config's name means ours
+with INPUT.MAPPER scale_crop, Detectron2's with INPUT.MAPPER detectron2. Where a user has the name,
+it means the user's data set.
+"""
 
 from __future__ import annotations
 
@@ -17,23 +23,27 @@ from afdcd.data import (
 )
 from afdcd.data.spec import Record
 
-# Names that a config has used of data sets described in YAML.
-_described: set[str] = set()
+# The names in Detectron2's catalogs of the data sets that this package has registered.
+_catalog_names: dict[str, str] = {}
 
 
 def register(spec: DatasetSpec) -> None:
     """Make a data set known to Detectron2, with the metadata that its evaluators need.
 
-    Detectron2's entry of the same name (Cityscapes) is replaced: ours needs no prepared label maps,
-    and has one evaluator for all data sets. Label files that hold other values than classes are
-    translated by this package's mapper only, so `training_loader` or INPUT.MAPPER scale_crop is the
-    way to train on them.
+    As ``afdcd_<name>`` where Detectron2 has a data set of this name, and not at all where a user
+    has. Label files that hold other values than classes are translated by this package's mapper
+    only, so `training_loader` or INPUT.MAPPER scale_crop is the way to train on them.
     """
-    if spec.name in DatasetCatalog.list():
-        DatasetCatalog.remove(spec.name)
-        MetadataCatalog.remove(spec.name)
-    DatasetCatalog.register(spec.name, partial(_records, spec.name))
-    MetadataCatalog.get(spec.name).set(
+    name = spec.name
+    if name in _catalog_names:
+        return
+    if name in DatasetCatalog.list():
+        if not _is_detectron2s(name):
+            return
+        name = f"afdcd_{name}"
+    _catalog_names[spec.name] = name
+    DatasetCatalog.register(name, partial(_records, spec.name))
+    MetadataCatalog.get(name).set(
         stuff_classes=list(spec.classes),
         stuff_colors=[list(color) for color in spec.colors],
         ignore_label=spec.ignore_label,
@@ -45,13 +55,32 @@ def _records(name: str) -> list[Record]:
     return load_dataset(name).records
 
 
+def _is_detectron2s(name: str) -> bool:
+    """Whether Detectron2 itself has registered a name of its catalog."""
+    return str(getattr(DatasetCatalog[name], "__module__", "")).startswith("detectron2.")
+
+
 def is_own(name: str) -> bool:
-    """Whether a data set is one of this package's, or described in YAML."""
-    return name in dataset_names() or name in _described
+    """Whether this package reads a data set, being one of its own or described in YAML."""
+    return name in _catalog_names
 
 
-def find_dataset(name: str) -> Dataset:
+def is_own_in_catalog(name: str) -> bool:
+    """Whether what Detectron2's catalog has by this name is this package's."""
+    return _catalog_names.get(name) == name
+
+
+def catalog_name(name: str) -> str:
+    """What a data set is called in Detectron2's catalogs."""
+    return _catalog_names.get(name, name)
+
+
+def find_dataset(name: str, *, in_catalog: bool = False) -> Dataset:
     """A semantic segmentation data set of ours or of Detectron2's, with its label map.
+
+    Args:
+        name: as in a config.
+        in_catalog: whether what Detectron2's catalog has by this name is meant, rather than ours.
 
     Raises:
         KeyError: the name is unknown; near names are listed.
@@ -60,8 +89,7 @@ def find_dataset(name: str) -> Dataset:
     """
     if name not in DatasetCatalog.list():
         register(get_spec(name))  # of a description
-        _described.add(name)
-    if is_own(name):
+    if is_own_in_catalog(name) or (is_own(name) and not in_catalog):
         return load_dataset(name)
     metadata = MetadataCatalog.get(name)
     records = DatasetCatalog.get(name)

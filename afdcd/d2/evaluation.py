@@ -21,11 +21,11 @@ from detectron2.utils import comm
 from torch import nn
 
 from afdcd.d2.config import trained_architecture
-from afdcd.d2.datasets import find_dataset
+from afdcd.d2.datasets import catalog_name, find_dataset
 from afdcd.d2.loader import evaluation_loader
 from afdcd.d2.panoptic import PanopticEvaluator
 from afdcd.d2.panoptic_data import PANOPTIC_TYPES, is_standard
-from afdcd.data import read_labels
+from afdcd.data import Dataset, read_labels
 from afdcd.engine.build import SettingsReader
 from afdcd.engine.precision import autocast
 from afdcd.evaluation import BoundaryIoU, predict
@@ -78,11 +78,13 @@ def build_evaluator(cfg: Any, name: str) -> DatasetEvaluator:
         ValueError: a type that isn't supported here, with what is.
     """
     kind = getattr(MetadataCatalog.get(name), "evaluator_type", "sem_seg")
-    if cfg.INPUT.MAPPER != "detectron2" or kind == "sem_seg":
+    theirs = cfg.INPUT.MAPPER == "detectron2"
+    if not theirs or kind == "sem_seg":
         folder = Path(cfg.OUTPUT_DIR) if cfg.TEST.CONFUSION else None
-        task = task_of(find_dataset(name))
+        dataset = find_dataset(name, in_catalog=theirs)
+        task = task_of(dataset)
         if isinstance(task, SemanticSegmentation):
-            return SemanticEvaluator(name, folder)
+            return SemanticEvaluator(dataset, name if theirs else catalog_name(name), folder)
         return TaskEvaluator(task, folder)
     if problem := evaluator_problem(name):
         raise ValueError(problem)
@@ -157,12 +159,12 @@ class SemanticEvaluator(SemSegEvaluator):
     (the difference of an eroded label map), which depend on the order of the classes.
 
     Args:
-        name: of a semantic segmentation data set.
+        dataset: of semantic segmentation.
+        name: of it in Detectron2's catalogs.
         folder: where the confusion matrix is drawn; not at all when None.
     """
 
-    def __init__(self, name: str, folder: Path | None = None) -> None:
-        dataset = find_dataset(name)
+    def __init__(self, dataset: Dataset, name: str, folder: Path | None = None) -> None:
 
         def load(path: str, dtype: Any) -> np.ndarray:
             self._labels = read_labels(path, dataset.label_map)
@@ -170,7 +172,7 @@ class SemanticEvaluator(SemSegEvaluator):
 
         super().__init__(name, sem_seg_loading_fn=load)
         self._compute_boundary_iou = False
-        self._folder = folder
+        self._folder, self._title = folder, dataset.spec.name
 
     def reset(self) -> None:
         super().reset()
@@ -197,5 +199,5 @@ class SemanticEvaluator(SemSegEvaluator):
         if self._folder is not None:
             # Columns are true classes; the last row and column hold what is ignored.
             counts = self._conf_matrix[:-1, :-1].T
-            write_confusion(self._folder, self._dataset_name, counts, self._class_names)
+            write_confusion(self._folder, self._title, counts, self._class_names)
         return results

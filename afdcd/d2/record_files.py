@@ -15,7 +15,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from afdcd.d2.config import trained_architecture
-from afdcd.d2.datasets import is_own
+from afdcd.d2.datasets import is_own_in_catalog
 from afdcd.d2.panoptic_data import is_standard
 from afdcd.data import DataError, get_spec
 from afdcd.data.images import SIDEWAYS, examine_image, exif_orientation, turned_hint
@@ -204,7 +204,7 @@ def _lossy_problems(path: str) -> list[str]:
 
 def _is_own_unpublished(name: str) -> bool:
     """Whether a data set is known to be the user's own."""
-    return is_own(name) and get_spec(name).expected is None
+    return is_own_in_catalog(name) and get_spec(name).expected is None
 
 
 def _size_as_read(path: str) -> tuple[tuple[int, int], str]:

@@ -16,6 +16,10 @@ from detectron2.data.datasets import (
 from afdcd.data.datasets import datasets_root
 from afdcd.data.synthetic.shapes import CATEGORIES, SPLITS, make_shapes, shapes_files
 
+SUFFIXES = ("", "_panoptic_separated", "_panoptic", "_panoptic_stuffonly")
+# Names that this package has registered.
+_registered: set[str] = set()
+
 
 def register_shapes(root: Path | None = None) -> None:
     """Register (anew) ``shapes_<split>`` and its relatives; their files are drawn when first used.
@@ -29,10 +33,14 @@ def register_shapes(root: Path | None = None) -> None:
     root = datasets_root() if root is None else root
     for split in SPLITS:
         name = f"shapes_{split}"
-        for suffix in ("", "_panoptic_separated", "_panoptic", "_panoptic_stuffonly"):
-            if f"{name}{suffix}" in DatasetCatalog:
-                DatasetCatalog.remove(f"{name}{suffix}")
-                MetadataCatalog.remove(f"{name}{suffix}")
+        ours = [f"{name}{suffix}" for suffix in SUFFIXES]
+        taken = [known for known in ours if known in DatasetCatalog]
+        if set(taken) - _registered:
+            continue  # a user's
+        for known in taken:
+            DatasetCatalog.remove(known)
+            MetadataCatalog.remove(known)
+        _registered.update(ours)
         files = shapes_files(root, split)
         images, instances_json, panoptic, panoptic_json, stuff = map(str, files)
         register_coco_instances(name, _instances_meta(), instances_json, images)
@@ -48,9 +56,9 @@ def register_shapes(root: Path | None = None) -> None:
         register_coco_panoptic(
             f"{name}_panoptic", _standard_meta(), images, panoptic, panoptic_json, instances_json
         )
-        for suffix in ("", "_panoptic_separated", "_panoptic", "_panoptic_stuffonly"):
-            load = DatasetCatalog.pop(f"{name}{suffix}")
-            DatasetCatalog.register(f"{name}{suffix}", _drawn_first(root, split, load))
+        for known in ours:
+            load = DatasetCatalog.pop(known)
+            DatasetCatalog.register(known, _drawn_first(root, split, load))
 
 
 def _drawn_first(root: Path, split: str, load: Callable[[], Any]) -> Callable[[], Any]:
