@@ -13,7 +13,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from afdcd.config import ConfigError
 from afdcd.data import DataError
 from afdcd.embedded.runtime import EmbeddedRuntime
-from afdcd.engine.failures import NonFiniteLoss
+from afdcd.engine.failures import NonFiniteLoss, ProcessLost
 from afdcd.engine.interrupt import Interrupted
 from afdcd.engine.runtime import Runtime
 from afdcd.utils.problems import INSTALL_DETECTRON2, SetupError
@@ -83,7 +83,7 @@ def report_errors(command: Callable[[], None]) -> int:
     except (ConfigError, SetupError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except (NonFiniteLoss, OSError) as error:  # OSError: a full disk, say
+    except (NonFiniteLoss, ProcessLost, OSError) as error:  # OSError: a full disk, say
         print(f"error: {error}", file=sys.stderr)
         return 1
     except Interrupted as error:

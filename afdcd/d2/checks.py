@@ -140,8 +140,14 @@ def process_problems(cfg: Any, processes: int, num_gpus: int | None) -> list[str
     """What can't work with so many processes in all, of ``num_gpus`` on this machine."""
     problems = []
     available = torch.cuda.device_count()
-    if num_gpus and available and num_gpus > available:
-        problems.append(f"--num-gpus {num_gpus}, but PyTorch sees {available}")
+    if num_gpus is not None and num_gpus < 0:
+        problems.append(f"--num-gpus must be at least 0; got {num_gpus}")
+    elif num_gpus and cfg.MODEL.DEVICE != "cpu" and num_gpus > available:
+        seen = f"PyTorch sees {available}" if available else "PyTorch sees no GPU"
+        problems.append(
+            f"--num-gpus {num_gpus}, but {seen}: use --num-gpus 0 for the CPU, or MODEL.DEVICE cpu "
+            f"for {num_gpus} processes on the CPU"
+        )
     if processes > 1 and available and cfg.MODEL.DEVICE == "cpu":
         problems.append(
             "MODEL.DEVICE is cpu, but where PyTorch sees a GPU, Detectron2 connects several "

@@ -7,10 +7,12 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
+import psutil
 import torch.distributed as dist
 from detectron2.engine import launch
 from detectron2.utils import comm
@@ -18,7 +20,7 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from afdcd.config import ConfigError
 from afdcd.data import DataError
-from afdcd.engine.failures import NonFiniteLoss
+from afdcd.engine.failures import NonFiniteLoss, ProcessLost
 from afdcd.engine.interrupt import Interrupted
 from afdcd.utils.problems import SetupError
 
@@ -41,11 +43,25 @@ def launch_reporting(
         try:
             with _children_handle_interrupts():
                 launch(_reporting, processes, args=(folder, function, *args), **place)
-        except (ProcessRaisedException, ProcessExitedException):
+        except (ProcessRaisedException, ProcessExitedException) as error:
             # A process that fails takes the others with it: what is known goes first.
             for path in sorted(Path(folder).iterdir()):
                 raise _read(path) from None
+            if isinstance(error, ProcessExitedException):
+                raise ProcessLost(_obituary(error)) from error
             raise
+
+
+def _obituary(error: ProcessExitedException) -> str:
+    how = f"ended with exit code {error.exit_code}"
+    if error.exit_code < 0:
+        name = error.signal_name or f"signal {-error.exit_code}"
+        reason = ", as the system does when memory runs out" if name == "SIGKILL" else ""
+        how = f"was ended by {name}{reason}"
+    return (
+        f"process {error.error_index} {how}; the others were stopped. Its messages, if any, stand "
+        "above. Go on from the last checkpoint with --resume"
+    )
 
 
 def _reporting(folder: str, function: Callable[..., Any], *args: Any) -> None:
@@ -79,21 +95,34 @@ def _read(path: Path) -> BaseException:
 
 @contextmanager
 def _children_handle_interrupts() -> Iterator[None]:
-    """Ctrl-C reaches all processes; the children save and stop, and this one waits for them.
+    """The children save and stop on Ctrl-C and SIGTERM, and this process waits for them.
+
+    Ctrl-C reaches all processes of a terminal; SIGTERM is passed on.
 
     Raises:
         KeyboardInterrupt: there was one, and the children stopped without a word.
     """
     interrupts: list[int] = []
+
+    def pass_on(number: int, _: FrameType | None) -> None:
+        interrupts.append(number)
+        if number == signal.SIGTERM:
+            for child in psutil.Process().children():
+                with suppress(psutil.NoSuchProcess):
+                    child.terminate()
+
     try:
         # A function, since children would inherit that a signal is ignored.
-        before = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
+        before = {
+            number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)
+        }
     except ValueError:  # not the main thread
         yield
         return
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     if interrupts:
         raise KeyboardInterrupt

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from afdcd.d2.checks import check
 from afdcd.d2.config import configure, get_cfg
 from afdcd.d2.datasets import find_dataset
 from afdcd.d2.evaluation import evaluate
+from afdcd.d2.machines import Machine, meet, rank_problems
 from afdcd.d2.modeling import build_student
 from afdcd.d2.processes import REPORTED, launch_reporting
 from afdcd.d2.runtime import Detectron2Runtime
@@ -40,6 +42,8 @@ logger = logging.getLogger(__name__)
 
 # What Detectron2, and this package, raise for settings that don't fit each other or the weights.
 BUILD_ERRORS = (AssertionError, KeyError, ValueError, RuntimeError, TypeError)
+# How long machines wait for each other before any process starts.
+MEETING_SECONDS = 600.0
 T = TypeVar("T")
 
 
@@ -56,26 +60,26 @@ def launch_run(
 ) -> None:
     """Train or evaluate a config in as many processes as asked for.
 
-    Without a GPU, ``num_gpus`` is the number of CPU processes.
+    With ``MODEL.DEVICE cpu``, ``num_gpus`` is the number of CPU processes.
 
     Raises:
         ConfigError, SetupError, DataError: the run can't start.
         NonFiniteLoss, Interrupted: see `DistillTrainer.train`.
     """
     arguments = (config_file, list(overrides), eval_only, resume)
+    raise_problems(rank_problems(machine_rank, num_machines, dist_url))
     setup = Detectron2Runtime.configure(config_file, list(overrides))
     processes = max(1 if num_gpus is None else num_gpus, 1)
     check(setup, processes * num_machines, num_gpus, eval_only=eval_only, resume=resume)
-    if num_machines > 1 and dist_url == "auto":
-        raise SetupError(
-            [
-                f"--num-machines {num_machines} needs --dist-url tcp://<address of machine 0>:"
-                "<port>, the same on every machine"
-            ]
-        )
     if processes * num_machines == 1:
         run(*arguments, num_gpus)
         return
+    if num_machines > 1:
+        last = Checkpoints(setup.output).last() if resume else None
+        own = Machine(machine_rank, num_machines, processes)
+        if last is not None and last.is_file():
+            own = replace(own, start=last.name, size=last.stat().st_size)
+        meet(own, dist_url, timeout=MEETING_SECONDS)
     launch_reporting(
         run,
         processes,

@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 
+class ProcessLost(RuntimeError):
+    """A process of a run ended without a word: killed, or crashed in a library."""
+
+
 class NonFiniteLoss(ArithmeticError):
     """A loss became infinite or NaN."""
 
