@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
+from detectron2.solver.build import GradientClipType
 
 from afdcd.checks.data import FILES_CHECKED, file_problems, find_tasks, task_problems
 from afdcd.checks.output import lost_run_problems, occupied_problems, output_problems
@@ -29,6 +30,8 @@ from afdcd.tasks import Task, task_of
 from afdcd.tasks.semantic_segmentation import ignore_value_problems
 from afdcd.utils.problems import constructed, name_problems, raise_problems
 
+# Heads of Detectron2's DeepLab project, whose pooling is fixed to the crops of its training.
+POOLS_CROPS = ("DeepLabV3Head", "DeepLabV3PlusHead")
 MAPPERS = ("scale_crop", "detectron2")
 SCHEDULES = (
     "WarmupPolyLR",
@@ -36,6 +39,7 @@ SCHEDULES = (
     "WarmupCosineLR",
     "WarmupStepWithFixedGammaLR",
 )
+CLIP_TYPES = [kind.value for kind in GradientClipType]
 # Meta-architectures that learn from boxes.
 DETECTORS = ("GeneralizedRCNN", "PanopticFPN", "ProposalNetwork", "RetinaNet")
 # Metadata that name files or folders.
@@ -101,6 +105,9 @@ def config_problems(cfg: Any) -> list[str]:
     problems += SettingsReader(cfg).training_problems()
     problems += name_problems("SOLVER.LR_SCHEDULER_NAME", cfg.SOLVER.LR_SCHEDULER_NAME, SCHEDULES)
     problems += name_problems("INPUT.MAPPER", cfg.INPUT.MAPPER, MAPPERS)
+    if cfg.SOLVER.CLIP_GRADIENTS.ENABLED:
+        key = "SOLVER.CLIP_GRADIENTS.CLIP_TYPE"
+        problems += name_problems(key, cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE, CLIP_TYPES)
     if cfg.INPUT.MAPPER == "scale_crop":
         if cfg.INPUT.CROP.ENABLED:
             problems.append(
@@ -165,6 +172,13 @@ def process_problems(cfg: Any, processes: int, num_gpus: int | None) -> list[str
 def teacher_config_problems(cfg: Any) -> list[str]:
     """What can't work in the config of a teacher."""
     model = cfg.MODEL
+    crop = cfg.INPUT.CROP
+    if crop.ENABLED and model.SEM_SEG_HEAD.NAME in POOLS_CROPS:
+        return [
+            f"INPUT.CROP.ENABLED makes {model.SEM_SEG_HEAD.NAME} average over {list(crop.SIZE)} "
+            "pixels and refuse images that these don't divide: add INPUT.CROP.ENABLED False to "
+            "MODEL.DISTILLER.TEACHER.OPTS, and it averages over the whole image"
+        ]
     problems = name_problems("MODEL.META_ARCHITECTURE", model.META_ARCHITECTURE, _teachers())
     return problems + name_problems(
         "MODEL.BACKBONE.NAME", model.BACKBONE.NAME, _names(BACKBONE_REGISTRY)

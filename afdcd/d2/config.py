@@ -6,9 +6,10 @@ from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
+from detectron2.engine import DefaultTrainer
 from detectron2.projects.deeplab import add_deeplab_config
 
-from afdcd.config import add_afdcd_config, merge_file, merge_overrides
+from afdcd.config import ConfigError, add_afdcd_config, merge_file, merge_overrides
 
 
 def get_cfg() -> CfgNode:
@@ -29,6 +30,23 @@ def configure(config_file: str, overrides: list[str]) -> CfgNode:
     merge_file(cfg, config_file)
     merge_overrides(cfg, overrides)
     return cfg
+
+
+def scaled(cfg: CfgNode, processes: int) -> CfgNode:
+    """The config for this many processes, where ``SOLVER.REFERENCE_WORLD_SIZE`` asks for it.
+
+    Before anything is checked, so that what is checked is what is trained.
+
+    Raises:
+        ConfigError: the reference's processes can't share its batch.
+    """
+    reference, images = cfg.SOLVER.REFERENCE_WORLD_SIZE, cfg.SOLVER.IMS_PER_BATCH
+    if reference < 0 or (reference and images % reference):
+        raise ConfigError(
+            f"SOLVER.REFERENCE_WORLD_SIZE {reference}: SOLVER.IMS_PER_BATCH {images} can't be "
+            "shared out evenly among that many processes; 0 leaves the config as it is"
+        )
+    return DefaultTrainer.auto_scale_workers(cfg, processes)
 
 
 def teacher_config(cfg: CfgNode) -> CfgNode:

@@ -81,8 +81,11 @@ def detectron2_training_loader(cfg: Any, *, seed: int, first: int) -> Any:
     Images aren't grouped by aspect ratio (``DATALOADER.ASPECT_RATIO_GROUPING``), which would make
     the order depend on how far the loader has read.
     """
+    keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE
     records = get_detection_dataset_dicts(
-        cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+        cfg.DATASETS.TRAIN,
+        filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+        min_keypoints=keypoints if cfg.MODEL.KEYPOINT_ON else 0,
     )
     standard = is_standard(MetadataCatalog.get(cfg.DATASETS.TRAIN[0]))
     mapper = _SeededMapper((PanopticMapper if standard else DatasetMapper)(cfg, is_train=True))

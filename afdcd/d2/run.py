@@ -19,7 +19,7 @@ from afdcd.checks.output import changed_settings, resume_problems
 from afdcd.checks.weights import finite_problems, loaded_problems
 from afdcd.config import is_overridden
 from afdcd.d2.checks import check
-from afdcd.d2.config import configure, get_cfg
+from afdcd.d2.config import configure, get_cfg, scaled
 from afdcd.d2.datasets import find_dataset
 from afdcd.d2.evaluation import evaluate
 from afdcd.d2.machines import Machine, meet, rank_problems
@@ -68,8 +68,9 @@ def launch_run(
     """
     arguments = (config_file, list(overrides), eval_only, resume)
     raise_problems(rank_problems(machine_rank, num_machines, dist_url))
-    setup = Detectron2Runtime.configure(config_file, list(overrides))
     processes = max(1 if num_gpus is None else num_gpus, 1)
+    cfg = scaled(configure(config_file, list(overrides)), processes * num_machines)
+    setup = Detectron2Runtime(cfg)
     check(setup, processes * num_machines, num_gpus, eval_only=eval_only, resume=resume)
     if processes * num_machines == 1:
         run(*arguments, num_gpus)
@@ -99,7 +100,7 @@ def run(
     Returns:
         on the main process the content of ``results.json``.
     """
-    cfg = configure(config_file, overrides)
+    cfg = scaled(configure(config_file, overrides), comm.get_world_size())
     _log_own_messages(cfg)
     _choose_device(cfg, num_gpus)
     folder = Path(cfg.OUTPUT_DIR)

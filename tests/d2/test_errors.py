@@ -41,6 +41,25 @@ def refused(configs, tmp_path, capsys):
 
 
 SETTINGS = {
+    "clipping": (
+        ["SOLVER.CLIP_GRADIENTS.ENABLED", "True", "SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "nrom"],
+        "SOLVER.CLIP_GRADIENTS.CLIP_TYPE",
+    ),
+    "reference world size": (
+        ["SOLVER.REFERENCE_WORLD_SIZE", "3"],
+        "SOLVER.REFERENCE_WORLD_SIZE 3: SOLVER.IMS_PER_BATCH 2 can't be shared out",
+    ),
+    "scaled down to one image": (
+        ["SOLVER.REFERENCE_WORLD_SIZE", "2"],
+        "SOLVER.IMS_PER_BATCH must be at least 2",
+    ),
+    "teacher's crops": (
+        [
+            f"{D}TEACHER.OPTS",
+            "['INPUT.CROP.ENABLED', True, 'MODEL.SEM_SEG_HEAD.NAME', 'DeepLabV3Head']",
+        ],
+        "add INPUT.CROP.ENABLED False to MODEL.DISTILLER.TEACHER.OPTS",
+    ),
     "key": (["SOLVER.MAX_ITERS", "3"], "did you mean SOLVER.MAX_ITER"),
     "type": (["SOLVER.MAX_ITER", "many"], "SOLVER.MAX_ITER"),
     "odd words": (["SOLVER.MAX_ITER"], "KEY VALUE pairs"),
@@ -202,6 +221,15 @@ def test_resuming(refused, configs, tmp_path):
     final.write_bytes(before[:500])
     message = refused(**resume)
     assert "truncated" in message and "write model_0000005.pth into" in message
+
+
+def test_a_scaled_run_is_resumed(configs, tmp_path):
+    words = ["SOLVER.REFERENCE_WORLD_SIZE", "2", "SOLVER.IMS_PER_BATCH", "4"]
+    words += ["SOLVER.MAX_ITER", "4"]
+    run = tmp_path / "run"
+    results = train_detectron2(configs / "student.yaml", run, *words)
+    assert results["iterations"] == 8  # of 2 images, as one process takes them
+    assert train_detectron2(configs / "student.yaml", run, *words, resume=True) == results
 
 
 def test_lines_of_a_crash_are_dropped(configs, tmp_path):
