@@ -139,7 +139,7 @@ def test_a_photo_that_is_turned_without_its_label_map(labels):
     assert "is 8x6 but its label map" in text and "turned by its EXIF data (orientation 6)" in text
 
 
-def test_truncated_and_damaged_photos(labels, monkeypatch, caplog):
+def test_truncated_and_damaged_photos(labels, monkeypatch):
     """Damage is wrong of one's own data; of others' the file is named."""
     path = Path(labels.records[0]["file_name"])
     pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
@@ -149,8 +149,10 @@ def test_truncated_and_damaged_photos(labels, monkeypatch, caplog):
     assert "can't be read as an image: is it truncated?" in labels.problems()[0]
     monkeypatch.setattr(record_files, "examine_image", lambda path: (None, f"{path} is damaged"))
     path.write_bytes(whole)
-    assert labels.problems() == [] and f"{path} is damaged" in caplog.text
-    monkeypatch.setattr(record_files, "is_own", lambda name: True)
+    said: list[str] = []
+    monkeypatch.setattr(record_files.logger, "warning", lambda _, text: said.append(text))
+    assert labels.problems() == [] and f"{path} is damaged" in said
+    monkeypatch.setattr(record_files, "is_own_in_catalog", lambda name: True)
     monkeypatch.setattr(record_files, "get_spec", lambda name: SimpleNamespace(expected=None))
     assert labels.problems()[0] == f"{path} is damaged"
 
@@ -189,7 +191,7 @@ def test_classes_that_are_never_shown(labels, monkeypatch):
     labels.cfg.DATASETS.TRAIN = (NAME,)
     labels.cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 4
     assert file_problems(labels.cfg, "TRAIN", None) == []
-    monkeypatch.setattr(record_files, "is_own", lambda name: True)
+    monkeypatch.setattr(record_files, "is_own_in_catalog", lambda name: True)
     monkeypatch.setattr(record_files, "get_spec", lambda name: SimpleNamespace(expected=None))
     ((kind, text),) = file_problems(labels.cfg, "TRAIN", None)
     assert kind == "absent-class" and "misread never shows the labels [3]" in text
