@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
+from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import LazyConfig, instantiate
-from detectron2.engine import SimpleTrainer
+from detectron2.engine import SimpleTrainer, hooks
+from detectron2.evaluation import inference_on_dataset
 from detectron2.utils.events import EventStorage
 
 from afdcd.config import ConfigKeyError
@@ -43,7 +46,32 @@ def cfg(tmp_path, monkeypatch):
     train.dataset.names = "shapes_train_panoptic_separated"
     train.mapper.augmentations[0].short_edge_length = [96]
     train.total_batch_size, train.num_workers = 2, 0
+    test = cfg.dataloader.test
+    test.dataset.names, test.num_workers = "shapes_val_panoptic_separated", 0
+    test.mapper.augmentations[0].short_edge_length = 96
     return cfg
+
+
+def stock(cfg, output, last: int, *, resume: bool = False) -> tuple[Any, dict]:
+    """What Detectron2's lazyconfig_train_net.py does: train, save every iteration, evaluate.
+
+    Returns:
+        the trainer, and the scores.
+    """
+    torch.manual_seed(1)
+    output.mkdir(exist_ok=True)
+    model = instantiate(cfg.model)
+    cfg.optimizer.params.model = model
+    trainer = SimpleTrainer(model, instantiate(cfg.dataloader.train), instantiate(cfg.optimizer))
+    checkpointer = DetectionCheckpointer(model, str(output), trainer=trainer)
+    trainer.register_hooks([hooks.PeriodicCheckpointer(checkpointer, period=1)])
+    checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
+    first = trainer.iter + 1 if resume and checkpointer.has_checkpoint() else 0
+    model.train()
+    trainer.train(first, last)
+    loader = instantiate(cfg.dataloader.test)
+    scores = inference_on_dataset(model.eval(), loader, instantiate(cfg.dataloader.evaluator))
+    return trainer, scores
 
 
 def test_a_step(cfg):
@@ -72,6 +100,22 @@ def test_a_step(cfg):
     losses = [m for m in model.distiller.modules() if isinstance(m, AfDCDLoss)]
     assert len(losses) == 2 and all(loss.settings.reduction == "mean" for loss in losses)
     assert not torch.equal(weight, before)
+
+
+def test_trains_evaluates_and_resumes_in_a_stock_script(cfg, tmp_path):
+    cfg.optimizer.lr = 1e-4
+    cfg.model.student.roi_heads.num_classes = cfg.model.teacher.roi_heads.num_classes = 2
+    trainer, scores = stock(cfg, tmp_path / "run", 2)
+    assert set(scores) == {"bbox", "segm", "sem_seg", "panoptic_seg"}
+    assert {"PQ", "PQ_th", "PQ_st"} <= set(scores["panoptic_seg"])
+    content = torch.load(tmp_path / "run/model_0000001.pth", weights_only=False)
+    assert content["iteration"] == 1
+    assert not any("teacher" in name for name in content["model"])
+    again, _ = stock(cfg, tmp_path / "run", 3, resume=True)
+    assert again.start_iter == 2 and again.iter == 3
+    # The distillation's own state came back, too: it has done three steps, not one.
+    assert again.model.distiller.get_extra_state()[0] == 3
+    assert trainer.model.distiller.get_extra_state()[0] == 2
 
 
 def test_the_same_distillation_as_the_yaml_config():

@@ -11,9 +11,12 @@ from detectron2 import model_zoo
 from detectron2.config import LazyCall as L
 
 from afdcd.d2.lazy import distill
+from afdcd.d2.panoptic import PanopticEvaluator
 
 base = "COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.py"
 dataloader = model_zoo.get_config(base).dataloader
+# Detectron2's own needs panopticapi, which is not on PyPI.
+dataloader.evaluator[2] = L(PanopticEvaluator)(name="${...test.dataset.names}")
 lr_multiplier = model_zoo.get_config(base).lr_multiplier
 optimizer = model_zoo.get_config(base).optimizer
 train = model_zoo.get_config(base).train
