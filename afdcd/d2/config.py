@@ -12,9 +12,25 @@ from detectron2.projects.deeplab import add_deeplab_config
 from afdcd.config import ConfigError, add_afdcd_config, merge_file, merge_overrides
 
 
+class Config(CfgNode):
+    """Detectron2's config, read by this package's rules in any script.
+
+    Teachers and data set descriptions are looked for beside the YAML file that names them,
+    ``IMPORTS`` are imported, losses are merged by label, and errors name the nearest keys.
+    """
+
+    def merge_from_file(self, cfg_filename: str, allow_unsafe: bool = True) -> None:
+        """See `merge_file`. Nothing unsafe is ever loaded."""
+        merge_file(self, cfg_filename)
+
+    def merge_from_list(self, cfg_list: list[Any]) -> None:
+        """See `merge_overrides`."""
+        merge_overrides(self, [v if isinstance(v, str) else repr(v) for v in cfg_list])
+
+
 def get_cfg() -> CfgNode:
     """Detectron2's defaults, the DeepLab project's keys, and AfDCD's."""
-    cfg = get_detectron2_cfg()
+    cfg = Config(get_detectron2_cfg())
     add_deeplab_config(cfg)
     add_afdcd_config(cfg)
     return cfg

@@ -19,7 +19,9 @@ class Distiller(nn.Module):
     """Trains ``student`` with the help of a teacher; evaluates as the student alone.
 
     Submodules are ``student`` and ``distiller`` (align, projector), so the optimizer and
-    DistributedDataParallel see these and not the teacher.
+    DistributedDataParallel see these and not the teacher. `load_state_dict` takes the plain
+    student's names as well, so that its checkpoints can be loaded by any script, and refuses with
+    ValueError a state dict of which nothing fits.
 
     Args:
         student: in Detectron2's protocol.
@@ -49,6 +51,7 @@ class Distiller(nn.Module):
         self.student = student
         self.distiller = objectives
         object.__setattr__(self, "_teacher", teacher)
+        self.register_load_state_dict_pre_hook(_take_plain_names)
         self._formatted = ("student", "distiller") if format_student else ("distiller",)
         self._format()
 
@@ -84,6 +87,23 @@ class Distiller(nn.Module):
     def _format(self) -> None:
         for name in self._formatted:
             format_module(getattr(self, name))
+
+
+def _take_plain_names(model: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Give a plain student's entries the names that they have in a distiller."""
+    names = [name.removeprefix(prefix) for name in state_dict if name.startswith(prefix)]
+    if not names or any(name.startswith(("student.", "distiller.")) for name in names):
+        return
+    known = model.get_submodule("student").state_dict().keys()
+    plain = [name for name in names if name in known]
+    if not plain:
+        raise ValueError(
+            f"nothing of these {len(names)} entries, such as {names[0]}, is the student's or the "
+            "distillation modules'; names of other codebases are translated by "
+            "afdcd.models.load_weights"
+        )
+    for name in plain:
+        state_dict[f"{prefix}student.{name}"] = state_dict.pop(prefix + name)
 
 
 def tap_shapes(
