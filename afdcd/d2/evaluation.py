@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -33,12 +34,20 @@ from afdcd.evaluation.confusion_plot import write_confusion
 from afdcd.tasks import SemanticSegmentation, Task, task_of
 
 
-def evaluate(cfg: Any, model: nn.Module) -> dict[str, dict[str, dict[str, float]]]:
+def evaluate(
+    cfg: Any,
+    model: nn.Module,
+    *,
+    loader_of: Callable[[Any, str], Any] = evaluation_loader,
+    evaluator_of: Callable[[Any, str], DatasetEvaluator] | None = None,
+) -> dict[str, dict[str, dict[str, float]]]:
     """Score a model on every data set of ``DATASETS.TEST``.
 
     Args:
         cfg: the model's config.
         model: not wrapped; left in the mode it was in.
+        loader_of, evaluator_of: give the loader and the evaluator of a config's data set; by
+            default `evaluation_loader` and `build_evaluator`.
 
     Returns:
         by data set, then by task (``sem_seg``, ``panoptic_seg``, ``bbox``, ``segm``), the figures
@@ -46,8 +55,9 @@ def evaluate(cfg: Any, model: nn.Module) -> dict[str, dict[str, dict[str, float]
     """
     results = {}
     for name in cfg.DATASETS.TEST:
+        evaluator = (evaluator_of or build_evaluator)(cfg, name)
         results[name] = inference_on_dataset(
-            _Predictor(cfg, model), evaluation_loader(cfg, name), build_evaluator(cfg, name)
+            _Predictor(cfg, model), loader_of(cfg, name), evaluator
         )
     return {name: {} if found is None else dict(found) for name, found in results.items()}
 

@@ -135,14 +135,22 @@ def run(
         weights = Detectron2Runtime(cfg).teacher().weights
         raise_problems(loaded_problems(trainer.state.model.teacher, weights, "the teacher"))
     _check_inference(trainer.settings.inference, student_of(trainer.state.model), cfg)
-    _setup(trainer.resume_or_load, state)
+    _setup(trainer.resume_or_load, content=state)
     if state is None and cfg.MODEL.WEIGHTS:
         student = student_of(trainer.state.model)
         raise_problems(loaded_problems(student, cfg.MODEL.WEIGHTS, "the student"))
-    figures = trainer.train()
-    results = results_of(trainer.state, figures)
+    try:
+        trainer.train()
+    except SystemExit:  # scores other than TEST.EXPECTED_RESULTS: they are written all the same
+        _write_results(trainer)
+        raise
+    return _write_results(trainer)
+
+
+def _write_results(trainer: DistillTrainer) -> dict[str, Any]:
+    results = results_of(trainer.state, trainer.figures)
     if comm.is_main_process():
-        path = write_results(folder, results)
+        path = write_results(trainer.checkpoints.folder, results)
         logger.info("Done: results in %s; weights alone in student_final.pth", path)
     return results
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.engine import DefaultTrainer, SimpleTrainer, TrainerBase, create_ddp_model, hooks
+from detectron2.evaluation import DatasetEvaluator, verify_results
 from detectron2.modeling import build_model
 from detectron2.solver.build import maybe_add_gradient_clipping
 from detectron2.utils import comm
@@ -22,11 +24,16 @@ from torch import nn
 
 from afdcd.checks.weights import class_differences
 from afdcd.d2.datasets import find_dataset
-from afdcd.d2.evaluation import evaluate
+from afdcd.d2.evaluation import build_evaluator, evaluate
 from afdcd.d2.hooks import PolynomialLR, SaveAndEvaluate
-from afdcd.d2.loader import detectron2_training_loader, training_loader
+from afdcd.d2.loader import (
+    detectron2_training_loader,
+    evaluation_loader,
+    training_loader,
+)
 from afdcd.d2.runtime import Detectron2Runtime
 from afdcd.d2.scores import main_score
+from afdcd.d2.weights import load_model_weights
 from afdcd.data import Dataset
 from afdcd.distill import Distiller
 from afdcd.engine.build import SettingsReader
@@ -35,7 +42,7 @@ from afdcd.engine.optimizer import build_optimizer, clip_distiller
 from afdcd.engine.state import TrainingState
 from afdcd.engine.step_runner import LOG_PERIOD, StepRunner
 from afdcd.models.weights import CheckpointError
-from afdcd.tasks import Task, task_of
+from afdcd.tasks import task_of
 from afdcd.utils.files import drop_later_lines
 from afdcd.utils.memory_format import format_module
 
@@ -86,6 +93,13 @@ class StepTrainer(SimpleTrainer):
             storage.put_scalar(name, value, cur_iter=steps[-1].iteration, smoothing_hint=False)
 
 
+class StudentCheckpointer(DetectionCheckpointer):
+    """Detectron2's, of the student alone; what it saves isn't what ``--resume`` goes on from."""
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Nothing: ``last_checkpoint`` names the run's own."""
+
+
 class DistillTrainer(DefaultTrainer):
     """`DefaultTrainer` for the configs of this package.
 
@@ -97,8 +111,12 @@ class DistillTrainer(DefaultTrainer):
     Args:
         cfg: a config of `afdcd.d2.get_cfg`.
 
+    A subclass may override what it may of `DefaultTrainer`: docs/detectron2.md says what differs.
+
     Attributes:
         state: what a checkpoint holds.
+        checkpointer: for hooks and scripts that save the student's weights under a name of their
+            own; the run's own checkpoints are in ``checkpoints``.
     """
 
     def __init__(self, cfg: Any) -> None:
@@ -128,6 +146,8 @@ class DistillTrainer(DefaultTrainer):
             last_checkpoint=self.checkpoints.last,
         )
         self._trainer = self.step_trainer = StepTrainer(steps, None)
+        steps.after_backward = self.step_trainer.after_backward
+        self.checkpointer = StudentCheckpointer(student_of(model), str(settings.output.folder))
         self.state = TrainingState(
             model, optimizer, steps.scaler, max_iter=self.max_iter, seed=seed
         )
@@ -168,6 +188,67 @@ class DistillTrainer(DefaultTrainer):
             return None
         return super().build_lr_scheduler(cfg, optimizer)
 
+    @classmethod
+    def build_train_loader(cls, cfg: Any) -> Any:
+        """Training batches from the first one on: see `_training_loader`."""
+        return cls._training_loader(cfg, seed=max(cfg.SEED, 0), first=0)
+
+    @classmethod
+    def _training_loader(cls, cfg: Any, *, seed: int, first: int) -> Any:
+        """Training batches from iteration ``first`` on, in an order that a resume repeats."""
+        if cfg.INPUT.MAPPER == "detectron2":
+            return detectron2_training_loader(cfg, seed=seed, first=first)
+        found = [find_dataset(name) for name in cfg.DATASETS.TRAIN]
+        records = [record for dataset in found for record in dataset.records]
+        task = task_of(Dataset(found[0].spec, records, found[0].label_map))
+        return training_loader(cfg, task, seed=seed, first=first)
+
+    @classmethod
+    def build_test_loader(cls, cfg: Any, dataset_name: str) -> Any:
+        """Whole images of a data set, in batches of one."""
+        return evaluation_loader(cfg, dataset_name)
+
+    @classmethod
+    def build_evaluator(cls, cfg: Any, dataset_name: str) -> DatasetEvaluator:
+        """By the data set's task."""
+        return build_evaluator(cfg, dataset_name)
+
+    @classmethod
+    def test(cls, cfg: Any, model: nn.Module, evaluators: Any = None) -> Any:
+        """Score a model, or a distiller's student, on ``DATASETS.TEST``.
+
+        Args:
+            cfg: the config.
+            model: not wrapped.
+            evaluators: one for each data set, or one alone; by default `build_evaluator`'s.
+
+        Returns:
+            as `DefaultTrainer.test`: figures by task; of several data sets, by data set and task.
+        """
+        names = list(cfg.DATASETS.TEST)
+        if evaluators is not None:
+            given = list(evaluators) if isinstance(evaluators, (list, tuple)) else [evaluators]
+            if len(given) != len(names):
+                raise ValueError(
+                    f"{len(names)} data sets take as many evaluators; got {len(given)}"
+                )
+
+        def evaluator_of(cfg: Any, name: str) -> DatasetEvaluator:
+            if evaluators is not None:
+                return given[names.index(name)]
+            return cls.build_evaluator(cfg, name)
+
+        figures = evaluate(
+            cfg, student_of(model), loader_of=cls.build_test_loader, evaluator_of=evaluator_of
+        )
+        return figures if len(names) > 1 else figures[names[0]]
+
+    def _scores(self) -> dict[str, Any]:
+        """What `test` says of the student, by data set and task."""
+        found = self.test(self.cfg, student_of(self.state.model)) or {}
+        names = self.cfg.DATASETS.TEST
+        return dict(found) if len(names) > 1 else {names[0]: dict(found)}
+
     def build_hooks(self) -> list[Any]:
         """Timing, learning rate, evaluation with checkpoints, writers."""
         found: list[Any] = [hooks.IterationTimer()]
@@ -206,24 +287,25 @@ class DistillTrainer(DefaultTrainer):
             device_ids=[comm.get_local_rank()] if on_gpu else None,
         )
 
-    def _training_task(self) -> Task:
-        found = [find_dataset(name) for name in self.cfg.DATASETS.TRAIN]
-        records = [record for dataset in found for record in dataset.records]
-        return task_of(Dataset(found[0].spec, records, found[0].label_map))
-
     # --- running ----------------------------------------------------------------------------
 
-    def resume_or_load(self, content: dict[str, Any] | None = None) -> None:
-        """Go on from a checkpoint's content, or load ``MODEL.WEIGHTS``.
+    def resume_or_load(self, resume: bool = True, *, content: dict[str, Any] | None = None) -> None:
+        """Go on from the last checkpoint, or load ``MODEL.WEIGHTS``.
+
+        Args:
+            resume: whether to go on from the last checkpoint, where there is one.
+            content: of the checkpoint to go on from, where it is read already; ``resume`` doesn't
+                matter then.
 
         Raises:
             CheckpointError: the checkpoint can't be read or is of another model.
         """
-        from afdcd.d2.weights import load_model_weights
-
+        if content is None and resume and self.checkpoints.last() is not None:
+            content = self.checkpoints.read_last()
         if content is not None:
             try:
                 self.state.load(content)
+                self._load_hooks(content.get("hooks", {}))
                 if self.scheduler is not None:
                     self.scheduler.load_state_dict(content["scheduler"])
             except (RuntimeError, KeyError, ValueError) as error:
@@ -251,10 +333,14 @@ class DistillTrainer(DefaultTrainer):
             self._score_teacher()
         seed, first = self.state.seed, self.start_iter
         self.step_trainer.steps.seed = seed
-        if self.cfg.INPUT.MAPPER == "detectron2":
-            loader = detectron2_training_loader(self.cfg, seed=seed, first=first)
+        kinds = type(self).__mro__
+        subclasses = kinds[: kinds.index(DistillTrainer)]
+        if any("build_train_loader" in vars(kind) for kind in subclasses):
+            loader = self.build_train_loader(self.cfg)
+            if first:
+                logger.warning("The loader is a subclass's: its order starts anew")
         else:
-            loader = training_loader(self.cfg, self._training_task(), seed=seed, first=first)
+            loader = self._training_loader(self.cfg, seed=seed, first=first)
         self.step_trainer.data_loader = loader
         self.step_trainer.steps.seconds = self.state.seconds
         if comm.is_main_process() and not self._writing:
@@ -262,7 +348,11 @@ class DistillTrainer(DefaultTrainer):
         self._writing = True
         TrainerBase.train(self, self.start_iter, self.max_iter)
         if not self.figures:  # a finished run was resumed
-            self.figures = evaluate(self.cfg, student_of(self.state.model))
+            self.figures = self._scores()
+        if self.cfg.TEST.EXPECTED_RESULTS and comm.is_main_process():
+            names = self.cfg.DATASETS.TEST
+            figures = self.figures if len(names) > 1 else self.figures[names[0]]
+            verify_results(self.cfg, figures)
         return self.figures
 
     def run_step(self) -> None:
@@ -279,7 +369,7 @@ class DistillTrainer(DefaultTrainer):
     def evaluate_student(self) -> dict[str, Any]:
         """Score the student, keep it if it is the best so far, and print the teacher beside it."""
         self.flush()  # the best student is saved
-        self.figures = evaluate(self.cfg, student_of(self.state.model))
+        self.figures = self._scores()
         self.state.evaluated = self.state.iteration
         if comm.is_main_process():
             score = main_score(self.cfg, self.figures)
@@ -304,10 +394,30 @@ class DistillTrainer(DefaultTrainer):
             content = self.state.content()
             if self.scheduler is not None:
                 content["scheduler"] = self.scheduler.state_dict()
+            if states := self._hook_states():
+                content["hooks"] = states
             final = self.state.iteration == self.max_iter
             self.checkpoints.save(content, final=final)
             if final:
                 self.checkpoints.save_weights(EXPORT, self.state.model)
+
+    def _hook_states(self) -> dict[str, Any]:
+        """What hooks want kept, by their classes' names; the scheduler's is kept on its own."""
+        states = {
+            type(hook).__qualname__: hook.state_dict()
+            for hook in self._hooks
+            if not isinstance(hook, hooks.LRScheduler)
+        }
+        return {name: state for name, state in states.items() if state}
+
+    def _load_hooks(self, states: dict[str, Any]) -> None:
+        for hook in self._hooks:
+            if (state := states.pop(type(hook).__qualname__, None)) is not None:
+                hook.load_state_dict(state)
+        if states:
+            logger.warning(
+                "The checkpoint holds states of hooks that there are none of: %s", states
+            )
 
     def _score_teacher(self) -> None:
         model = self.state.model

@@ -49,6 +49,8 @@ class StepRunner:
         rank: int = 0,
         last_checkpoint: Callable[[], Path | None],
     ) -> None:
+        # Called in each step once the gradients are there.
+        self.after_backward: Callable[[], None] = lambda: None
         self.settings, self.model, self.optimizer = settings, model, optimizer
         self.seed, self.rank, self.device = seed, rank, device
         self.scaler = gradient_scaler(settings.precision, device)
@@ -84,6 +86,7 @@ class StepRunner:
             device=self.device,
         )
         self._losses.note(iteration, losses)
+        self.after_backward()
         # Here rather than within the update, so that clipping sees the true gradients.
         self.scaler.unscale_(self.optimizer)
         self.scaler.step(self.optimizer)
