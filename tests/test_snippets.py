@@ -34,6 +34,7 @@ SKIPPED = {
     "afdcd/losses  ": "the map of folders; test_map reads it",
     "torchvision as t": "torchvision's own download",
     "convert-torchvision-to-d2.py": "a script of Detectron2's repository",
+    "mask2former": "another package's; tests/d2/test_third_party.py has one of its kind",
     "git clone https://github.com/facebookresearch/detectron2": "Detectron2's own build",
 }
 # Documents whose blocks are files and commands of one long example -> the test that follows it.

@@ -81,7 +81,8 @@ def add_afdcd_config(cfg: CfgNode) -> None:
 
     # --- Data -------------------------------------------------------------------------------
     # "scale_crop": the paper's mapper, for semantic segmentation. "detectron2": Detectron2's own
-    # mapper, augmentation and evaluators, for other tasks.
+    # mapper, augmentation and evaluators, for other tasks. Or the name of a mapper that a module of
+    # IMPORTS has registered in `afdcd.d2.MAPPERS`.
     cfg.INPUT.MAPPER = "scale_crop"
     # The paper's mapper: random scale, crop and flip.
     crop = cfg.INPUT.SCALE_CROP = node()

@@ -52,7 +52,10 @@ def _fitted_list(value: Any, default: Any, where: str) -> Any:
     if kind not in _KINDS:
         return type(default)(value)
     return type(default)(
-        _fitted_scalar(item, kind, f"{where}: item {number}")
+        # A whole number among numbers stays one: a crop's size may be a share or pixels.
+        item
+        if kind is float and type(item) is int
+        else _fitted_scalar(item, kind, f"{where}: item {number}")
         for number, item in enumerate(value, 1)
     )
 

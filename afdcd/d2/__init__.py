@@ -7,6 +7,7 @@ config made by `get_cfg`.
 
 from afdcd.d2 import datasets, modeling, shapes  # noqa: F401  (they register what they define)
 from afdcd.d2.config import get_cfg
+from afdcd.d2.mappers import MAPPERS
 from afdcd.d2.trainer import DistillTrainer
 
-__all__ = ["DistillTrainer", "get_cfg"]
+__all__ = ["MAPPERS", "DistillTrainer", "get_cfg"]

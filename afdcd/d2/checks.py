@@ -18,6 +18,7 @@ from afdcd.d2 import record_files
 from afdcd.d2.config import trained_architecture
 from afdcd.d2.datasets import find_dataset, is_own_in_catalog
 from afdcd.d2.evaluation import evaluator_problem
+from afdcd.d2.mappers import MAPPERS
 from afdcd.d2.panoptic_data import PANOPTIC_TYPES, is_standard, separated_classes
 from afdcd.d2.record_files import SEMANTIC
 from afdcd.data import DataError, LabelMap
@@ -32,7 +33,6 @@ from afdcd.utils.problems import constructed, name_problems, raise_problems
 
 # Heads of Detectron2's DeepLab project, whose pooling is fixed to the crops of its training.
 POOLS_CROPS = ("DeepLabV3Head", "DeepLabV3PlusHead")
-MAPPERS = ("scale_crop", "detectron2")
 SCHEDULES = (
     "WarmupPolyLR",
     "WarmupMultiStepLR",
@@ -55,7 +55,7 @@ def check(
     tasks: dict[str, list[Task]] = {"TRAIN": [], "TEST": []}
     for key in ["TEST"] if eval_only else ["TRAIN", "TEST"]:
         names, title = cfg.DATASETS[key], f"DATASETS.{key}"
-        if cfg.INPUT.MAPPER == "detectron2":
+        if cfg.INPUT.MAPPER != "scale_crop":
             problems += catalog_problems(cfg, names, title, scored=key == "TEST")
             problems += class_count_problems(cfg, names, title)
         else:
@@ -77,7 +77,7 @@ def check(
     raise_problems(problems, task_problems(train, test, run.channels, run.ignore_value), *checks)
     if eval_only or resume:
         return
-    if cfg.INPUT.MAPPER != "detectron2":
+    if cfg.INPUT.MAPPER == "scale_crop":
         settings = run.evaluation_settings()
         raise_problems(file_problems(train, test, settings.loading, settings.inference))
     else:
@@ -104,7 +104,8 @@ def config_problems(cfg: Any) -> list[str]:
         constructed(lambda: distiller_settings(cfg), problems)
     problems += SettingsReader(cfg).training_problems()
     problems += name_problems("SOLVER.LR_SCHEDULER_NAME", cfg.SOLVER.LR_SCHEDULER_NAME, SCHEDULES)
-    problems += name_problems("INPUT.MAPPER", cfg.INPUT.MAPPER, MAPPERS)
+    mappers = ("scale_crop", *MAPPERS.names())
+    problems += name_problems("INPUT.MAPPER", cfg.INPUT.MAPPER, mappers)
     if cfg.SOLVER.CLIP_GRADIENTS.ENABLED:
         key = "SOLVER.CLIP_GRADIENTS.CLIP_TYPE"
         problems += name_problems(key, cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE, CLIP_TYPES)

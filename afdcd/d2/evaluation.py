@@ -76,7 +76,7 @@ class _Predictor:
             stack.enter_context(
                 autocast(self.settings.precision, torch.device(self.cfg.MODEL.DEVICE))
             )
-            if self.cfg.INPUT.MAPPER == "detectron2":
+            if self.cfg.INPUT.MAPPER != "scale_crop":
                 return self.model(inputs)
             return predict(self.settings.inference, self.model, inputs)
 
@@ -88,7 +88,7 @@ def build_evaluator(cfg: Any, name: str) -> DatasetEvaluator:
         ValueError: a type that isn't supported here, with what is.
     """
     kind = getattr(MetadataCatalog.get(name), "evaluator_type", "sem_seg")
-    theirs = cfg.INPUT.MAPPER == "detectron2"
+    theirs = cfg.INPUT.MAPPER != "scale_crop"
     if not theirs or kind == "sem_seg":
         folder = Path(cfg.OUTPUT_DIR) if cfg.TEST.CONFUSION else None
         dataset = find_dataset(name, in_catalog=theirs)

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.data import (
-    DatasetMapper,
-    MetadataCatalog,
     build_detection_test_loader,
     build_detection_train_loader,
     get_detection_dataset_dicts,
@@ -20,7 +18,7 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Sampler
 
 from afdcd.d2.datasets import find_dataset
-from afdcd.d2.panoptic_data import PanopticMapper, is_standard
+from afdcd.d2.mappers import MAPPERS
 from afdcd.data import DataError
 from afdcd.data.build import loading_settings
 from afdcd.data.stream import Echo, RecordList, Sample, SampleStream
@@ -87,15 +85,14 @@ def detectron2_training_loader(cfg: Any, *, seed: int, first: int) -> Any:
         filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
         min_keypoints=keypoints if cfg.MODEL.KEYPOINT_ON else 0,
     )
-    standard = is_standard(MetadataCatalog.get(cfg.DATASETS.TRAIN[0]))
-    mapper = _SeededMapper((PanopticMapper if standard else DatasetMapper)(cfg, is_train=True))
+    mapper = _SeededMapper(MAPPERS.get(cfg.INPUT.MAPPER)(cfg, True))
     return _echoed(cfg, _batches(cfg, SampleStream(records, mapper, seed), first), first)
 
 
 def evaluation_loader(cfg: Any, name: str) -> Any:
     """Whole images in batches of one, shared among the processes."""
-    if cfg.INPUT.MAPPER == "detectron2":
-        mapper = after_user_modules(DatasetMapper(cfg, is_train=False))
+    if cfg.INPUT.MAPPER != "scale_crop":
+        mapper = after_user_modules(MAPPERS.get(cfg.INPUT.MAPPER)(cfg, False))
         return build_detection_test_loader(cfg, name, mapper=mapper)
     dataset = find_dataset(name)
     records = RecordList(dataset.records, loading_settings(cfg).evaluation_mapper())

@@ -156,13 +156,13 @@ def _write_results(trainer: DistillTrainer) -> dict[str, Any]:
 
 
 def _check_inference(settings: InferenceSettings, model: nn.Module, cfg: Any) -> None:
-    if cfg.INPUT.MAPPER != "detectron2":
+    if cfg.INPUT.MAPPER == "scale_crop":
         raise_problems(inference_problems(settings, model))
 
 
 def _report(cfg: Any, weights: str, figures: dict[str, Any]) -> None:
     """The scores of an evaluation on the screen and in ``evaluation.json``."""
-    if cfg.INPUT.MAPPER != "detectron2":
+    if cfg.INPUT.MAPPER == "scale_crop":
         for name, by_task in figures.items():
             task = task_of(find_dataset(name))
             values = by_task[task.TITLE]

@@ -43,7 +43,7 @@ def main_score(cfg: Any, figures: Mapping[str, Mapping[str, Any]]) -> MainScore:
         ValueError: there is none that is known.
     """
     name, first = next(iter(figures.items()))
-    if cfg.INPUT.MAPPER != "detectron2":
+    if cfg.INPUT.MAPPER == "scale_crop":
         task = task_of(find_dataset(name))
         value = float(first[task.TITLE][task.METRIC])
         return MainScore(task.METRIC, value, 1 if task.HIGHER_IS_BETTER else -1)

@@ -163,7 +163,7 @@ class DistillTrainer(DefaultTrainer):
     def build_model(cls, cfg: Any) -> nn.Module:
         """The plain model or the distiller, on its device."""
         model = build_model(cfg)
-        if cfg.INPUT.MAPPER != "detectron2":
+        if cfg.INPUT.MAPPER == "scale_crop":
             task_of(find_dataset(cfg.DATASETS.TRAIN[0])).bind(student_of(model))
         if cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor":
             # As a distiller's student: the baseline gets what makes a step faster too.
@@ -196,7 +196,7 @@ class DistillTrainer(DefaultTrainer):
     @classmethod
     def _training_loader(cls, cfg: Any, *, seed: int, first: int) -> Any:
         """Training batches from iteration ``first`` on, in an order that a resume repeats."""
-        if cfg.INPUT.MAPPER == "detectron2":
+        if cfg.INPUT.MAPPER != "scale_crop":
             return detectron2_training_loader(cfg, seed=seed, first=first)
         found = [find_dataset(name) for name in cfg.DATASETS.TRAIN]
         records = [record for dataset in found for record in dataset.records]

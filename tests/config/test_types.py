@@ -22,7 +22,7 @@ from afdcd.embedded.runtime import EmbeddedRuntime
         ("4e4", 5, 40000),
         ("100", 5, 100),
         ([1, 2], (3,), (1, 2)),
-        ((1, 2), [3.0], [1.0, 2.0]),
+        ((1, 2.5, "1e-1"), [3.0], [1, 2.5, 0.1]),
         ([], (1,), ()),
         (["a", 1], [], ["a", 1]),
         ("x", "y", "x"),
@@ -33,6 +33,8 @@ from afdcd.embedded.runtime import EmbeddedRuntime
 def test_taken(value: Any, default: Any, expected: Any):
     got = fitted(value, default, "here")
     assert got == expected and type(got) is type(expected)
+    if isinstance(got, (list, tuple)):
+        assert [type(item) for item in got] == [type(item) for item in expected]
 
 
 @pytest.mark.parametrize(
