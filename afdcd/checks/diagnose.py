@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 # Images that the teacher is scored on without --full.
 SCORED = 8
+# A teacher with less than this main score, in percent, knows nothing of the data.
+USELESS = 1.0
 
 
 def diagnose(
@@ -134,23 +136,37 @@ def _score_teacher(
 
 
 def _other_task(run: Runtime, device: torch.device, limit: int | None, report: Report) -> None:
-    """The checks of a config with Detectron2's own mapper: all but the teacher's score."""
+    """The checks of a config with Detectron2's own mapper."""
     problems = _guarded(report, "dataset", lambda: run.other_data_problems(limit)) or []
     for kind, text in problems:
         report.fix(kind, text)
-    model, _ = _models(run, report)
+    model, teacher = _models(run, report)
     if model is None or problems:
         return
+    model.to(device)
+    if isinstance(model, Distiller) and teacher is not None:
+        scored = None if limit is None else SCORED
+        _guarded(
+            report,
+            "teacher",
+            lambda: _note_score(*run.other_teacher_score(teacher, model.teacher, scored), report),
+        )
 
     def take_step() -> None:
-        model.to(device)
         batch = run.other_batch(step.FEW)
         if batch:
             with run.step_context():
                 step.measure_step(run.training_settings(), model, batch, device, report)
 
     _guarded(report, "step", take_step)
-    report.note("teacher", "INPUT.MAPPER detectron2: the teacher's score isn't looked at")
+
+
+def _note_score(metric: str, value: float, report: Report) -> None:
+    """What is to be said of a teacher's score, in percent; NaN where it finds nothing."""
+    report.facts["teacher"] = {metric: value}
+    if not value >= USELESS:
+        text = "finds nothing" if value != value else f"has {metric} {value:.2f}"
+        report.note("teacher", f"the teacher {text} on these images: is it trained on this data?")
 
 
 def _models(run: Runtime, report: Report) -> tuple[Any, Runtime | None]:

@@ -82,7 +82,17 @@ class _Predictor:
 
 
 def build_evaluator(cfg: Any, name: str) -> DatasetEvaluator:
-    """The evaluator of a data set's ``evaluator_type``.
+    """The evaluator of a data set's ``evaluator_type``, or all of them as one.
+
+    Raises:
+        ValueError: see `build_evaluators`.
+    """
+    found = build_evaluators(cfg, name)
+    return found[0] if len(found) == 1 else DatasetEvaluators(found)
+
+
+def build_evaluators(cfg: Any, name: str) -> list[DatasetEvaluator]:
+    """The evaluators of a data set's ``evaluator_type``.
 
     Raises:
         ValueError: a type that isn't supported here, with what is.
@@ -94,13 +104,13 @@ def build_evaluator(cfg: Any, name: str) -> DatasetEvaluator:
         dataset = find_dataset(name, in_catalog=theirs)
         task = task_of(dataset)
         if isinstance(task, SemanticSegmentation):
-            return SemanticEvaluator(dataset, name if theirs else catalog_name(name), folder)
-        return TaskEvaluator(task, folder)
+            return [SemanticEvaluator(dataset, name if theirs else catalog_name(name), folder)]
+        return [TaskEvaluator(task, folder)]
     if problem := evaluator_problem(name):
         raise ValueError(problem)
     if kind == "coco":
-        return COCOEvaluator(name, output_dir=cfg.OUTPUT_DIR)
-    return DatasetEvaluators(_panoptic(cfg, name))
+        return [COCOEvaluator(name, output_dir=cfg.OUTPUT_DIR)]
+    return _panoptic(cfg, name)
 
 
 def evaluator_problem(name: str) -> str:

@@ -55,6 +55,12 @@ class Detectron2Runtime(Runtime):
     def other_data_problems(self, limit: int | None) -> list[tuple[str, str]]:
         return dry_run.task_problems(self.cfg, limit)
 
+    def other_teacher_score(
+        self, teacher_side: Runtime, teacher: nn.Module, limit: int | None
+    ) -> tuple[str, float]:
+        score = dry_run.teacher_score(self.cfg, teacher_side.cfg, teacher, limit)
+        return score.metric, score.value
+
     def other_batch(self, count: int) -> list[dict[str, Any]]:
         return dry_run.task_batch(self.cfg, count)
 

@@ -75,6 +75,18 @@ class Runtime(ABC):
         """
         return []
 
+    def other_teacher_score(
+        self, teacher_side: Runtime, teacher: nn.Module, limit: int | None
+    ) -> tuple[str, float]:
+        """The teacher's main figure, by name, on images that Detectron2's own mapper reads.
+
+        Args:
+            teacher_side: the teacher's config.
+            teacher: on its device.
+            limit: how many images of the first test set to score it on; None for all.
+        """
+        raise NotImplementedError
+
     def other_batch(self, count: int) -> list[dict[str, Any]]:
         """``count`` samples of Detectron2's own mapper."""
         return []

@@ -128,7 +128,7 @@ def examine(tmp_path, capsys):
     MetadataCatalog.remove(NAME)
 
 
-def test_sound(examine):
+def test_sound(examine, tmp_path):
     report = examine()
     # An untrained teacher and student: only a weight may be called far off.
     assert {f["kind"] for f in report["fix"]} <= {"loss-weight"}, report["fix"]
@@ -138,6 +138,10 @@ def test_sound(examine):
     norms = facts["gradient norms at the student's taps"]["backbone.fpn_output3"]
     assert norms["loss_reconstruction"] > 0 and norms["loss_contrast"] > 0
     assert facts["time"]["s/step"] > 0
+    # Untrained, it finds nothing.
+    assert list(facts["teacher"]) == ["AP"] and not (facts["teacher"]["AP"] or 0) > 1
+    assert any("is it trained on this data?" in f["text"] for f in report["notes"])
+    assert not (tmp_path / "out").exists()
 
 
 def test_planted_faults(examine, tmp_path):
