@@ -66,7 +66,7 @@ def sampling_noise(
         all_patches: dict[str, torch.Tensor] = {}
         for share in (1.0, *shares):
             # The same step, and so the same mask, which is drawn before the patches.
-            model.distiller.set_extra_state(state + torch.tensor([count, 0]))
+            model.distiller.set_extra_state({**state, "steps": state["steps"] + count})
             for loss in losses:
                 loss.settings = dataclasses.replace(loss.settings, sample=share)
             for name, gradient in _gradients(precision, model, batch, groups).items():

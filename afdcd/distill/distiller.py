@@ -52,6 +52,7 @@ class Distiller(nn.Module):
         self.distiller = objectives
         object.__setattr__(self, "_teacher", teacher)
         self.register_load_state_dict_pre_hook(_take_plain_names)
+        self.register_state_dict_post_hook(_hold_tensors_alone)
         self._formatted = ("student", "distiller") if format_student else ("distiller",)
         self._format()
 
@@ -87,6 +88,13 @@ class Distiller(nn.Module):
     def _format(self) -> None:
         for name in self._formatted:
             format_module(getattr(self, name))
+
+
+def _hold_tensors_alone(model: nn.Module, state_dict: dict[str, Any], prefix: str, _: Any) -> None:
+    """Turn the distillation modules' state into a tensor: Detectron2's checkpointer takes no more."""
+    name = f"{prefix}distiller._extra_state"
+    if isinstance(state_dict.get(name), dict):
+        state_dict[name] = torch.tensor(list(state_dict[name].values()))
 
 
 def _take_plain_names(model: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:

@@ -156,15 +156,14 @@ class Objectives(nn.Module):
             for term, name in objective.term_names().items()
         }
 
-    def get_extra_state(self) -> torch.Tensor:
-        """Steps so far and seed: a tensor, the only thing that every checkpointer takes."""
-        return torch.tensor([self._steps, self._seed], dtype=torch.int64)
+    def get_extra_state(self) -> dict[str, int]:
+        return {"steps": self._steps, "seed": self._seed}
 
-    def set_extra_state(self, state: torch.Tensor | Mapping[str, int]) -> None:
-        """Take what `get_extra_state` gave; checkpoints before version 0.2 hold a mapping."""
-        if isinstance(state, Mapping):
-            state = torch.tensor([state["steps"], state["seed"]])
-        self._steps, self._seed = state.tolist()
+    def set_extra_state(self, state: Mapping[str, int] | torch.Tensor) -> None:
+        """Take what `get_extra_state` gave, or its numbers as a `Distiller` saves them."""
+        if isinstance(state, torch.Tensor):
+            state = dict(zip(("steps", "seed"), state.tolist(), strict=True))
+        self._steps, self._seed = int(state["steps"]), int(state["seed"])
 
     def formula(self) -> str:
         """The sum in words, e.g. ``task + 1 * logit_kd + 2e-06 * reconstruction``."""

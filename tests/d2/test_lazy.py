@@ -114,8 +114,8 @@ def test_trains_evaluates_and_resumes_in_a_stock_script(cfg, tmp_path):
     again, _ = stock(cfg, tmp_path / "run", 3, resume=True)
     assert again.start_iter == 2 and again.iter == 3
     # The distillation's own state came back, too: it has done three steps, not one.
-    assert again.model.distiller.get_extra_state()[0] == 3
-    assert trainer.model.distiller.get_extra_state()[0] == 2
+    assert again.model.distiller.get_extra_state()["steps"] == 3
+    assert trainer.model.distiller.get_extra_state()["steps"] == 2
 
 
 def test_the_same_distillation_as_the_yaml_config():
