@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 
 from afdcd.data import DataError, Dataset
@@ -29,6 +30,9 @@ def find_tasks(
     found = []
     if not names:
         problems.append(Problem(f"{key} is empty: name a data set", "dataset"))
+    if twice := sorted({name for name in names if list(names).count(name) > 1}):
+        text = f"{key} names {', '.join(twice)} twice: name each data set once"
+        problems.append(Problem(text, "dataset"))
     for name in names:
         try:
             found.append(task_of(load(name)))
@@ -72,8 +76,13 @@ def _kind_problems(one: Task, other: Task) -> list[str]:
     return [Problem(f"{tasks}, but a run has one task", "dataset")]
 
 
+def _real_files(dataset: Dataset) -> set[str]:
+    """The images' paths, links resolved."""
+    return {os.path.realpath(record["file_name"]) for record in dataset.records}
+
+
 def _leak_problems(one: Dataset, other: Dataset) -> list[str]:
-    shared = {r["file_name"] for r in one.records} & {r["file_name"] for r in other.records}
+    shared = _real_files(one) & _real_files(other)
     if not shared:
         return []
     return [

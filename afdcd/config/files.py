@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from fvcore.common.config import BASE_KEY, CfgNode
 
 from afdcd.config import imports
@@ -68,11 +69,7 @@ def merge_overrides(cfg: CfgNode, overrides: Sequence[str]) -> None:
     pairs = list(zip(overrides[::2], overrides[1::2], strict=True))
     # Imported first, since the other pairs may set keys that come with it.
     for key, value in sorted(pairs, key=lambda pair: pair[0] != imports.KEY):
-        try:
-            literal = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            literal = value  # a word or a path
-        content: Any = literal
+        content: Any = _literal(value)
         for name in reversed(key.split(".")):
             content = {name: content}
         _merge(cfg, content, "command line", switching_off=True)
@@ -81,6 +78,20 @@ def merge_overrides(cfg: CfgNode, overrides: Sequence[str]) -> None:
 def is_overridden(key: str, overrides: Sequence[str]) -> bool:
     """Whether a key is among ``KEY VALUE KEY VALUE ...``."""
     return key in overrides[::2]
+
+
+def _literal(value: str) -> Any:
+    """What a word of the command line stands for: Python's literal, or a list or keys of YAML."""
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        pass
+    if value.startswith(("[", "{")):  # [a,b] without quotes
+        try:
+            return yaml.safe_load(value)
+        except yaml.YAMLError:
+            pass
+    return value  # a word or a path
 
 
 def flat_keys(cfg: CfgNode, prefix: str = "") -> Iterator[str]:
@@ -151,8 +162,11 @@ def _load(path: Path, opened: tuple[Path, ...]) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold KEY: value lines; it holds a {type(content).__name__}")
     bases = content.pop(BASE_KEY, [])
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(base, str) and base for base in bases):
+        raise ConfigError(f"{path}: {BASE_KEY} takes a file, or a list of files; got {bases!r}")
     merged: dict[str, Any] = {}
-    for base in [bases] if isinstance(bases, str) else bases:
+    for base in bases:
         file = path.parent / expanded_path(base, f"{path}: {BASE_KEY}")
         _overlay(merged, _load(file, (*opened, path.resolve())), path)
     _anchor_imports(content, path)

@@ -32,6 +32,8 @@ def take_losses(content: dict[str, Any]) -> Any:
     losses = node.pop(PATH[-1])
     if not isinstance(losses, Mapping):
         raise ValueError(f"{KEY} takes {FORM}; got {losses!r}")
+    if wrong := [label for label in losses if not isinstance(label, str)]:
+        raise ValueError(f"{KEY}: a label is a word, or a number in quotes; got {wrong[0]!r}")
     return losses
 
 

@@ -109,6 +109,10 @@ def config_problems(cfg: Any) -> list[str]:
     if cfg.SOLVER.CLIP_GRADIENTS.ENABLED:
         key = "SOLVER.CLIP_GRADIENTS.CLIP_TYPE"
         problems += name_problems(key, cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE, CLIP_TYPES)
+        problems += _positive(cfg.SOLVER.CLIP_GRADIENTS, "SOLVER.CLIP_GRADIENTS", "CLIP_VALUE")
+        problems += _positive(cfg.SOLVER.CLIP_GRADIENTS, "SOLVER.CLIP_GRADIENTS", "NORM_TYPE")
+    if cfg.SOLVER.LR_SCHEDULER_NAME != "WarmupPolyLR":
+        problems += _schedule_problems(cfg.SOLVER)
     if cfg.INPUT.MAPPER == "scale_crop":
         if cfg.INPUT.CROP.ENABLED:
             problems.append(
@@ -137,6 +141,25 @@ def config_problems(cfg: Any) -> list[str]:
             "DATALOADER.SAMPLER_TRAIN: samples come in a resumable order of their own, so only "
             f"TrainingSampler is supported; got {cfg.DATALOADER.SAMPLER_TRAIN}"
         )
+    return problems
+
+
+def _positive(node: Any, where: str, key: str) -> list[str]:
+    return [] if node[key] > 0 else [f"{where}.{key} must be above 0; got {node[key]}"]
+
+
+def _schedule_problems(solver: Any) -> list[str]:
+    """Settings of Detectron2's schedules that can't work."""
+    problems = _positive(solver, "SOLVER", "GAMMA")
+    if solver.BASE_LR_END < 0 or solver.BASE_LR_END > solver.BASE_LR:
+        problems.append(
+            f"SOLVER.BASE_LR_END must be from 0 to BASE_LR {solver.BASE_LR}; got "
+            f"{solver.BASE_LR_END}"
+        )
+    if solver.NUM_DECAYS < 1:
+        problems.append(f"SOLVER.NUM_DECAYS must be at least 1; got {solver.NUM_DECAYS}")
+    if list(solver.STEPS) != sorted(solver.STEPS) or min(solver.STEPS, default=0) < 0:
+        problems.append(f"SOLVER.STEPS must rise from 0 on; got {list(solver.STEPS)}")
     return problems
 
 

@@ -27,6 +27,10 @@ from afdcd.data.targets import TargetReader, size_problem
 cv2.setNumThreads(0)
 
 
+# Of a training image's scales.
+LARGEST = 100.0
+
+
 class Draw(NamedTuple):
     """One sample's random choices. ``top`` and ``left`` are shares 0..1 of the room there is."""
 
@@ -65,9 +69,9 @@ class TrainingAugmentation:
         crop, scales = self.crop_size, self.scales
         if not all(isinstance(side, int) for side in crop) or min(crop) < 1:
             raise ValueError(f"crop_size must be (height, width) above 0; got {crop}")
-        if not 0 < scales[0] <= scales[1] < math.inf or not 0 < self.scale_step < math.inf:
+        if not 0 < scales[0] <= scales[1] <= LARGEST or not 0 < self.scale_step < math.inf:
             raise ValueError(
-                "scales must be (smallest, largest) above 0 and scale_step above 0; "
+                f"scales must be (smallest, largest) from 0 to {LARGEST:g} and scale_step above 0; "
                 f"got {scales} and {self.scale_step}"
             )
 
@@ -173,10 +177,10 @@ class DenseMapper:
             pad = self.targets.pad_value
             image, target = self.augmentation.apply(image, target, draw, pad_target=pad)
         sample = dict(record)
-        sample["image"] = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        sample["image"] = torch.from_numpy(image.transpose(2, 0, 1).copy("C"))
         if target is not None and self.targets is not None:
             whole_numbers = np.issubdtype(target.dtype, np.integer)
-            values = target.astype(np.int64 if whole_numbers else np.float32)
+            values = target.astype(np.int64 if whole_numbers else np.float32, order="C")
             sample[self.targets.key] = torch.from_numpy(values)
         return sample
 

@@ -91,7 +91,7 @@ class Distiller(nn.Module):
 
 
 def _hold_tensors_alone(model: nn.Module, state_dict: dict[str, Any], prefix: str, _: Any) -> None:
-    """Turn the distillation modules' state into a tensor: Detectron2's checkpointer takes no more."""
+    """Turn the modules' own state into a tensor, the only type of Detectron2's checkpointer."""
     name = f"{prefix}distiller._extra_state"
     if isinstance(state_dict.get(name), dict):
         state_dict[name] = torch.tensor(list(state_dict[name].values()))

@@ -136,6 +136,7 @@ def _train(
         raise_problems(resume_problems(state, settings.max_iter))
         if changed := changed_settings(setup.cfg, embedded_config(), folder / CONFIG_COPY):
             logger.warning("%s", changed)
+            write_text(folder / CONFIG_COPY, setup.cfg.dump(sort_keys=False))
 
     seed = settings.seed if settings.seed >= 0 else int.from_bytes(os.urandom(4), "little")
     if state is not None:

@@ -184,11 +184,12 @@ class SettingsReader:
                 limit = "finite" if below == math.inf else f"below {below:g}"
                 problems.append(f"MODEL.{key} must be at least 0 and {limit}; got {value}")
         mean, std = list(model.PIXEL_MEAN), list(model.PIXEL_STD)
-        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        finite = all(math.isfinite(value) for value in [*mean, *std])
+        if len(mean) != 3 or len(std) != 3 or not finite or min(std) <= 0:
             problems.append(
                 Problem(
-                    f"MODEL.PIXEL_MEAN {mean} and PIXEL_STD {std} must be three numbers, PIXEL_STD "
-                    "above 0",
+                    f"MODEL.PIXEL_MEAN {mean} and PIXEL_STD {std} must be three finite numbers, "
+                    "PIXEL_STD above 0",
                     "normalization",
                 )
             )

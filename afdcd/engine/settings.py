@@ -210,6 +210,8 @@ class OutputSettings:
     def _problems(self) -> Iterator[str]:
         if str(self.folder) in ("", "."):
             yield "OUTPUT_DIR is empty: name a folder"
+        elif "\0" in str(self.folder):
+            yield f"OUTPUT_DIR can't hold a null character; got {str(self.folder)!r}"
         for key, value, least in (
             ("SOLVER.CHECKPOINT_PERIOD", self.checkpoint_period, 0),
             ("TEST.EVAL_PERIOD", self.eval_period, 0),

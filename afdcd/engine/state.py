@@ -11,6 +11,9 @@ from torch import nn
 from afdcd.distill import Distiller
 from afdcd.engine.checkpoints import student_of
 
+# Entries of an optimizer's groups that a run changes, or that hold its parameters.
+_OF_THE_RUN = ("params", "param_names", "lr", "initial_lr")
+
 
 @dataclass
 class TrainingState:
@@ -76,15 +79,27 @@ class TrainingState:
         names = [group.get("param_names") for group in self.optimizer.param_groups]
         saved = [group.get("param_names") for group in content["optimizer"]["param_groups"]]
         if names != saved:
-            raise ValueError("the optimizer's parameters differ from the checkpoint's")
+            raise ValueError(
+                "the optimizer has other groups of parameters (is SOLVER.BIAS_LR_FACTOR, "
+                "WEIGHT_DECAY_NORM, WEIGHT_DECAY_BIAS or MODEL.DISTILLER.LR_FACTOR another?)"
+            )
         student_of(self.model).load_state_dict(content["model"])
         if isinstance(self.model, Distiller):
             self.model.distiller.load_state_dict(content["distiller"])
+        # Momentum, weight decay and the like are the config's, not the checkpoint's.
+        settings = [
+            {name: value for name, value in group.items() if name not in _OF_THE_RUN}
+            for group in self.optimizer.param_groups
+        ]
         self.optimizer.load_state_dict(content["optimizer"])
-        self.scaler.load_state_dict(content["scaler"])
+        for group, values in zip(self.optimizer.param_groups, settings, strict=True):
+            group.update(values)
+        if content["scaler"]:  # empty where the run was in full precision so far
+            self.scaler.load_state_dict(content["scaler"])
         self.iteration = content["iteration"] + 1
         self.seed = content["seed"]
         progress = content["progress"]
         self.seconds, self.best = progress["seconds"], dict(progress["best"])
-        self.evaluated = progress["evaluated"]
+        # Checkpoints that don't say so were written after the evaluation.
+        self.evaluated = progress.get("evaluated", self.iteration)
         self.teacher_figures = dict(progress["teacher"])

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from afdcd.utils.problems import refuse
 
+# Of an image's scales.
+LARGEST = 16.0
+
 
 @dataclass(frozen=True)
 class InferenceSettings:
@@ -53,8 +56,9 @@ class InferenceSettings:
         )
 
     def _problems(self) -> Iterator[str]:
-        if not self.scales or not all(_is_number(scale) and scale > 0 for scale in self.scales):
-            yield f"TEST.SCALES must be factors above 0; got {list(self.scales)}"
+        if not self.scales or not all(_is_scale(scale) for scale in self.scales):
+            most = f"at most {LARGEST:g}"
+            yield f"TEST.SCALES must be factors above 0 and {most}; got {list(self.scales)}"
         for key, sides in (("TEST.WINDOW", self.window), ("TEST.WINDOW_STRIDE", self.stride)):
             if len(sides) not in (0, 2) or not all(_is_size(side) for side in sides):
                 text = f"{key} must be two whole numbers above 0 (rows, columns), or []"
@@ -69,8 +73,10 @@ class InferenceSettings:
             )
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _is_scale(value: object) -> bool:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    return 0 < value <= LARGEST
 
 
 def _is_size(value: object) -> bool:

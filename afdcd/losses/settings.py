@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from typing import Any
 
 # Keys of every loss in a config, next to the loss's own settings.
@@ -54,7 +55,9 @@ def as_setting(value: Any, default: Any, key: str) -> Any:
             return value
         raise ValueError(f"{key} takes a whole number; got {value!r}")
     if isinstance(default, float):
-        return as_number(value, key)
+        if not math.isfinite(number := as_number(value, key)):
+            raise ValueError(f"{key} takes a finite number; got {value!r}")
+        return number
     if isinstance(default, str):
         if isinstance(value, str):
             return value

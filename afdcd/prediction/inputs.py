@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from afdcd.data import DataError
 from afdcd.data.images import read_image
@@ -75,13 +76,19 @@ def find_inputs(paths: Sequence[Path], output: Path) -> list[Input]:
 
 
 def _in_folder(folder: Path, output: Path) -> list[Input]:
+    root = folder.resolve()
     return [
         Input(path, path.relative_to(folder).with_suffix("").as_posix())
         for path in files_below(folder)
         if path.suffix.lower() in IMAGE_SUFFIXES + VIDEO_SUFFIXES
         and not path.name.startswith(".")
-        and not path.resolve().is_relative_to(output)
+        # Of an earlier run, where results are written below the inputs.
+        and not (output != root and output.is_relative_to(root) and _is_below(path, output))
     ]
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder)
 
 
 def output_problems(
@@ -107,7 +114,30 @@ def output_problems(
             f"--output {output}: {over[0]} would be written over an --input of that name: choose "
             "another folder"
         )
-    return problems
+    return (
+        problems
+        + [
+            f"--output {output}: {name} is there already and is no label map, so no earlier "
+            "prediction: move it away, or choose another folder"
+            for name in owners
+            if _is_foreign(output / name)
+        ][:1]
+    )
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether something is in the place of a result that can't be an earlier one.
+
+    Overlays and label maps have names of their own; files that are called as the images are label
+    maps, of one channel.
+    """
+    if path.stem.endswith(("_overlay", "_labels")) or not path.exists():
+        return False
+    try:
+        with Image.open(path) as image:
+            return len(image.getbands()) > 1
+    except Exception:  # Pillow's decoders raise many kinds; it is no picture
+        return True
 
 
 def _clash(one: Path, two: Path, file: Path) -> str:

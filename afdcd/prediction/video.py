@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -85,6 +86,7 @@ def predict_video(
             writer.release()
             unfinished.replace(target)
         _move_files(staged, values_folder)
+        _drop_later_frames(values_folder, count)
     finally:
         frames.release()
         if writer is not None:
@@ -102,6 +104,13 @@ def _writer(path: Path, image: np.ndarray, rate: float) -> cv2.VideoWriter:
     if not writer.isOpened():
         raise OSError(f"can't write a video to {path.parent}")
     return writer
+
+
+def _drop_later_frames(folder: Path, count: int) -> None:
+    """Delete the frames that a longer video of the same name has left."""
+    for path in folder.glob("[0-9]*") if folder.is_dir() else ():
+        if (found := re.fullmatch(r"(\d{6,})\.\w+", path.name)) and int(found[1]) >= count:
+            path.unlink()
 
 
 def _move_files(source: Path, target: Path) -> None:

@@ -72,6 +72,8 @@ def _zip_kind(data: bytes) -> tuple[str, str] | None:
             "and name that file",
         )
     if "data.pkl" in parts and "models" not in parts:
+        if part := _damaged_part(data):
+            return f"is damaged: its part {part} doesn't match its checksum", AGAIN
         return None
     if names and all(name.endswith(".npy") for name in names):
         return "is a numpy archive (.npz)", _CONVERT
@@ -82,6 +84,20 @@ def _zip_kind(data: bytes) -> tuple[str, str] | None:
         )
     held = f", which holds {', '.join(names[:3])}" if names else ""
     return f"is a zip archive, but none of torch.save{held}", "Unpack it, and name what is in it"
+
+
+def _damaged_part(data: bytes) -> str | None:
+    """A part of a zip archive that its checksum doesn't fit; None where there is none.
+
+    PyTorch can be told to write no checksums: they are all 0 then, and nothing is known.
+    """
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        if all(info.CRC == 0 for info in archive.infolist()):
+            return None
+        try:
+            return archive.testzip()
+        except (zipfile.BadZipFile, EOFError, OSError) as error:
+            return f"({error})"
 
 
 def _text_kind(data: bytes) -> tuple[str, str] | None:

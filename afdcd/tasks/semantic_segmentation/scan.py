@@ -138,7 +138,8 @@ def judge_files(dataset: Dataset, *, limit: int | None, report: Report) -> Scan:
         nothing = len(scan.unlabelled) == usable
         hint = f": there is nothing to learn{ignored_hint([(dataset, scan)])}" if nothing else ""
         say = report.fix if len(scan.unlabelled) > usable / 10 else report.note
-        say("unlabelled", f"{text}, e.g. {scan.unlabelled[0]}{hint}")
+        advice = "" if nothing else ": leave such images out of the listing, or label them"
+        say("unlabelled", f"{text}, e.g. {scan.unlabelled[0]}{hint}{advice}")
     if scan.flat:
         text = f"{name}: {len(scan.flat)} of {usable} images show one colour, e.g. {scan.flat[0]}"
         say = report.fix if len(scan.flat) > usable / 10 else report.note
