@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -111,7 +112,7 @@ def files_below(folder: Path) -> list[Path]:
     Links that lead nowhere are among the files.
 
     Raises:
-        OSError: a folder can't be looked into.
+        OSError: a folder can't be looked into, or a name in it isn't UTF-8.
     """
 
     def refuse(error: OSError) -> None:
@@ -126,11 +127,24 @@ def files_below(folder: Path) -> list[Path]:
             continue
         for top, folders, files in os.walk(link, onerror=refuse):
             seen.add(os.path.realpath(top))
+            for name in [*folders, *files]:
+                if not _is_text(name):
+                    text = f"{top} holds {os.fsencode(name)!r}, whose name isn't UTF-8: rename it"
+                    raise OSError(errno.EILSEQ, text)
             found += [Path(top, name) for name in files]
             folders[:] = sorted(n for n in folders if os.path.realpath(Path(top, n)) not in seen)
             # os.walk lists links to folders, but doesn't follow them.
             links += [Path(top, name) for name in folders if Path(top, name).is_symlink()]
     return sorted(found)
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name can be written to files and terminals."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _leads_up(link: Path, real: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,9 @@ def test_any_links_among_folders(tmp_path_factory, links):
     for number, (place, target) in enumerate(links):
         (root / place / f"link{number}").symlink_to(root / target)
     assert names(root) == ["4", "a/2", "a/c/1", "b/d/3"]
+
+
+def test_names_that_are_no_text_are_refused(tmp_path):
+    os.close(os.open(os.fsencode(tmp_path) + b"/\xff\xfe.png", os.O_CREAT))
+    with pytest.raises(OSError, match=r"xff.*isn't UTF-8: rename it"):
+        files_below(tmp_path)
