@@ -69,8 +69,8 @@ def launch_run(
     arguments = (config_file, list(overrides), eval_only, resume)
     raise_problems(rank_problems(machine_rank, num_machines, dist_url))
     processes = max(1 if num_gpus is None else num_gpus, 1)
-    cfg = scaled(configure(config_file, list(overrides)), processes * num_machines)
-    setup = Detectron2Runtime(cfg)
+    setup = Detectron2Runtime.configure(config_file, list(overrides))
+    setup.cfg = scaled(setup.cfg, processes * num_machines)
     check(setup, processes * num_machines, num_gpus, eval_only=eval_only, resume=resume)
     if processes * num_machines == 1:
         run(*arguments, num_gpus)
