@@ -11,6 +11,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -148,14 +149,19 @@ def test_waiting_ends_at_once(configs, tmp_path, url, number: int, code: int):
     flags = ("--num-machines", "2", "--machine-rank", "0", "--dist-url", url, "--num-gpus", "0")
     words = command(configs / "student.yaml", tmp_path / "run", *flags)
     words += ["SOLVER.IMS_PER_BATCH", "4"]
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
-        for line in process.stderr:
-            if "Waiting for machine 1 of 2" in line:
-                break
-        start = time.monotonic()
-        process.send_signal(number)
-        process.wait(20)
-        process.stderr.read()
+    # What starts the tests may have told its children to ignore Ctrl-C.
+    listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, preexec_fn=listen) as process:
+        try:
+            for line in process.stderr:
+                if "Waiting for machine 1 of 2" in line:
+                    break
+            start = time.monotonic()
+            process.send_signal(number)
+            process.wait(20)
+            process.stderr.read()
+        finally:
+            process.kill()
     assert process.returncode == code and time.monotonic() - start < 10
 
 
