@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
 
 from afdcd.data import DataError, Dataset
 from afdcd.data.settings import LoadingSettings
@@ -64,9 +65,7 @@ def task_problems(
     for number, one in enumerate([*train, *test]):
         for other in [*train, *test][number + 1 :]:
             problems += _kind_problems(one, other) or one.mixing_problems(other)
-    for one in train:
-        for other in test:
-            problems += _leak_problems(one.dataset, other.dataset)
+    problems += _leak_problems(train, test)
     return list(dict.fromkeys(problems))
 
 
@@ -79,22 +78,37 @@ def _kind_problems(one: Task, other: Task) -> list[str]:
 
 
 def _real_files(dataset: Dataset) -> set[str]:
-    """The images' paths, links resolved."""
-    return {os.path.realpath(record["file_name"]) for record in dataset.records}
+    """The images' paths, links resolved; those of a folder once."""
+    real_folder = lru_cache(maxsize=None)(Path.resolve)
+
+    def real(name: str) -> str:
+        path = Path(name)
+        path = real_folder(path.parent) / path.name
+        return str(path.resolve() if path.is_symlink() else path)
+
+    return {real(record["file_name"]) for record in dataset.records}
 
 
-def _leak_problems(one: Dataset, other: Dataset) -> list[str]:
-    shared = _real_files(one) & _real_files(other)
-    if not shared:
+def _leak_problems(train: Sequence[Task], test: Sequence[Task]) -> list[str]:
+    """Whether an image is both trained on and scored."""
+    if not train or not test:
         return []
+    trained, scored = ([_real_files(task.dataset) for task in tasks] for tasks in (train, test))
     return [
-        Problem(
-            f"{one.spec.name} and {other.spec.name} share {len(shared)} images, e.g. "
-            f"{min(shared)}: scores would be of images trained on (to score the training set, "
-            "train first, then add --eval-only)",
-            "leak",
-        )
+        _leak(one.dataset, other.dataset, shared)
+        for one, files in zip(train, trained, strict=True)
+        for other, others in zip(test, scored, strict=True)
+        if (shared := files & others)
     ]
+
+
+def _leak(one: Dataset, other: Dataset, shared: set[str]) -> Problem:
+    return Problem(
+        f"{one.spec.name} and {other.spec.name} share {len(shared)} images, e.g. "
+        f"{min(shared)}: scores would be of images trained on (to score the training set, "
+        "train first, then add --eval-only)",
+        "leak",
+    )
 
 
 def check_files(

@@ -27,6 +27,7 @@ from afdcd.distill import distiller_settings
 from afdcd.engine.build import SettingsReader
 from afdcd.engine.checkpoints import Checkpoints
 from afdcd.engine.runtime import Runtime
+from afdcd.evaluation.build import inference_settings
 from afdcd.tasks import Task, task_of
 from afdcd.tasks.semantic_segmentation import ignore_value_problems
 from afdcd.utils.problems import constructed, name_problems, raise_problems
@@ -122,7 +123,7 @@ def config_problems(cfg: Any) -> list[str]:
             )
         if trained in DETECTORS:
             problems.append(f"{trained} takes more than label maps: set INPUT.MAPPER detectron2")
-    elif not _predicts_plainly(cfg.TEST):
+    elif (inference := constructed(lambda: inference_settings(cfg), [])) and not inference.plain:
         problems.append(
             "TEST.SCALES, TEST.FLIP and TEST.WINDOW are of INPUT.MAPPER scale_crop: with "
             "Detectron2's mapper whole images are predicted once, so leave them off"
@@ -161,10 +162,6 @@ def _schedule_problems(solver: Any) -> list[str]:
     if list(solver.STEPS) != sorted(solver.STEPS) or min(solver.STEPS, default=0) < 0:
         problems.append(f"SOLVER.STEPS must rise from 0 on; got {list(solver.STEPS)}")
     return problems
-
-
-def _predicts_plainly(test: Any) -> bool:
-    return list(test.SCALES) == [1.0] and not (test.FLIP or test.WINDOW or test.WINDOW_STRIDE)
 
 
 def process_problems(cfg: Any, processes: int, num_gpus: int | None) -> list[str]:

@@ -44,9 +44,7 @@ class SaveAndEvaluate(HookBase):
     def before_train(self) -> None:
         self._stop.__enter__()
         state = self.trainer.state
-        due = state.iteration > 0 and self.settings.evaluates_after(state.iteration)
-        if due and state.evaluated != state.iteration:
-            # The run was stopped between a checkpoint and the evaluation due after it.
+        if self.settings.missed_evaluation(state.iteration, state.evaluated):
             self._evaluate()
             self.trainer.save()
 

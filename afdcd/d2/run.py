@@ -17,9 +17,8 @@ from torch import nn
 from afdcd.checks.inference import inference_problems
 from afdcd.checks.output import changed_settings, resume_problems
 from afdcd.checks.weights import finite_problems, loaded_problems
-from afdcd.config import is_overridden
 from afdcd.d2.checks import check
-from afdcd.d2.config import configure, get_cfg, scaled
+from afdcd.d2.config import get_cfg, scaled
 from afdcd.d2.datasets import find_dataset
 from afdcd.d2.evaluation import evaluate
 from afdcd.d2.machines import Machine, meet, rank_problems
@@ -29,11 +28,9 @@ from afdcd.d2.runtime import Detectron2Runtime
 from afdcd.d2.trainer import DistillTrainer
 from afdcd.d2.weights import load_model_weights
 from afdcd.distill import Distiller
-from afdcd.engine.build import SettingsReader
-from afdcd.engine.checkpoints import Checkpoints, result_weights, student_of
+from afdcd.engine.checkpoints import Checkpoints, student_of
 from afdcd.engine.results import CONFIG_COPY, results_of, write_results
 from afdcd.evaluation.scores import write_evaluation
-from afdcd.evaluation.settings import InferenceSettings
 from afdcd.tasks import task_of
 from afdcd.utils.files import write_text
 from afdcd.utils.problems import SetupError, raise_problems
@@ -69,8 +66,7 @@ def launch_run(
     arguments = (config_file, list(overrides), eval_only, resume)
     raise_problems(rank_problems(machine_rank, num_machines, dist_url))
     processes = max(1 if num_gpus is None else num_gpus, 1)
-    setup = Detectron2Runtime.configure(config_file, list(overrides))
-    setup.cfg = scaled(setup.cfg, processes * num_machines)
+    setup = _configured(config_file, list(overrides), processes * num_machines)
     check(setup, processes * num_machines, num_gpus, eval_only=eval_only, resume=resume)
     if processes * num_machines == 1:
         run(*arguments, num_gpus)
@@ -100,10 +96,11 @@ def run(
     Returns:
         on the main process the content of ``results.json``.
     """
-    cfg = scaled(configure(config_file, overrides), comm.get_world_size())
+    setup = _configured(config_file, overrides, comm.get_world_size())
+    cfg = setup.cfg
     _log_own_messages(cfg)
     _choose_device(cfg, num_gpus)
-    folder = Path(cfg.OUTPUT_DIR)
+    folder = setup.output
     state, changed = None, ""
     if resume and not eval_only and Checkpoints(folder).last() is not None:
         state = _setup(Checkpoints(folder).read_last)
@@ -120,21 +117,21 @@ def run(
         logger.warning("%s", changed)
     if eval_only:
         student = _setup(build_student, cfg)
-        chosen = result_weights(cfg, named=is_overridden("MODEL.WEIGHTS", overrides))
+        chosen = setup.result_weights
         logger.info("%s", chosen)
         weights = chosen.path
         _setup(load_model_weights, student, weights, complete=True)
         raise_problems(finite_problems(student, weights, "the model"))
-        _check_inference(SettingsReader(cfg).evaluation().inference, student, cfg)
+        _check_inference(setup, student)
         scores = evaluate(cfg, student)
         if comm.is_main_process():
             _report(cfg, weights, scores)
         return {"weights": weights, "figures": scores}
     trainer = _setup(DistillTrainer, cfg)
     if isinstance(trainer.state.model, Distiller):
-        weights = Detectron2Runtime(cfg).teacher().weights
+        weights = setup.teacher().weights
         raise_problems(loaded_problems(trainer.state.model.teacher, weights, "the teacher"))
-    _check_inference(trainer.settings.inference, student_of(trainer.state.model), cfg)
+    _check_inference(setup, student_of(trainer.state.model))
     _setup(trainer.resume_or_load, content=state)
     if state is None and cfg.MODEL.WEIGHTS:
         student = student_of(trainer.state.model)
@@ -147,6 +144,13 @@ def run(
     return _write_results(trainer)
 
 
+def _configured(config_file: str, overrides: list[str], processes: int) -> Detectron2Runtime:
+    """The config as it is trained in this many processes."""
+    setup = Detectron2Runtime.configure(config_file, overrides)
+    setup.cfg = scaled(setup.cfg, processes)
+    return setup
+
+
 def _write_results(trainer: DistillTrainer) -> dict[str, Any]:
     results = results_of(trainer.state, trainer.figures)
     if comm.is_main_process():
@@ -155,9 +159,9 @@ def _write_results(trainer: DistillTrainer) -> dict[str, Any]:
     return results
 
 
-def _check_inference(settings: InferenceSettings, model: nn.Module, cfg: Any) -> None:
-    if cfg.INPUT.MAPPER == "scale_crop":
-        raise_problems(inference_problems(settings, model))
+def _check_inference(setup: Detectron2Runtime, model: nn.Module) -> None:
+    if setup.own_mapper:
+        raise_problems(inference_problems(setup.evaluation_settings().inference, model))
 
 
 def _report(cfg: Any, weights: str, figures: dict[str, Any]) -> None:

@@ -422,7 +422,8 @@ class DistillTrainer(DefaultTrainer):
     def _score_teacher(self) -> None:
         model = self.state.model
         assert isinstance(model, Distiller)
-        own, teacher = Detectron2Runtime(self.cfg), Detectron2Runtime(self.cfg).teacher()
+        own = Detectron2Runtime(self.cfg)
+        teacher = own.teacher()
         if class_differences(own, teacher):
             return
         teacher_cfg = teacher.cfg

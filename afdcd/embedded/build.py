@@ -9,7 +9,6 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from afdcd.distill import build_distiller
 from afdcd.embedded.runtime import EmbeddedRuntime
 from afdcd.models import SemanticSegmentor
 from afdcd.tasks import Task
@@ -66,9 +65,7 @@ def build_for_training(
     if not run.distils:
         return student, None
     teacher = build_teacher(run)
-    distiller = build_distiller(
-        run.cfg, student, teacher.model, teacher_format=teacher.side.image_format, seed=seed
-    )
+    distiller = run.pair(student, teacher.side, teacher.model, seed=seed)
     logger.info("Loss: %s", distiller.distiller.formula())
     return distiller, teacher
 

@@ -86,7 +86,7 @@ class Trainer:
         figures: dict[str, float] = {}
         try:
             with InterruptFlag() as stop:
-                if self._evaluation_missing():
+                if self.settings.missed_evaluation(self.state.iteration, self.state.evaluated):
                     figures = self._evaluate(metrics)
                     self._save()
                 batches = self._batches()
@@ -113,11 +113,6 @@ class Trainer:
         finally:
             metrics.close()
         return figures or self._score(self.test_tasks[0])
-
-    def _evaluation_missing(self) -> bool:
-        """Whether a run stopped between a checkpoint and the evaluation due after it."""
-        done = self.state.iteration
-        return done > 0 and self.settings.evaluates_after(done) and self.state.evaluated != done
 
     def _save(self) -> None:
         """A checkpoint; at the end of the training the student alone, too."""

@@ -31,7 +31,7 @@ POSITIVE = (
     "SEM_SEG_HEAD.CONVS_DIM",
     "SEM_SEG_HEAD.ASPP_DILATIONS",
 )
-SHARES = {
+AT_LEAST_ZERO = {
     "SEM_SEG_HEAD.LOSS_WEIGHT": math.inf,
     "SEM_SEG_HEAD.AUX_WEIGHT": math.inf,
     "SEM_SEG_HEAD.DROPOUT": 1.0,
@@ -178,7 +178,7 @@ class SettingsReader:
             value = flat_value(model, key)
             if min(value if isinstance(value, (list, tuple)) else [value], default=0) < 1:
                 problems.append(f"MODEL.{key} must be above 0; got {value}")
-        for key, below in SHARES.items():
+        for key, below in AT_LEAST_ZERO.items():
             value = flat_value(model, key)
             if not 0 <= value < below:
                 limit = "finite" if below == math.inf else f"below {below:g}"

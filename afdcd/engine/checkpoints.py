@@ -91,15 +91,7 @@ class Checkpoints:
             return named
         final = self.folder / FINAL
         there = [final] if final.is_file() else self._numbered()[-1:]
-        if not there:
-            return named
-        logger.warning(
-            "%s %s: taking %s for the last checkpoint",
-            self.folder / _POINTER,
-            "is missing" if named is None else f"names {named.name}, which is missing",
-            there[0].name,
-        )
-        return there[0]
+        return there[0] if there else named
 
     def results(self) -> list[Path]:
         """The files of a run that a new one would overwrite."""
@@ -116,6 +108,14 @@ class Checkpoints:
         path = self.last()
         if path is None:
             raise CheckpointError(f"{self.folder} holds no checkpoint to resume from")
+        named = self._named()
+        if path != named:
+            logger.warning(
+                "%s %s: taking %s for the last checkpoint",
+                self.folder / _POINTER,
+                "is missing" if named is None else f"names {named.name}, which is missing",
+                path.name,
+            )
         try:
             content = read_checkpoint(path)
         except CheckpointError as error:

@@ -103,18 +103,26 @@ class Runtime(ABC):
         """How its model is scored. Raises SettingsError."""
         return SettingsReader(self.cfg).evaluation()
 
-    def pair(self, student: nn.Module, teacher_side: Runtime, teacher: nn.Module) -> Distiller:
+    def pair(
+        self,
+        student: nn.Module,
+        teacher_side: Runtime,
+        teacher: nn.Module,
+        *,
+        seed: int | None = None,
+    ) -> Distiller:
         """The distiller of a student and a teacher whose weights are loaded.
 
         Args:
             student: the model to train.
             teacher_side: the teacher's config.
             teacher: the teacher.
+            seed: of what losses draw; the config's, or 0 where that is drawn, when None.
 
         Raises:
             ValueError, TapError: see `build_distiller`.
         """
-        seed = max(self.seed, 0)
+        seed = max(self.seed, 0) if seed is None else seed
         flavour = teacher_side.image_format
         return build_distiller(self.cfg, student, teacher, teacher_format=flavour, seed=seed)
 

@@ -273,6 +273,15 @@ class TrainingSettings:
         """Whether an evaluation is due once ``done`` iterations are done."""
         return done == self.max_iter or _due(self.output.eval_period, done)
 
+    def missed_evaluation(self, done: int, evaluated: int) -> bool:
+        """Whether a run stopped between a checkpoint and the evaluation due after it.
+
+        Args:
+            done: iterations that are done.
+            evaluated: that were done at the last evaluation.
+        """
+        return done > 0 and self.evaluates_after(done) and evaluated != done
+
     def saves_after(self, done: int) -> bool:
         """Whether a checkpoint is due once ``done`` iterations are done."""
         return done == self.max_iter or _due(self.output.checkpoint_period, done)

@@ -39,7 +39,9 @@ def masked_conv3x3(
         padding: 1, or 0 for the positions whose neighbours are all on the map.
 
     Returns:
-        [N, C', H, W] (less 2 rows and columns without padding), in ``channels_last`` format.
+        [N, C', H, W] (less 2 rows and columns without padding), in ``channels_last`` format, which
+        is that of the matrix products here; none of PyTorch's convolutions runs in it. On a CPU
+        the caller makes it contiguous before one does (`afdcd.utils.memory_format`).
     """
     if (dtype := autocast_dtype(rows)) is not None:
         rows, bias = rows.to(dtype), bias.to(dtype)
