@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import weakref
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +148,9 @@ class DistillTrainer(DefaultTrainer):
             last_checkpoint=self.checkpoints.last,
         )
         self._trainer = self.step_trainer = StepTrainer(steps, None)
-        steps.after_backward = self.step_trainer.after_backward
+        # Weakly, as Detectron2's hooks know their trainer: a circle would keep the model, and with
+        # it the communication of several processes, until the interpreter ends.
+        steps.after_backward = partial(StepTrainer.after_backward, weakref.proxy(self.step_trainer))
         self.checkpointer = StudentCheckpointer(student_of(model), str(settings.output.folder))
         self.state = TrainingState(
             model, optimizer, steps.scaler, max_iter=self.max_iter, seed=seed

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections import Counter
 
 import pytest
@@ -195,3 +197,16 @@ def test_test_returns_what_default_trainers_does(config):
     assert again["sem_seg"]["mIoU"] == pytest.approx(found["sem_seg"]["mIoU"])
     with pytest.raises(ValueError, match="take as many evaluators; got 2"):
         DistillTrainer.test(cfg, model, evaluators=evaluators * 2)
+
+
+def test_nothing_keeps_the_model_once_the_trainer_is_gone(config):
+    """Left to the interpreter's end, it would end processes that communicate with an abort."""
+    gc.collect()
+    gc.disable()
+    try:
+        trainer = DistillTrainer(config("gone", "distilled"))
+        model = weakref.ref(trainer.state.model)
+        del trainer
+        assert model() is None
+    finally:
+        gc.enable()
