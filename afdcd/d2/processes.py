@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import pickle
 import signal
 import sys
@@ -10,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 import torch.distributed as dist
@@ -68,22 +70,27 @@ def _reporting(folder: str, function: Callable[..., Any], *args: Any) -> None:
     """What each process runs."""
     try:
         function(*args)
-        _leave_group()
+        if dist.is_available() and dist.is_initialized():
+            comm.synchronize()  # nobody leaves while others still wait for an answer
+            dist.destroy_process_group()
     except REPORTED as error:
         content = error.problems if isinstance(error, SetupError) else str(error)
         path = Path(folder) / f"{comm.get_local_rank():05d}"
         path.write_bytes(pickle.dumps((type(error), content)))
-        sys.exit(1)
+        _end(1)
+    _end(0)
 
 
-def _leave_group() -> None:
-    """End the communication before the interpreter does, whose exit may find its threads at work.
+def _end(code: int) -> NoReturn:
+    """End this process without taking the interpreter apart.
 
-    That would end a process that has done all its work with an abort.
+    That may find threads of the communication or of autograd at work, and would then end a process
+    that has done all its work with an abort.
     """
-    if dist.is_available() and dist.is_initialized():
-        comm.synchronize()  # nobody leaves while others still wait for an answer
-        dist.destroy_process_group()
+    atexit._run_exitfuncs()  # loader processes, log files
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _read(path: Path) -> BaseException:
