@@ -61,7 +61,7 @@ def _quantities(
     objectives = model.distiller
     quantities: dict[str, torch.Tensor] = {}
     with autocast(settings, device):
-        teacher = model._teacher.features(batch, objectives.teacher_taps)
+        teacher = model.targets(batch, objectives.targets)
         with FeatureTaps(model.student, objectives.student_taps) as taps:
             losses = dict(model.student(batch))
         student = {path: taps[path] for path in objectives.student_taps}

@@ -112,7 +112,7 @@ class _Ours:
         return self.model.teacher
 
     def teacher(self, batch: Batch) -> Features:
-        return self.model._teacher.features(batch, self.model.distiller.teacher_taps)
+        return self.model.targets(batch, self.model.distiller.targets)
 
     def student(self, batch: Batch) -> tuple[dict[str, torch.Tensor], Features]:
         paths = self.model.distiller.student_taps

@@ -15,6 +15,7 @@ from afdcd.checks.weights import (
     weights_problems,
 )
 from afdcd.distill import Distiller, tap_shapes
+from afdcd.distill.objectives import target_shape
 from afdcd.engine.runtime import Runtime
 from afdcd.models import count_parameters
 from afdcd.utils.findings import Report
@@ -134,9 +135,9 @@ def _describe_taps(size: tuple[int, int], distiller: Distiller, report: Report) 
     for objective in distiller.distiller.objectives:
         one, other = (
             shapes["student", objective.student_tap],
-            shapes["teacher", objective.teacher_tap],
+            target_shape(shapes["teacher", objective.teacher_tap], objective.target),
         )
-        if one[1:] != other[1:]:
+        if one[1:3] != other[1:3]:
             report.note(
                 "stride",
                 f"{objective.student_tap} is {one.height}x{one.width} and {objective.teacher_tap} "

@@ -49,6 +49,8 @@ class SampleStream(Dataset[Sample]):
 class Echo:
     """A loader's batches, each given several times in a row.
 
+    Samples say under ``echo`` which batch they are of, and how often that will come again.
+
     Args:
         loader: of batches, from number ``first // times`` on.
         times: how often each is given, 1 or more.
@@ -59,11 +61,12 @@ class Echo:
         self.loader, self.times, self.first = loader, times, first
 
     def __iter__(self) -> Iterator[list[Sample]]:
-        done = self.first % self.times
+        number, done = divmod(self.first, self.times)
         for batch in self.loader:
-            for _ in range(done, self.times):
-                yield batch
-            done = 0
+            for count in range(done, self.times):
+                again = self.times - 1 - count
+                yield [{**sample, "echo": (number, again)} for sample in batch]
+            number, done = number + 1, 0
 
 
 class RecordList(Dataset[Sample]):

@@ -61,7 +61,8 @@ def build_distiller(
             model, list(dict.fromkeys(paths)), size=size, whose=f"the {whose}"
         ).items()
     }
-    distillation = build_objectives(settings.losses, shapes, seed=seed, part=part)
+    steps = cfg.SOLVER.MAX_ITER
+    distillation = build_objectives(settings.losses, shapes, seed=seed, part=part, steps=steps)
     flip = teacher_format != cfg.INPUT.FORMAT
     dtype = TEACHER_DTYPES[settings.teacher_dtype]
     frozen = FrozenTeacher(

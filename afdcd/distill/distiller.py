@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
+from afdcd.distill.components import ComponentFit
 from afdcd.distill.objectives import Objectives
 from afdcd.distill.taps import FeatureTaps
+from afdcd.distill.targets import KeptTargets, Target
 from afdcd.distill.teacher import FrozenTeacher
 from afdcd.losses.registry import TapShape
 from afdcd.utils.memory_format import format_module
@@ -51,6 +54,8 @@ class Distiller(nn.Module):
         self.student = student
         self.distiller = objectives
         object.__setattr__(self, "_teacher", teacher)
+        self._kept = KeptTargets()
+        self._idle: list[nn.Parameter] = []
         self.register_load_state_dict_pre_hook(_take_plain_names)
         self.register_state_dict_post_hook(_hold_tensors_alone)
         self._formatted = ("student", "distiller") if format_student else ("distiller",)
@@ -71,13 +76,82 @@ class Distiller(nn.Module):
         """
         if not self.training:
             return self.student(batched_inputs)
-        with FeatureTaps(self.student, self.distiller.student_taps, whose="the student") as taps:
+        used = self.distiller.used_now()
+        paths = list(dict.fromkeys(o.student_tap for o in used))
+        with FeatureTaps(self.student, paths, whose="the student") as taps:
             losses = dict(self.student(batched_inputs))
-        features = self._teacher.features(batched_inputs, self.distiller.teacher_taps)
-        terms = self.distiller(taps, features, batched_inputs)
+        targets = list(dict.fromkeys(o.target for o in used))
+        idle = self._idle = self._idle_parameters([o.name for o in used])
+        terms = self.distiller(taps, self.targets(batched_inputs, targets), batched_inputs)
         if shared := losses.keys() & terms.keys():
             raise ValueError(f"the student already has losses called {', '.join(sorted(shared))}")
+        if idle:
+            # DistributedDataParallel waits for a gradient of every parameter.
+            first = next(iter(losses))
+            losses[first] = losses[first] + 0.0 * torch.stack([p.sum() for p in idle]).sum()
         return losses | terms
+
+    def targets(
+        self, batched_inputs: list[dict[str, Any]], targets: Sequence[Target]
+    ) -> dict[str, torch.Tensor]:
+        """What the losses compare the student with, by `Target.name`, without gradients.
+
+        Args:
+            batched_inputs: the samples.
+            targets: some of the objectives'; without any, the teacher isn't run.
+        """
+        if not targets:
+            return {}
+        part = self.distiller.part_index
+        kept = self._kept.get(batched_inputs, part, [target.name for target in targets])
+        if kept is None:
+            kept = self._computed(batched_inputs, targets)
+            self._kept.put(batched_inputs, part, kept)
+        return kept
+
+    def _computed(
+        self, batched_inputs: list[dict[str, Any]], targets: Sequence[Target]
+    ) -> dict[str, torch.Tensor]:
+        if self.distiller.unfitted():
+            self.fit_components([batched_inputs])  # where no trainer has done so
+        features = self._teacher.features(batched_inputs, [target.path for target in targets])
+        return self.distiller.compress(features, targets)
+
+    def fit_components(self, batches: Iterable[list[dict[str, Any]]]) -> dict[str, float]:
+        """Fit the components that aren't known yet to the teacher's maps of training views.
+
+        Where several processes train, the first one's are everyone's; all must call it.
+
+        Args:
+            batches: of samples, on the teacher's device.
+
+        Returns:
+            the share of the variance that they keep, by `Target.name`.
+        """
+        targets = self.distiller.unfitted()
+        fits = {target.path: ComponentFit() for target in targets}
+        for batch in batches if fits else ():
+            for path, features in self._teacher.features(batch, list(fits)).items():
+                fits[path].add(features)
+        self.distiller.set_components(fits)
+        modules = {target.name: self.distiller.components_of(target) for target in targets}
+        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            for module in modules.values():
+                for buffer in module.buffers():
+                    dist.broadcast(buffer, 0)
+        return {name: float(module.kept) for name, module in modules.items()}
+
+    def _idle_parameters(self, used: Sequence[str]) -> list[nn.Parameter]:
+        """The parameters of the losses that a step leaves out, where processes share it."""
+        if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+            return []
+        idle = [o for o in self.distiller.objectives if o.name not in used]
+        return [p for o in idle for p in self.distiller.loss_of(o).parameters()]
+
+    def drop_idle_gradients(self) -> None:
+        """Leave the layers of losses that a step left out as they are in its update."""
+        for parameter in self._idle:
+            parameter.grad = None
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Distiller:
         super()._apply(fn, recurse)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 import torch
 from torch import nn
 
+from afdcd.distill.components import ComponentFit, PrincipalComponents
+from afdcd.distill.schedule import LossSchedule
 from afdcd.distill.settings import KEY, LossSettings
+from afdcd.distill.targets import Target
 from afdcd.losses.registry import DistillationLoss, LossContext, TapShape
 from afdcd.utils.seeds import MASKS, stream_seed
 
 
 class FeatureSource(Protocol):
-    """Feature maps by module path: `FeatureTaps` or a dict."""
+    """Feature maps by module path, or by a target's name: `FeatureTaps` or a dict."""
 
     def __getitem__(self, path: str, /) -> torch.Tensor: ...
 
@@ -30,6 +33,8 @@ class Objective:
         weights: by term of the loss's dict. A term with weight 0 is still computed and reported.
         suffix: appended to the terms' names, to tell several pairs or losses apart.
         label: of the loss in the config, for errors; the name when empty.
+        dims: principal components of the teacher's map to compare with; 0 for the map itself.
+        schedule: the steps that it is used in.
     """
 
     name: str
@@ -38,6 +43,13 @@ class Objective:
     weights: Mapping[str, float]
     suffix: str = ""
     label: str = ""
+    dims: int = 0
+    schedule: LossSchedule = field(default_factory=LossSchedule)
+
+    @property
+    def target(self) -> Target:
+        """What of the teacher is compared."""
+        return Target(self.teacher_tap, self.dims)
 
     def term_names(self) -> dict[str, str]:
         """The names that the terms are reported by: ``loss_<term><suffix>``."""
@@ -55,10 +67,12 @@ class Objectives(nn.Module):
             losses draw from one generator, in the objectives' order.
         part: which part of a batch this process has, and of how many. Where this part is itself
             processed in parts, `take_part` says which one comes next.
+        components: of the targets that have some, by `Target.name`.
+        steps: of the whole run, for schedules.
 
     Raises:
         ValueError: names of ``objectives`` and ``losses`` differ, or two objectives or their terms
-            have the same name.
+            have the same name; or a schedule takes the number of steps, which isn't known.
     """
 
     def __init__(
@@ -68,6 +82,8 @@ class Objectives(nn.Module):
         *,
         seed: int = 0,
         part: tuple[int, int] = (0, 1),
+        components: Mapping[str, PrincipalComponents] | None = None,
+        steps: int = 0,
     ) -> None:
         super().__init__()
         names = [objective.name for objective in objectives]
@@ -84,7 +100,13 @@ class Objectives(nn.Module):
             if hasattr(self, name):
                 raise ValueError(f"a loss can't have the label {name!r}: choose another one")
             self.add_module(name, losses[name])
+        for target in self.targets:
+            if target.dims:
+                self.add_module(target.module_name, (components or {})[target.name])
+        if steps < 1 and any(o.schedule.depends_on_length for o in objectives):
+            raise ValueError("SCHEDULE takes the number of the run's steps (SOLVER.MAX_ITER)")
         self._seed, self._part, self._steps = seed, part, 0
+        self._length = steps
         self._portion = (0, 1)
 
     def take_part(self, index: int, count: int) -> None:
@@ -104,6 +126,49 @@ class Objectives(nn.Module):
         """Module paths in the teacher, each once."""
         return list(dict.fromkeys(o.teacher_tap for o in self.objectives))
 
+    @property
+    def targets(self) -> list[Target]:
+        """What of the teacher is compared, each once."""
+        return list(dict.fromkeys(o.target for o in self.objectives))
+
+    @property
+    def part_index(self) -> int:
+        """Which part of this process's batch comes next: see `take_part`."""
+        return self._portion[0]
+
+    def used_now(self) -> list[Objective]:
+        """The objectives that the coming step uses."""
+        return [o for o in self.objectives if self._factor(o)]
+
+    def _factor(self, objective: Objective) -> float:
+        return objective.schedule.factor(self._steps, self._length)
+
+    # --- compact targets --------------------------------------------------------------------
+
+    def components_of(self, target: Target) -> PrincipalComponents:
+        """The components of a target that has some."""
+        return cast(PrincipalComponents, self.get_submodule(target.module_name))
+
+    def unfitted(self) -> list[Target]:
+        """The targets whose components aren't known yet."""
+        return [t for t in self.targets if t.dims and not self.components_of(t).fitted]
+
+    def set_components(self, fits: Mapping[str, ComponentFit]) -> None:
+        """Take the components of what was seen at each path of the teacher."""
+        for target in self.unfitted():
+            self.components_of(target).set(fits[target.path])
+
+    def compress(
+        self, features: Mapping[str, torch.Tensor], targets: Sequence[Target]
+    ) -> dict[str, torch.Tensor]:
+        """Targets by name, from the teacher's maps by path."""
+        return {
+            t.name: self.components_of(t)(features[t.path]) if t.dims else features[t.path]
+            for t in targets
+        }
+
+    # --- terms ------------------------------------------------------------------------------
+
     def loss_of(self, objective: Objective) -> DistillationLoss:
         """The module of an objective."""
         return cast(DistillationLoss, self.get_submodule(objective.name))
@@ -116,8 +181,11 @@ class Objectives(nn.Module):
     ) -> dict[str, torch.Tensor]:
         """Every weighted term, as ``loss_<term><suffix>``.
 
+        Losses whose schedule leaves the step out have none.
+
         Args:
-            student, teacher: the feature maps at their taps.
+            student: the feature maps at the taps.
+            teacher: the targets, by name.
             batched_inputs: the samples that the maps show, for losses that use labels.
 
         Raises:
@@ -131,13 +199,16 @@ class Objectives(nn.Module):
             step=self._steps,
             batched_inputs=tuple(batched_inputs),
         )
+        used = {objective.name: self._factor(objective) for objective in self.used_now()}
         if index == count - 1:
             self._steps += 1
         terms = {}
         for objective in self.objectives:
+            if objective.name not in used:
+                continue
             loss = self.loss_of(objective)
             values = loss(
-                student[objective.student_tap], teacher[objective.teacher_tap], context=context
+                student[objective.student_tap], teacher[objective.target.name], context=context
             )
             if values.keys() != objective.weights.keys():
                 raise ValueError(
@@ -145,7 +216,8 @@ class Objectives(nn.Module):
                     f"are for {', '.join(objective.weights)}: forward must return what TERMS names"
                 )
             for term, name in objective.term_names().items():
-                terms[name] = objective.weights[term] * values[term]
+                weight = objective.weights[term] * used[objective.name]
+                terms[name] = weight * values[term]
         return terms
 
     def weight_keys(self) -> dict[str, str]:
@@ -197,6 +269,8 @@ def plan_objectives(losses: Sequence[LossSettings]) -> list[Objective]:
                     weights={term: factor * weight for term, weight in loss.weights.items()},
                     suffix=f"_{loss.label}{suffix}" if shared else suffix,
                     label=loss.label,
+                    dims=loss.dims,
+                    schedule=loss.schedule,
                 )
             )
     return objectives
@@ -208,13 +282,14 @@ def build_objectives(
     *,
     seed: int = 0,
     part: tuple[int, int] = (0, 1),
+    steps: int = 0,
 ) -> Objectives:
     """Build a distiller's losses.
 
     Args:
         losses: what to compare.
         shapes: of each tap for a training image, by (``student`` or ``teacher``, path).
-        seed, part: see `Objectives`.
+        seed, part, steps: see `Objectives`.
 
     Raises:
         ValueError: settings that don't fit the taps.
@@ -222,18 +297,29 @@ def build_objectives(
     objectives = plan_objectives(losses)
     settings = {loss.label: loss for loss in losses}
     modules: dict[str, DistillationLoss] = {}
+    components: dict[str, PrincipalComponents] = {}
     for objective in objectives:
         student, teacher = objective.student_tap, objective.teacher_tap
-        loss = settings[objective.label]
+        loss, target = settings[objective.label], objective.target
+        shape = shapes["teacher", teacher]
         try:
+            if target.dims:
+                components[target.name] = PrincipalComponents(shape.channels, target.dims)
             modules[objective.name] = loss.kind.from_taps(
-                shapes["student", student], shapes["teacher", teacher], **loss.arguments
+                shapes["student", student], target_shape(shape, target), **loss.arguments
             )
         except ValueError as error:
             raise ValueError(
                 f"{KEY}.{objective.label} on {student} -> {teacher}: {error}"
             ) from error
-    return Objectives(objectives, modules, seed=seed, part=part)
+    return Objectives(objectives, modules, seed=seed, part=part, components=components, steps=steps)
+
+
+def target_shape(shape: TapShape, target: Target) -> TapShape:
+    """The shape of a target, from that of the teacher's map."""
+    if not target.dims:
+        return shape
+    return TapShape(target.dims, shape.height, shape.width, whole=shape.channels)
 
 
 def _suffixes(pairs: Sequence[tuple[str, str]]) -> list[str]:

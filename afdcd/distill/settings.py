@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from afdcd.distill.schedule import LossSchedule
 from afdcd.losses.registry import LOSSES, DistillationLoss
 from afdcd.losses.settings import as_number, as_setting, loss_defaults
 from afdcd.utils.problems import SettingsError, collect, nearest_hint
@@ -19,8 +20,15 @@ NO_LOSS = (
     "{afdcd: {NAME: afdcd, CONTRAST_WEIGHT: 0.005}}"
 )
 TEACHER_DTYPES = ("", "float32", "bfloat16", "float16")
+# Last part of the module paths of layers whose channels are classes.
+LOGITS = "predictor"
 _LABEL = re.compile(r"[A-Za-z]\w*", re.ASCII)
 _WEIGHT = "_weight"
+
+
+def is_logits(path: str) -> bool:
+    """Whether a tap's channels are classes, by its module path."""
+    return path.rpartition(".")[2] == LOGITS
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,9 @@ class LossSettings:
         weights: by term; the loss's defaults where missing.
         arguments: the loss's settings, by the constructor's names; the loss's defaults where
             missing.
+        dims: principal components of the teacher's map that it is compared by; 0 for the map
+            itself. See `afdcd.distill.components`.
+        schedule: the steps that it is used in.
 
     Raises:
         SettingsError: settings that can't work; lists all of them.
@@ -48,6 +59,8 @@ class LossSettings:
     factors: tuple[float, ...] = (1.0,)
     weights: Mapping[str, float] = field(default_factory=dict)
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    dims: int = 0
+    schedule: LossSchedule = field(default_factory=LossSchedule)
 
     def __post_init__(self) -> None:
         where = f"{KEY}.{self.label}"
@@ -61,6 +74,7 @@ class LossSettings:
         default = self.kind.DEFAULT_TAPS
         object.__setattr__(self, "taps", self.taps or ((default,) if default else ()))
         problems = [*self._tap_problems(where), *self._weight_problems(where)]
+        problems += self._dims_problems(where)
         object.__setattr__(self, "weights", {**self.kind.TERMS, **self.weights})
         problems += self._read_arguments(where)
         if not problems:
@@ -90,6 +104,16 @@ class LossSettings:
                     "path], in a list of pairs such as [[backbone.res5, backbone.res5]]; got "
                     f"{pair!r}"
                 ]
+        return []
+
+    def _dims_problems(self, where: str) -> list[str]:
+        if self.dims < 0:
+            return [f"{where}.DIMS is a number of components, 0 for none; got {self.dims}"]
+        if self.dims and any(is_logits(path) for pair in self.taps for path in pair):
+            return [
+                f"{where}.DIMS: logits are compared class by class, not by components; got "
+                f"{self.dims} for {self.taps[0][1]}"
+            ]
         return []
 
     def _weight_problems(self, where: str) -> list[str]:
@@ -138,8 +162,8 @@ class LossSettings:
 
         Args:
             label: of the loss.
-            content: ``NAME``, ``TAPS``, ``WEIGHT``, ``<TERM>_WEIGHT`` for each term, and the
-                loss's settings in upper case.
+            content: ``NAME``, ``TAPS``, ``WEIGHT``, ``<TERM>_WEIGHT`` for each term, ``DIMS``,
+                ``SCHEDULE``, and the loss's settings in upper case.
 
         Raises:
             SettingsError: everything that is wrong with it.
@@ -161,7 +185,7 @@ class LossSettings:
             raise SettingsError(problems)
         terms = {f"{term}{_WEIGHT}".upper(): term for term in kind.TERMS}
         settings = {known.upper(): known for known in loss_defaults(kind)}
-        known = ["NAME", "TAPS", "WEIGHT", *terms, *settings]
+        known = ["NAME", "TAPS", "WEIGHT", "DIMS", "SCHEDULE", *terms, *settings]
         values: dict[str, Any] = {"label": label, "name": name, "weights": {}, "arguments": {}}
 
         def take(key: Any, value: Any) -> None:
@@ -174,6 +198,10 @@ class LossSettings:
             elif key == "WEIGHT":
                 given = value if isinstance(value, list | tuple) else [value]
                 values["factors"] = tuple(as_number(v, f"{where}.WEIGHT") for v in given)
+            elif key == "DIMS":
+                values["dims"] = as_setting(value, 0, f"{where}.DIMS")
+            elif key == "SCHEDULE":
+                values["schedule"] = LossSchedule.read(value, f"{where}.SCHEDULE")
             elif key in terms:
                 values["weights"][terms[key]] = as_number(value, f"{where}.{key}")
             elif key in settings:
@@ -185,10 +213,6 @@ class LossSettings:
         if problems:
             raise SettingsError(problems)
         return made[0]
-
-
-# Last part of the module paths of layers whose channels are classes.
-LOGITS = "predictor"
 
 
 @dataclass(frozen=True)
@@ -241,7 +265,7 @@ class DistillerSettings:
     def compares_classes(self) -> bool:
         """Whether a loss compares logits, class with class."""
         return any(
-            loss.kind.CHANNELWISE and all(path.rpartition(".")[2] == LOGITS for path in pair)
+            loss.kind.CHANNELWISE and all(is_logits(path) for path in pair)
             for loss in self.losses
             for pair in loss.taps
         )

@@ -69,7 +69,9 @@ class LossLog:
 
 
 def mean_losses(steps: Sequence[Losses]) -> dict[str, float]:
-    """Of each loss that the last of some steps has."""
-    return {
-        name: sum(step.values[name] for step in steps) / len(steps) for name in steps[-1].values
-    }
+    """Of each loss over the steps that have it."""
+    found: dict[str, list[float]] = {}
+    for step in steps:
+        for name, value in step.values.items():
+            found.setdefault(name, []).append(value)
+    return {name: sum(values) / len(values) for name, values in found.items()}

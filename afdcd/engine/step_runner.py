@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
+from afdcd.distill import Distiller
 from afdcd.engine.loss_log import Losses, LossLog
 from afdcd.engine.precision import autocast, gradient_scaler
 from afdcd.engine.settings import TrainingSettings
@@ -85,6 +87,9 @@ class StepRunner:
             scaler=self.scaler,
             device=self.device,
         )
+        inner = self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
+        if isinstance(inner, Distiller):
+            inner.drop_idle_gradients()
         self._losses.note(iteration, losses)
         self.after_backward()
         # Here rather than within the update, so that clipping sees the true gradients.

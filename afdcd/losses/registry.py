@@ -15,11 +15,16 @@ LOSSES = Registry("LOSSES")
 
 
 class TapShape(NamedTuple):
-    """Size of a tapped feature map for one training image."""
+    """Size of a feature map that is compared, for one training image.
+
+    ``whole`` is the number of channels of the map that it is made of, where it holds principal
+    components of a larger one; else 0.
+    """
 
     channels: int
     height: int
     width: int
+    whole: int = 0
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 # Keys of every loss in a config, next to the loss's own settings.
-RESERVED = ("name", "taps", "weight")
+RESERVED = ("name", "taps", "weight", "dims", "schedule")
 _KEYWORDS = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from afdcd.distill import FeatureTaps, TapError, tap_shapes
+from afdcd.losses.registry import TapShape
 from afdcd.models import build_segmentor
 
 
@@ -148,7 +149,10 @@ def test_tap_shapes(backbone: str):
     before = {name: value.clone() for name, value in model.state_dict().items()}
     shapes = tap_shapes(model, ["backbone.res5", "sem_seg_head.predictor"], size=(65, 97))
     channels = {"resnet18": 512, "mobilenetv2": 320}[backbone]
-    assert shapes == {"backbone.res5": (channels, 9, 13), "sem_seg_head.predictor": (5, 9, 13)}
+    assert shapes == {
+            "backbone.res5": TapShape(channels, 9, 13),
+            "sem_seg_head.predictor": TapShape(5, 9, 13),
+        }
     assert model.training
     for name, value in model.state_dict().items():
         torch.testing.assert_close(value, before[name], msg=name)

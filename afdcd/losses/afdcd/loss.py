@@ -40,6 +40,18 @@ class AfDCDLoss(DistillationLoss):
     convolution (published: fails), sizes need not be divisible by pool and patch (published:
     fails), and the crop doesn't depend on the data set's name.
 
+    **Compact targets.** The teacher's map may hold D principal components of a map of C
+    channels (``DIMS``, `afdcd.distill.components`): align and projector then are D wide, and a
+    group is D / M of the rotated components. Settings and weights keep their meaning at every D:
+
+    - Distances between positions are those of the whole map, except for the variance left out, so
+      the reconstruction's sum of squares is (almost) the same. The reduction ``mean`` divides by
+      the C channels that the components stand for.
+    - The L1 distance over the D / M values of a group is about sqrt(D / C) times that over the
+      C / M channels of one with the same squares, so with ``l1`` the contrast's temperature is
+      multiplied by sqrt(D / C): its logits are as large as the whole map's. L2 distances and
+      cosines don't change.
+
     Args:
         student_channels, teacher_channels: Cs and Ct of the two maps.
         mask: ``random`` (fresh each step) or ``centre``.
@@ -56,6 +68,7 @@ class AfDCDLoss(DistillationLoss):
 
     Attributes:
         settings: all of these except the channels.
+        whole_channels: C, the channels that the teacher's map stands for; its own by default.
 
     Raises:
         SettingsError: settings that can't work, at construction.
@@ -103,6 +116,7 @@ class AfDCDLoss(DistillationLoss):
         )
         self.student_channels = student_channels
         self.teacher_channels = teacher_channels
+        self.whole_channels = teacher_channels
         self._contrast = self.settings.contrast_sizes()
         self.align = build_align(student_channels, teacher_channels)
         self.projector = build_projector(projector, teacher_channels)
@@ -117,6 +131,7 @@ class AfDCDLoss(DistillationLoss):
             ValueError: settings that can't work, or the teacher's map holds no patch.
         """
         loss = cls(student.channels, teacher.channels, **settings)
+        loss.whole_channels = teacher.whole or teacher.channels
         loss.check_fit(teacher.height, teacher.width)
         return loss
 
@@ -175,13 +190,14 @@ class AfDCDLoss(DistillationLoss):
             masked_conv=self.settings.masked_conv,
             recompute=self.settings.recompute,
         )
-        return {
-            "reconstruction": reconstruction(projected, teacher, reduction=self.settings.reduction),
-            "contrast": self._contrast_of(projected, teacher),
-        }
+        value = reconstruction(projected, teacher, reduction=self.settings.reduction)
+        if self.settings.reduction == "mean":
+            value = value * (self.teacher_channels / self.whole_channels)
+        return {"reconstruction": value, "contrast": self._contrast_of(projected, teacher)}
 
     def _contrast_of(self, projected: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
         settings = self.settings
+        width = self.teacher_channels / self.whole_channels
         return patch_contrast(
             projected,
             teacher,
@@ -189,7 +205,7 @@ class AfDCDLoss(DistillationLoss):
             groups=settings.groups,
             patch=settings.patch,
             pool=settings.pool,
-            temperature=settings.temperature,
+            temperature=settings.temperature * (width**0.5 if settings.distance == "l1" else 1.0),
             distance=settings.distance,
             reduction=settings.reduction,
             kernel=settings.kernel,
@@ -205,7 +221,7 @@ class AfDCDLoss(DistillationLoss):
         """Both terms, estimated from some of the patches."""
         check_mask(mask, student)
         _, patch, pool = self._contrast
-        n, channels, height, width = teacher.shape
+        n, _, height, width = teacher.shape
         size = patch[0] * pool, patch[1] * pool
         blocks = draw_blocks(
             (n, height, width),
@@ -228,7 +244,8 @@ class AfDCDLoss(DistillationLoss):
         )
         target = block_features(teacher.detach(), blocks)
         on_map = to_device(positions(blocks)[1][:, None], projected.device)
-        elements = n if self.settings.reduction == "published" else n * channels * height * width
+        whole = n * self.whole_channels * height * width
+        elements = n if self.settings.reduction == "published" else whole
         with no_autocast(projected):
             difference = at_least_float32(projected) - at_least_float32(target)
             squares = torch.where(on_map, difference, 0).square().sum()

@@ -1,0 +1,83 @@
+"""Tensors of views of images on disk, a file for each view."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+_SUM = "crc32"
+_SUFFIX, _UNFINISHED = ".safetensors", ".unfinished"
+# Images whose files lie in one folder.
+_TOGETHER = 100
+
+
+class ViewStore:
+    """Reads and writes the tensors of (image, view); any number of processes may do so at once.
+
+    A file gets its name when it is whole, and holds a checksum, so that what a power cut or a full
+    disk has left behind is never taken for a view: it counts as missing.
+
+    Args:
+        folder: that holds the files; made when the first one is written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, image: int, view: int) -> Path:
+        """The file of a view."""
+        return self.folder / f"{image // _TOGETHER:06d}" / f"{image:08d}_{view:04d}{_SUFFIX}"
+
+    def read(self, image: int, view: int) -> dict[str, torch.Tensor] | None:
+        """A view's tensors, mapped into memory; None where they are missing or damaged."""
+        try:
+            with safe_open(self.path(image, view), "pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                found = (file.metadata() or {}).get(_SUM)
+        except (OSError, SafetensorError, ValueError):
+            return None
+        return tensors if found == _checksum(tensors) else None
+
+    def write(self, image: int, view: int, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Write a view, in place of what there is of it.
+
+        Raises:
+            OSError: it can't be written; nothing of it stays behind.
+        """
+        content = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+        path = self.path(image, view)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}{_UNFINISHED}")
+        try:
+            temporary.write_bytes(save(content, {_SUM: _checksum(content)}))
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+    def there(self) -> Iterator[tuple[int, int]]:
+        """(image, view) of the files, without looking into them."""
+        if not self.folder.is_dir():
+            return
+        for folder in os.scandir(self.folder):
+            if not folder.is_dir():
+                continue
+            for entry in os.scandir(folder.path):
+                image, sign, view = entry.name.removesuffix(_SUFFIX).partition("_")
+                if sign and image.isdecimal() and view.isdecimal():
+                    yield int(image), int(view)
+
+
+def _checksum(tensors: Mapping[str, torch.Tensor]) -> str:
+    total = 0
+    for name in sorted(tensors):
+        values = tensors[name].contiguous().view(torch.uint8).numpy()
+        total = zlib.crc32(values, total)  # type: ignore[arg-type]  # any buffer
+    return str(total)
