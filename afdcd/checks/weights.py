@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from torch import nn
 
 from afdcd.config import ConfigError
@@ -86,17 +88,47 @@ def teacher_problems(run: Runtime) -> list[str]:
     except ConfigError as error:
         return [f"{key}: {error}"]
     problems = [f"the teacher's config: {text}" for text in teacher.problems_as_teacher()]
-    return problems + teacher_class_problems(run, teacher) + teacher_weights_problems(run, teacher)
+    problems += teacher_class_problems(run, teacher) + teacher_weights_problems(run, teacher)
+    return problems + _other_teacher_problems(run, teacher)
+
+
+def _other_teacher_problems(run: Runtime, teacher: Runtime) -> list[str]:
+    """What is wrong with the teachers whose logits are averaged with the teacher's."""
+    key, problems = "MODEL.DISTILLER.TEACHER.OTHERS", []
+    try:
+        others = run.other_teachers()
+    except (ConfigError, ValueError) as error:
+        return [f"{key}: {error}"]
+    for other in others:
+        problems += [f"{key}: {text}" for text in other.problems_as_teacher()]
+        problems += weights_problems(other.weights, key, needed=True, fetches=other.FETCHES)
+        if other.channels != teacher.channels:
+            problems.append(
+                f"{key}: {other.weights} has {other.channels} classes, the teacher "
+                f"{teacher.channels}: logits of other classes can't be averaged"
+            )
+    return problems
 
 
 def teacher_weights_problems(run: Runtime, teacher: Runtime) -> list[str]:
     """Whether the teacher's checkpoint is there, with the command that makes it where it isn't."""
     key = "MODEL.DISTILLER.TEACHER.WEIGHTS"
+    if is_recorded(run):
+        return []
     command = f"tools/train_net.py --config-file {run.teacher_file}"
     return [
         f"{text}. {command} trains the teacher"
         for text in weights_problems(teacher.weights, key, needed=True, fetches=teacher.FETCHES)
     ]
+
+
+def is_recorded(run: Runtime) -> bool:
+    """Whether there is a record of the teacher, which may be complete, so that it isn't needed.
+
+    Where it isn't complete, the teacher's weights are asked for when they are loaded.
+    """
+    folder = str(run.cfg.MODEL.DISTILLER.TEACHER.RECORD.FOLDER)
+    return bool(folder) and (Path(folder) / "record.json").is_file()
 
 
 def teacher_class_problems(run: Runtime, teacher: Runtime) -> list[str]:

@@ -71,7 +71,7 @@ def _trained(
         task = task_of(load_dataset(cfg.DATASETS.TRAIN[0]))
     except KeyError as error:
         raise ConfigError(error.args[0]) from error
-    model, _ = build_for_training(EmbeddedRuntime(cfg), max(cfg.SEED, 0), task)
+    model, _ = build_for_training(EmbeddedRuntime(cfg), max(cfg.SEED, 0), task, None)
     assert isinstance(model, Distiller)
     if args.weights:
         load_weights(model.student, args.weights, part="model")

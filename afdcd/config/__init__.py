@@ -5,6 +5,7 @@ from afdcd.config.errors import ConfigError, ConfigKeyError
 from afdcd.config.files import (
     differences,
     differing,
+    flat_keys,
     flat_value,
     flat_values,
     is_overridden,
@@ -21,6 +22,7 @@ __all__ = [
     "differences",
     "differing",
     "embedded_config",
+    "flat_keys",
     "flat_value",
     "flat_values",
     "is_overridden",

@@ -55,6 +55,26 @@ def add_afdcd_config(cfg: CfgNode) -> None:
     distiller.TEACHER.DTYPE = ""
     # Whether it runs through torch.compile: a little faster, after some ten seconds at the start.
     distiller.TEACHER.COMPILE = False
+    # What it sees, in times the student's resolution, rendered from the files: 3 for a student at
+    # 160x120 (INPUT.MIN_SIZE_TRAIN) and a teacher at 480x360. Its maps are averaged down to the
+    # student's grid. It costs nothing once the teacher is recorded.
+    distiller.TEACHER.RESOLUTION = 1.0
+    # Its logits are averaged over these scales of its images, over mirrored images too, and over
+    # those of other teachers: [config file, weights] each. Other taps are the first teacher's.
+    distiller.TEACHER.SCALES = [1.0]
+    distiller.TEACHER.FLIP = False
+    distiller.TEACHER.OTHERS = []
+    # The recorded teacher: what losses compare with is stored for VIEWS augmented views of each
+    # training image, and a sample shows one of them (docs/recording.md). What is missing is
+    # recorded as it goes; a complete record trains without the teacher.
+    record = distiller.TEACHER.RECORD = node()
+    record.FOLDER = ""  # none when empty
+    record.VIEWS = 16
+    record.DTYPE = "int8"  # of feature maps: "int8" or "float16"; logits are in float16
+    # Of logits, the likeliest classes that are stored one by one; 0 for all.
+    record.TOP_CLASSES = 0
+    # Of the views: runs share a record, whatever their own seed.
+    record.SEED = 0
     # The losses, by labels of one's own choice, in the order that they draw random numbers in:
     #
     #     logits: {NAME: logit_kd, WEIGHT: 0.5, TEMPERATURE: 2.0}
@@ -64,6 +84,11 @@ def add_afdcd_config(cfg: CfgNode) -> None:
     # NAME: of the loss in `afdcd.losses.LOSSES`; may be left out where the label is that name.
     # TAPS: pairs of [student's module path, teacher's module path], several for an FPN; for the
     #   losses of this package their own where left out (res5, or the logits).
+    # DIMS: principal components of the teacher's map that the loss compares with; 0 for the map
+    #   itself, as published. See `AfDCDLoss` and `afdcd.distill.components`.
+    # SCHEDULE: {START: 0.0, END: 1.0, EVERY: 1, FADE: 0.0}: the part of the run that it is used in.
+    #   START and END are shares of the steps; every EVERY-th step; over the last FADE (a share of
+    #   the run) its weight falls to 0. In other steps the teacher isn't run.
     # WEIGHT: factor of all of the loss's terms, 1.0 where left out; or one for each pair of TAPS.
     # <TERM>_WEIGHT: weight of a single term: LOGIT_KD_WEIGHT of logit_kd; RECONSTRUCTION_WEIGHT and
     #   CONTRAST_WEIGHT of afdcd.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from detectron2.utils.events import EventStorage
 from torch import nn
@@ -17,6 +17,9 @@ from afdcd.d2.weights import load_model_weights
 from afdcd.data import Dataset
 from afdcd.engine.runtime import Runtime
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 
 class Detectron2Runtime(Runtime):
     """The one on Detectron2."""
@@ -24,7 +27,7 @@ class Detectron2Runtime(Runtime):
     FETCHES = True
 
     @classmethod
-    def configure(cls, file: str, overrides: list[str]) -> Detectron2Runtime:
+    def configure(cls, file: str, overrides: list[str]) -> Self:
         named = is_overridden("MODEL.WEIGHTS", overrides)
         return cls(config.configure(file, overrides), weights_named=named)
 

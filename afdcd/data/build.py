@@ -38,12 +38,18 @@ def loading_settings(cfg: Any) -> LoadingSettings:
             cache_mb=cfg.DATALOADER.CACHE_MB,
             cache_dir=cfg.DATALOADER.CACHE_DIR,
             echo=cfg.DATALOADER.ECHO,
+            teacher_factor=_teacher_factor(cfg.MODEL),
         ),
         problems,
     )
     refuse(problems)
     assert settings is not None
     return settings
+
+
+def _teacher_factor(model: Any) -> float:
+    distils = model.META_ARCHITECTURE == "Distiller"
+    return float(model.DISTILLER.TEACHER.RESOLUTION) if distils else 1.0
 
 
 def _augmentation(crop: Any, flip: str, mean: tuple[float, ...]) -> TrainingAugmentation:

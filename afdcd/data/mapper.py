@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from afdcd.data.images import read_image
 from afdcd.data.labels import IGNORE, DataError
 from afdcd.data.spec import Record
 from afdcd.data.targets import TargetReader, size_problem
+from afdcd.utils.sample_keys import TEACHER_IMAGE
 
 # The loader's processes are the parallelism; OpenCV's own threads would fight them.
 cv2.setNumThreads(0)
@@ -83,6 +85,15 @@ class TrainingAugmentation:
         top, left = rng.random(2)
         return Draw(scale, float(top), float(left), self.flip and bool(rng.random() < 0.5))
 
+    def crop(self, size: tuple[int, int], draw: Draw) -> Crop:
+        """What a draw shows of an image of this (height, width), in the scaled image's pixels."""
+        height, width = self.crop_size
+        full = resized_size(size, draw.scale)
+        # floor(u * (room + 1)) is uniform over 0..room.
+        top = int(draw.top * (max(full[0] - height, 0) + 1))
+        left = int(draw.left * (max(full[1] - width, 0) + 1))
+        return Crop(top, min(top + height, full[0]), left, min(left + width, full[1]))
+
     def apply(
         self, image: np.ndarray, target: np.ndarray, draw: Draw, *, pad_target: float = IGNORE
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -98,24 +109,47 @@ class TrainingAugmentation:
             image [h, w, 3], uint8, or float32 where it was padded with the mean colour; target
             [h, w]; h and w are ``crop_size``.
         """
-        height, width = self.crop_size
-        full = resized_size((image.shape[0], image.shape[1]), draw.scale)
-        # floor(u * (room + 1)) is uniform over 0..room.
-        top = int(draw.top * (max(full[0] - height, 0) + 1))
-        left = int(draw.left * (max(full[1] - width, 0) + 1))
-        crop = Crop(top, min(top + height, full[0]), left, min(left + width, full[1]))
+        crop = self.crop((image.shape[0], image.shape[1]), draw)
         image = crop_of_resized_image(image, draw.scale, crop)
         target = crop_of_resized_labels(target, draw.scale, crop)
+        height, width = self.crop_size
         pad_h, pad_w = height - image.shape[0], width - image.shape[1]
         if pad_h or pad_w:
-            padded = np.empty((height, width, 3), dtype=np.float32)
-            padded[:] = np.asarray(self.pad_value, dtype=np.float32)
-            padded[: image.shape[0], : image.shape[1]] = image
-            image = padded
+            image = self._padded(image, self.crop_size)
             target = np.pad(target, ((0, pad_h), (0, pad_w)), constant_values=pad_target)
         if draw.flip:
             image, target = image[:, ::-1], target[:, ::-1]
         return image, target
+
+    def apply_larger(
+        self, image: np.ndarray, draw: Draw, *, size: tuple[int, int], factor: float
+    ) -> np.ndarray:
+        """What a draw shows of a larger (or smaller) rendering of the same image.
+
+        Args:
+            image: [H, W, 3], ``factor`` times as high and wide as the one that the draw is for.
+            draw: the choices.
+            size: height and width of the one that the draw is for.
+            factor: see ``image``.
+
+        Returns:
+            [h, w, 3] of ``factor`` times ``crop_size``, the same part of the scene as `apply`'s.
+        """
+        height, width = (round(side * factor) for side in self.crop_size)
+        crop = self.crop(size, draw)
+        full = resized_size((image.shape[0], image.shape[1]), draw.scale)
+        top, left = round(crop.top * factor), round(crop.left * factor)
+        larger = Crop(top, min(top + height, full[0]), left, min(left + width, full[1]))
+        image = crop_of_resized_image(image, draw.scale, larger)
+        if image.shape[:2] != (height, width):
+            image = self._padded(image, (height, width))
+        return image[:, ::-1] if draw.flip else image
+
+    def _padded(self, image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        padded = np.empty((*size, 3), dtype=np.float32)
+        padded[:] = np.asarray(self.pad_value, dtype=np.float32)
+        padded[: image.shape[0], : image.shape[1]] = image
+        return padded
 
 
 class DenseMapper:
@@ -130,6 +164,8 @@ class DenseMapper:
         cache_bytes: up to this many bytes of read (and resized) files are kept in memory.
         cache_dir: folder where read (and resized) files are kept uncompressed, so that a crop is
             all that is read of them the next time; used with an augmentation.
+        teacher_factor: with another value than 1, samples also hold ``teacher_image``, what they
+            show at so many times the resolution, rendered from the file; used with an augmentation.
     """
 
     def __init__(
@@ -141,6 +177,7 @@ class DenseMapper:
         image_format: str = "BGR",
         cache_bytes: int = 0,
         cache_dir: str | Path = "",
+        teacher_factor: float = 1.0,
     ) -> None:
         if image_format not in ("BGR", "RGB"):
             raise ValueError(f"image_format must be BGR or RGB; got {image_format!r}")
@@ -150,6 +187,7 @@ class DenseMapper:
         self.augmentation = augmentation
         self.short_side = short_side
         self.image_format = image_format
+        self.teacher_factor = teacher_factor
         self._cache: dict[str, tuple[np.ndarray, np.ndarray | None]] = {}
         self._cache_room = cache_bytes
         settings = f"{targets} {short_side} {image_format}"
@@ -171,18 +209,36 @@ class DenseMapper:
             DataError: a file is missing or unreadable, sizes differ, or a value is unknown.
         """
         image, target = self._read(record)
+        sample = dict(record)
         if self.augmentation is not None and self.targets is not None:
             assert target is not None
             draw = self.augmentation.draw(rng or np.random.default_rng())
-            pad = self.targets.pad_value
+            pad, size = self.targets.pad_value, (image.shape[0], image.shape[1])
             image, target = self.augmentation.apply(image, target, draw, pad_target=pad)
-        sample = dict(record)
-        sample["image"] = torch.from_numpy(image.transpose(2, 0, 1).copy("C"))
+            if self.teacher_factor != 1:
+                larger = self._larger(record, draw, size)
+                sample[TEACHER_IMAGE] = _as_tensor(larger)
+        sample["image"] = _as_tensor(image)
         if target is not None and self.targets is not None:
             whole_numbers = np.issubdtype(target.dtype, np.integer)
             values = target.astype(np.int64 if whole_numbers else np.float32, order="C")
             sample[self.targets.key] = torch.from_numpy(values)
         return sample
+
+    def without_teacher(self) -> DenseMapper:
+        """The same mapper, of samples whose teacher is recorded."""
+        plain = copy.copy(self)
+        plain.teacher_factor = 1.0
+        return plain
+
+    def _larger(self, record: Record, draw: Draw, size: tuple[int, int]) -> np.ndarray:
+        assert self.augmentation is not None
+        image = read_image(record["file_name"], record.get("window"))
+        if self.image_format == "RGB":
+            image = image[:, :, ::-1]
+        side = round(min(size) * self.teacher_factor)
+        image, _ = resize_short_side(image, None, side)
+        return self.augmentation.apply_larger(image, draw, size=size, factor=self.teacher_factor)
 
     def _read(self, record: Record) -> tuple[np.ndarray, np.ndarray | None]:
         key = record["file_name"]
@@ -206,6 +262,10 @@ class DenseMapper:
             self._cache[key] = image, target
             self._cache_room -= size
         return image, target
+
+
+def _as_tensor(image: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(image.transpose(2, 0, 1).copy("C"))
 
 
 def resize_short_side(

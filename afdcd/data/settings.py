@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from afdcd.data.mapper import DenseMapper, TrainingAugmentation
+from afdcd.data.mapper import LARGEST, DenseMapper, TrainingAugmentation
 from afdcd.data.targets import TargetReader
 from afdcd.utils.problems import refuse
 
@@ -23,6 +23,7 @@ class LoadingSettings:
         cache_mb: megabytes of read files that each loader process keeps in memory.
         cache_dir: folder where training files are kept decoded; empty for none.
         echo: iterations in a row that use each loaded batch.
+        teacher_factor: resolution of a teacher's images, in times the student's.
 
     Raises:
         SettingsError: a value that can't work.
@@ -36,6 +37,7 @@ class LoadingSettings:
     cache_mb: int = 0
     cache_dir: str = ""
     echo: int = 1
+    teacher_factor: float = 1.0
 
     def __post_init__(self) -> None:
         refuse(self._problems())
@@ -55,6 +57,29 @@ class LoadingSettings:
             elif value < least:
                 yield f"{key} must be at least {least}; got {value}"
 
+        yield from self._teacher_problems()
+
+    def _teacher_problems(self) -> Iterator[str]:
+        key, factor = "MODEL.DISTILLER.TEACHER.RESOLUTION", self.teacher_factor
+        if factor == 1:
+            return
+        if not 0 < factor <= LARGEST:
+            yield f"{key} must be above 0 and at most {LARGEST:g}; got {factor}"
+        elif self.augmentation is None:
+            yield f"{key} {factor:g} takes INPUT.MAPPER scale_crop: other mappers render one image"
+        else:
+            height, width = self.augmentation.crop_size
+            if any(abs(side * factor - round(side * factor)) > 1e-6 for side in (height, width)):
+                yield (
+                    f"{key} {factor:g} times the crop {height}x{width} isn't a whole number of "
+                    "pixels: choose another factor, or another INPUT.SCALE_CROP.SIZE"
+                )
+            if factor > 1 and not self.train_short_side:
+                yield (
+                    f"{key} {factor:g} would enlarge images that are trained on at their own size: "
+                    "set INPUT.MIN_SIZE_TRAIN to the student's, below the files' own"
+                )
+
     def training_mapper(self, targets: TargetReader) -> DenseMapper:
         """From records to augmented samples."""
         return DenseMapper(
@@ -64,6 +89,7 @@ class LoadingSettings:
             image_format=self.image_format,
             cache_bytes=self.cache_mb << 20,
             cache_dir=self.cache_dir,
+            teacher_factor=self.teacher_factor,
         )
 
     def evaluation_mapper(self) -> DenseMapper:

@@ -4,17 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch.utils.data import Dataset
 
 from afdcd.data.labels import DataError
+from afdcd.data.mapper import DenseMapper
 from afdcd.data.spec import Record
+from afdcd.data.view_store import ViewStore
+from afdcd.data.views import ViewPlan
+from afdcd.utils.sample_keys import ECHO, RECORDED, VIEW
 from afdcd.utils.user_modules import USER_MODULES
 
 Sample = dict[str, Any]
 TrainingMapper = Callable[[Record, np.random.Generator], Sample]
+
+
+class RecordedViews(NamedTuple):
+    """Views whose teacher is recorded.
+
+    Attributes:
+        plan: which views there are.
+        store: what is recorded of them.
+    """
+
+    plan: ViewPlan
+    store: ViewStore
 
 
 class SampleStream(Dataset[Sample]):
@@ -22,26 +39,72 @@ class SampleStream(Dataset[Sample]):
 
     Sample number n, with its augmentation, depends on the seed and n only, so a resumed run goes on
     exactly where it stopped, with any number of loader processes.
+
+    Args:
+        records: of the training images.
+        mapper: from records to samples.
+        seed: of the run.
+        views: where given, each sample shows one of its image's views; it says which under
+            ``view``, and under ``recorded`` holds what is recorded of it.
     """
 
-    def __init__(self, records: list[Record], mapper: TrainingMapper, seed: int) -> None:
+    def __init__(
+        self,
+        records: list[Record],
+        mapper: TrainingMapper,
+        seed: int,
+        views: RecordedViews | None = None,
+    ) -> None:
         self.records = records
         self.mapper = mapper
         self.seed = seed
+        self.views = views
+        # What only a teacher needs isn't made for views that are recorded.
+        self._student_mapper: TrainingMapper = (
+            mapper.without_teacher() if isinstance(mapper, DenseMapper) else mapper
+        )
         self._order = lru_cache(maxsize=2)(self._epoch_order)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (USER_MODULES, type(self), self.records, self.mapper, self.seed)
+        arguments = (self.records, self.mapper, self.seed, self.views)
+        return _restored, (USER_MODULES, type(self), *arguments)
 
     def _epoch_order(self, epoch: int) -> np.ndarray:
         return np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.records))
 
     def __getitem__(self, number: int) -> Sample:
         epoch, position = divmod(number, len(self.records))
-        record = self.records[int(self._order(epoch)[position])]
-        rng = np.random.default_rng((self.seed, 1, number))
+        image = int(self._order(epoch)[position])
+        if self.views is not None:
+            view = self.views.plan.choice(self.seed, number)
+            recorded = self.views.store.read(image, view)
+            return self.view(self.views.plan, image, view, recorded)
+        return self._sample(self.mapper, image, np.random.default_rng((self.seed, 1, number)))
+
+    def view(
+        self,
+        plan: ViewPlan,
+        image: int,
+        view: int,
+        recorded: dict[str, torch.Tensor] | None = None,
+    ) -> Sample:
+        """The sample of a view.
+
+        Args:
+            plan: that the view belongs to.
+            image, view: which one.
+            recorded: what is recorded of it.
+        """
+        mapper = self.mapper if recorded is None else self._student_mapper
+        sample = self._sample(mapper, image, plan.rng(image, view))
+        sample[VIEW] = (image, view)
+        if recorded is not None:
+            sample[RECORDED] = recorded
+        return sample
+
+    def _sample(self, mapper: TrainingMapper, image: int, rng: np.random.Generator) -> Sample:
         try:
-            return self.mapper(record, rng)
+            return mapper(self.records[image], rng)
         except DataError as error:  # raised in the main process, without a worker's traceback
             return {"error": str(error)}
 
@@ -65,7 +128,7 @@ class Echo:
         for batch in self.loader:
             for count in range(done, self.times):
                 again = self.times - 1 - count
-                yield [{**sample, "echo": (number, again)} for sample in batch]
+                yield [{**sample, ECHO: (number, again)} for sample in batch]
             number, done = number + 1, 0
 
 

@@ -54,7 +54,9 @@ class ViewStore:
         content = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
         path = self.path(image, view)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}{_UNFINISHED}")
+        temporary = path.with_name(
+            f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}{_UNFINISHED}"
+        )
         try:
             temporary.write_bytes(save(content, {_SUM: _checksum(content)}))
             temporary.replace(path)

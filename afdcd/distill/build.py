@@ -2,43 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
 from afdcd.distill.distiller import Distiller, tap_shapes
-from afdcd.distill.objectives import build_objectives, plan_objectives
+from afdcd.distill.objectives import build_objectives, plan_objectives, target_shape
+from afdcd.distill.record import Store, TeacherRecord
 from afdcd.distill.settings import DistillerSettings, read_losses
 from afdcd.distill.teacher import FrozenTeacher
-from afdcd.utils.problems import SettingsError
-
-TEACHER_DTYPES = {
-    "": None,
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
+from afdcd.distill.teacher_settings import DTYPES, TeacherSettings
+from afdcd.losses.registry import TapShape
+from afdcd.utils.problems import SettingsError, constructed
 
 
 def build_distiller(
     cfg: Any,
     student: nn.Module,
-    teacher: nn.Module,
+    teacher: nn.Module | None,
     *,
     teacher_format: str = "BGR",
     seed: int = 0,
     part: tuple[int, int] = (0, 1),
+    others: Sequence[tuple[nn.Module, str]] = (),
+    store: Store | None = None,
+    teacher_shapes: Mapping[str, TapShape] | None = None,
 ) -> Distiller:
     """Combine a student and a teacher as ``MODEL.DISTILLER`` says.
 
     Args:
         cfg: the student's config, with ``MODEL.DISTILLER``.
         student: the model to train.
-        teacher: with its weights loaded.
+        teacher: with its weights loaded; None where everything of it is recorded.
         teacher_format: the teacher's ``INPUT.FORMAT``; the student's is ``cfg.INPUT.FORMAT``.
         seed: of the losses' random draws (masks, patches).
         part: which part of a batch this process has, and of how many.
+        others: models whose logits are averaged with the teacher's, with their ``INPUT.FORMAT``.
+        store: of the recorded teacher; None where there is none.
+        teacher_shapes: of the teacher's taps for a training image, where there is no teacher.
 
     Raises:
         TapError: a tap doesn't exist, or isn't one feature map.
@@ -47,29 +49,58 @@ def build_distiller(
     """
     settings = distiller_settings(cfg)
     size = training_size(cfg)
-    if problem := _padding_problem(student, teacher, size if _has_fixed_size(cfg.INPUT) else None):
-        raise ValueError(problem)
     objectives = plan_objectives(settings.losses)
-    taps = {
-        "student": (student, [o.student_tap for o in objectives]),
-        "teacher": (teacher, [o.teacher_tap for o in objectives]),
-    }
-    shapes = {
-        (whose, path): shape
-        for whose, (model, paths) in taps.items()
-        for path, shape in tap_shapes(
-            model, list(dict.fromkeys(paths)), size=size, whose=f"the {whose}"
-        ).items()
-    }
-    steps = cfg.SOLVER.MAX_ITER
-    distillation = build_objectives(settings.losses, shapes, seed=seed, part=part, steps=steps)
-    flip = teacher_format != cfg.INPUT.FORMAT
-    dtype = TEACHER_DTYPES[settings.teacher_dtype]
-    frozen = FrozenTeacher(
-        teacher, flip_channels=flip, dtype=dtype, compiled=settings.compile_teacher
+    paths = [o.student_tap for o in objectives], [o.teacher_tap for o in objectives]
+    of_student = tap_shapes(student, list(dict.fromkeys(paths[0])), size=size, whose="the student")
+    of_teacher = dict(teacher_shapes or {})
+    frozen = None
+    if teacher is not None:
+        fixed = size if _has_fixed_size(cfg.INPUT) else None
+        if problem := _padding_problem(student, teacher, fixed):
+            raise ValueError(problem)
+        wanted = list(dict.fromkeys(paths[1]))
+        of_teacher = tap_shapes(teacher, wanted, size=size, whose="the teacher")
+        frozen = _frozen_teacher(cfg, settings.teacher, teacher, teacher_format, others)
+    distillation = build_objectives(
+        settings.losses,
+        {("student", path): shape for path, shape in of_student.items()}
+        | {("teacher", path): shape for path, shape in of_teacher.items()},
+        seed=seed,
+        part=part,
+        steps=cfg.SOLVER.MAX_ITER,
     )
+    record = None
+    if store is not None:
+        targets = distillation.targets
+        channels = {t.name: target_shape(of_teacher[t.path], t).channels for t in targets}
+        record = TeacherRecord(store, targets, channels, settings.teacher.record.encoding)
     formatted = cfg.MODEL.DISTILLER.STUDENT == "SemanticSegmentor"
-    return Distiller(student, frozen, distillation, format_student=formatted)
+    distiller = Distiller(student, frozen, distillation, record=record, format_student=formatted)
+    distiller.teacher_shapes = of_teacher
+    return distiller
+
+
+def _frozen_teacher(
+    cfg: Any,
+    settings: TeacherSettings,
+    model: nn.Module,
+    image_format: str,
+    others: Sequence[tuple[nn.Module, str]],
+) -> FrozenTeacher:
+    def frozen(model: nn.Module, image_format: str, **averages: Any) -> FrozenTeacher:
+        flip = image_format != cfg.INPUT.FORMAT
+        dtype = DTYPES[settings.dtype]
+        return FrozenTeacher(
+            model, flip_channels=flip, dtype=dtype, compiled=settings.compiled, **averages
+        )
+
+    return frozen(
+        model,
+        image_format,
+        scales=settings.scales,
+        flip=settings.flip,
+        others=[frozen(other, flavour) for other, flavour in others],
+    )
 
 
 def distiller_settings(cfg: Any) -> DistillerSettings:
@@ -80,23 +111,23 @@ def distiller_settings(cfg: Any) -> DistillerSettings:
     """
     node = cfg.MODEL.DISTILLER
     problems: list[str] = []
-    try:
-        losses = read_losses(node.LOSSES)
-    except SettingsError as error:
-        problems += error.problems
-        losses = ()
-    try:
-        return DistillerSettings(
+    losses = constructed(lambda: read_losses(node.LOSSES), problems) or ()
+    teacher = constructed(lambda: TeacherSettings.read(node.TEACHER), problems)
+    found: list[str] = []
+    settings = constructed(
+        lambda: DistillerSettings(
             losses=losses,
             clip_gradients=node.CLIP_GRADIENTS,
             lr_factor=node.LR_FACTOR,
-            teacher_dtype=node.TEACHER.DTYPE,
-            compile_teacher=node.TEACHER.COMPILE,
-        )
-    except SettingsError as error:
-        # Without losses, its first problem is that there are none; the reason is already listed.
-        problems += error.problems if losses else error.problems[1:]
-    raise SettingsError(problems)
+            teacher=teacher or TeacherSettings(),
+        ),
+        found,
+    )
+    # Without losses, its first problem is that there are none; the reason is already listed.
+    problems += found if losses else found[1:]
+    if settings is None or problems:
+        raise SettingsError(problems)
+    return settings
 
 
 def training_size(cfg: Any) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from torch import nn
 
 from afdcd.distill.components import ComponentFit
 from afdcd.distill.objectives import Objectives
+from afdcd.distill.record import TeacherRecord
 from afdcd.distill.taps import FeatureTaps
 from afdcd.distill.targets import KeptTargets, Target
 from afdcd.distill.teacher import FrozenTeacher
@@ -28,29 +29,41 @@ class Distiller(nn.Module):
 
     Args:
         student: in Detectron2's protocol.
-        teacher: frozen; not a submodule.
+        teacher: frozen; not a submodule. None where all that it says is recorded.
         objectives: what is compared.
+        record: of the teacher, where there is one.
         format_student: keep the student's weights in the memory format of their device (see
             `afdcd.utils.memory_format`), wherever they are moved; for students that take either
             format. The objectives' weights are always kept so.
 
+    Attributes:
+        record: of the teacher; None where there is none.
+        teacher_shapes: of the teacher's taps for a training image, by path.
+
     Raises:
         TapError: a tap doesn't exist in its model.
+        ValueError: there is neither a teacher nor a record.
     """
 
-    _teacher: FrozenTeacher
+    _teacher: FrozenTeacher | None
 
     def __init__(
         self,
         student: nn.Module,
-        teacher: FrozenTeacher,
+        teacher: FrozenTeacher | None,
         objectives: Objectives,
         *,
+        record: TeacherRecord | None = None,
         format_student: bool = True,
     ) -> None:
         super().__init__()
         FeatureTaps(student, objectives.student_taps, whose="the student")
-        FeatureTaps(teacher.model, objectives.teacher_taps, whose="the teacher")
+        if teacher is not None:
+            FeatureTaps(teacher.model, objectives.teacher_taps, whose="the teacher")
+        elif record is None:
+            raise ValueError("a distiller takes a teacher, or the record of one")
+        self.record = record
+        self.teacher_shapes: dict[str, TapShape] = {}
         self.student = student
         self.distiller = objectives
         object.__setattr__(self, "_teacher", teacher)
@@ -63,8 +76,27 @@ class Distiller(nn.Module):
 
     @property
     def teacher(self) -> nn.Module:
-        """The frozen teacher's model."""
-        return self._teacher.model
+        """The frozen teacher's model. Raises RuntimeError where it isn't loaded."""
+        return self.live.model
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether the teacher is loaded: not where all that it says is recorded."""
+        return self._teacher is not None
+
+    @property
+    def live(self) -> FrozenTeacher:
+        """The frozen teacher.
+
+        Raises:
+            RuntimeError: it isn't loaded, and something asks for it all the same.
+        """
+        if self._teacher is None:
+            raise RuntimeError(
+                "a view isn't recorded, or its file is damaged, and the teacher isn't loaded: go "
+                "on with --resume, which loads it"
+            )
+        return self._teacher
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
         """In training the student's losses and every weighted distillation term, by name.
@@ -114,8 +146,25 @@ class Distiller(nn.Module):
     ) -> dict[str, torch.Tensor]:
         if self.distiller.unfitted():
             self.fit_components([batched_inputs])  # where no trainer has done so
-        features = self._teacher.features(batched_inputs, [target.path for target in targets])
-        return self.distiller.compress(features, targets)
+        if self.record is not None:
+            return self.record.gather(batched_inputs, targets, self._computed_alone)
+        return self._live_targets(batched_inputs, targets)
+
+    def _live_targets(
+        self, batched_inputs: list[dict[str, Any]], targets: Sequence[Target]
+    ) -> dict[str, torch.Tensor]:
+        paths = list(dict.fromkeys(target.path for target in targets))
+        return self.distiller.compress(self.live.features(batched_inputs, paths), targets)
+
+    def _computed_alone(self, item: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """Everything that a record holds of a sample."""
+        return self._live_targets([item], self.distiller.targets)
+
+    def record_views(self, batch: Iterable[dict[str, Any]]) -> None:
+        """Record the targets of samples."""
+        assert self.record is not None
+        for item in batch:
+            self.record.record(item, self._computed_alone)
 
     def fit_components(self, batches: Iterable[list[dict[str, Any]]]) -> dict[str, float]:
         """Fit the components that aren't known yet to the teacher's maps of training views.
@@ -131,7 +180,7 @@ class Distiller(nn.Module):
         targets = self.distiller.unfitted()
         fits = {target.path: ComponentFit() for target in targets}
         for batch in batches if fits else ():
-            for path, features in self._teacher.features(batch, list(fits)).items():
+            for path, features in self.live.features(batch, list(fits)).items():
                 fits[path].add(features)
         self.distiller.set_components(fits)
         modules = {target.name: self.distiller.components_of(target) for target in targets}
@@ -155,7 +204,8 @@ class Distiller(nn.Module):
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Distiller:
         super()._apply(fn, recurse)
-        self._teacher.apply(fn)
+        if self._teacher is not None:
+            self._teacher.apply(fn)
         self._format()
         return self
 

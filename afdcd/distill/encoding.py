@@ -1,4 +1,4 @@
-"""How a teacher's maps are stored: float16, int8 with a scale per channel, or the likeliest classes."""
+"""How a teacher's maps are stored: in float16, in int8 with scales, or by the likeliest classes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from afdcd.distill.settings import is_logits
-from afdcd.distill.targets import Target
+from afdcd.distill.targets import Target, is_logits
 from afdcd.utils.problems import SettingsError
 
 RECORD_DTYPES = ("int8", "float16")

@@ -7,20 +7,27 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.nn import functional as F
 
-from afdcd.data.view_store import ViewStore
 from afdcd.distill.encoding import Encoding
 from afdcd.distill.targets import Target
+from afdcd.utils.sample_keys import RECORDED, VIEW
 
 logger = logging.getLogger(__name__)
 
-# Of samples: which view they show, and its tensors where they are recorded.
-VIEW, RECORDED = "view", "recorded"
 Compute = Callable[[dict[str, Any]], Mapping[str, torch.Tensor]]
+
+
+class Store(Protocol):
+    """Where tensors of views go: `afdcd.data.view_store.ViewStore`."""
+
+    @property
+    def folder(self) -> Path: ...
+
+    def write(self, image: int, view: int, tensors: Mapping[str, torch.Tensor]) -> None: ...
 
 
 class TeacherRecord:
@@ -42,7 +49,7 @@ class TeacherRecord:
 
     def __init__(
         self,
-        store: ViewStore,
+        store: Store,
         targets: Sequence[Target],
         channels: Mapping[str, int],
         encoding: Encoding,
@@ -94,7 +101,8 @@ class TeacherRecord:
             tensors |= self.encoding.encode(target, maps[target.name][0])
         if not self._broken:
             try:
-                self.store.write(*item[VIEW], tensors)
+                image, view = item[VIEW]
+                self.store.write(image, view, tensors)
             except OSError as error:
                 self._broken = True
                 logger.warning(

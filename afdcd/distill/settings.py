@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from afdcd.distill.schedule import LossSchedule
+from afdcd.distill.targets import is_logits
+from afdcd.distill.teacher_settings import TeacherSettings
 from afdcd.losses.registry import LOSSES, DistillationLoss
 from afdcd.losses.settings import as_number, as_setting, loss_defaults
 from afdcd.utils.problems import SettingsError, collect, nearest_hint
@@ -19,16 +21,8 @@ NO_LOSS = (
     f"{KEY} names no loss: it takes labels with losses, such as "
     "{afdcd: {NAME: afdcd, CONTRAST_WEIGHT: 0.005}}"
 )
-TEACHER_DTYPES = ("", "float32", "bfloat16", "float16")
-# Last part of the module paths of layers whose channels are classes.
-LOGITS = "predictor"
 _LABEL = re.compile(r"[A-Za-z]\w*", re.ASCII)
 _WEIGHT = "_weight"
-
-
-def is_logits(path: str) -> bool:
-    """Whether a tap's channels are classes, by its module path."""
-    return path.rpartition(".")[2] == LOGITS
 
 
 @dataclass(frozen=True)
@@ -224,8 +218,7 @@ class DistillerSettings:
         clip_gradients: L2 norm to which the gradients of the distillation modules alone are
             clipped; 0 for no clipping.
         lr_factor: learning rate of the distillation modules, as a multiple of the student's.
-        teacher_dtype: of the teacher's convolutions, one of `TEACHER_DTYPES`; empty for autocast's.
-        compile_teacher: whether the teacher runs through torch.compile.
+        teacher: how it is run, and recorded.
 
     Raises:
         SettingsError: settings that can't work; lists all of them.
@@ -234,8 +227,7 @@ class DistillerSettings:
     losses: tuple[LossSettings, ...]
     clip_gradients: float = 15.0
     lr_factor: float = 1.0
-    teacher_dtype: str = ""
-    compile_teacher: bool = False
+    teacher: TeacherSettings = field(default_factory=TeacherSettings)
 
     def __post_init__(self) -> None:
         problems = []
@@ -253,11 +245,6 @@ class DistillerSettings:
             )
         if not 0 < self.lr_factor < math.inf:
             problems.append(f"MODEL.DISTILLER.LR_FACTOR must be above 0; got {self.lr_factor}")
-        if self.teacher_dtype not in TEACHER_DTYPES:
-            problems.append(
-                f"MODEL.DISTILLER.TEACHER.DTYPE takes {', '.join(map(repr, TEACHER_DTYPES))}; got "
-                f"{self.teacher_dtype!r}"
-            )
         if problems:
             raise SettingsError(problems)
 

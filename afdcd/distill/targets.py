@@ -6,6 +6,16 @@ from typing import Any, NamedTuple
 
 import torch
 
+from afdcd.utils.sample_keys import ECHO
+
+# Last part of the module paths of layers whose channels are classes.
+LOGITS = "predictor"
+
+
+def is_logits(path: str) -> bool:
+    """Whether a tap's channels are classes, by its module path."""
+    return path.rpartition(".")[2] == LOGITS
+
 
 class Target(NamedTuple):
     """A tap of the teacher and the number of its principal components; 0 for the map itself."""
@@ -58,4 +68,4 @@ class KeptTargets:
 
 
 def _echo(batched_inputs: list[dict[str, Any]]) -> tuple[int, int]:
-    return batched_inputs[0].get("echo", (-1, 0)) if batched_inputs else (-1, 0)
+    return batched_inputs[0].get(ECHO, (-1, 0)) if batched_inputs else (-1, 0)

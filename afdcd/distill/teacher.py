@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
+from afdcd.distill.averaging import averaged_logits, to_grid
 from afdcd.distill.compiling import compile_between_taps
 from afdcd.distill.folding import fold_norms
 from afdcd.distill.taps import FeatureTaps
+from afdcd.distill.targets import is_logits
 from afdcd.utils.memory_format import format_module
+from afdcd.utils.sample_keys import TEACHER_IMAGE
 
 
 class FrozenTeacher:
@@ -35,6 +40,8 @@ class FrozenTeacher:
             within about 2 % (relative L2), in float16 0.3 %. Nothing changes the weights later.
         compiled: run the model's modules through torch.compile as well, except those with a tap
             inside (see `compile_between_taps`); needs ``prepare``.
+        scales, flip: over which its logits are averaged: see `averaged_logits`.
+        others: teachers of the same classes, whose logits are averaged with its own.
     """
 
     def __init__(
@@ -45,17 +52,24 @@ class FrozenTeacher:
         dtype: torch.dtype | None = None,
         prepare: bool = True,
         compiled: bool = False,
+        scales: Sequence[float] = (1.0,),
+        flip: bool = False,
+        others: Sequence[FrozenTeacher] = (),
     ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.flip_channels = flip_channels
         self.dtype = dtype
         self.compiled = compiled
+        self.scales, self.flip, self.others = tuple(scales), flip, tuple(others)
         self._unprepared = prepare
 
     def features(
         self, batched_inputs: list[dict[str, Any]], paths: Sequence[str]
     ) -> dict[str, torch.Tensor]:
         """The feature maps at ``paths``; nothing after the last of them is computed.
+
+        Where samples hold an image of the teacher's own resolution (``teacher_image``), it sees
+        that one, and its maps are averaged down to the grid of the student's.
 
         Args:
             batched_inputs: as the student's.
@@ -64,6 +78,40 @@ class FrozenTeacher:
         Raises:
             TapError: see `FeatureTaps`.
         """
+        inputs = [
+            {**item, "image": item[TEACHER_IMAGE]} if TEACHER_IMAGE in item else item
+            for item in batched_inputs
+        ]
+        maps = self._maps(inputs, paths)
+        for path in maps:
+            if is_logits(path) and self._averages:
+                maps[path] = self._averaged(inputs, path)
+        if inputs and TEACHER_IMAGE in inputs[0]:
+            sizes = _size(inputs[0]["image"]), _size(batched_inputs[0]["image"])
+            maps = {path: to_grid(features, *sizes) for path, features in maps.items()}
+        return maps
+
+    @property
+    def _averages(self) -> bool:
+        return self.flip or self.scales != (1.0,) or bool(self.others)
+
+    def _averaged(self, inputs: list[dict[str, Any]], path: str) -> torch.Tensor:
+        found = [
+            averaged_logits(partial(teacher._map, path), inputs, scales=self.scales, flip=self.flip)
+            for teacher in (self, *self.others)
+        ]
+        size = found[0].shape[-2:]
+        return torch.stack(
+            [F.interpolate(x, size=size, mode="bilinear", align_corners=False) for x in found]
+        ).mean(0)
+
+    def _map(self, path: str, inputs: list[dict[str, Any]]) -> torch.Tensor:
+        return self._maps(inputs, [path])[path]
+
+    def _maps(
+        self, batched_inputs: list[dict[str, Any]], paths: Sequence[str]
+    ) -> dict[str, torch.Tensor]:
+        """The maps at ``paths`` of the samples' images."""
         inputs = batched_inputs
         if self.flip_channels:
             inputs = [{**item, "image": item["image"].flip(0)} for item in batched_inputs]
@@ -99,3 +147,9 @@ class FrozenTeacher:
     def apply(self, fn: Callable[[torch.Tensor], torch.Tensor]) -> None:
         """Move or cast the weights, as ``nn.Module._apply`` does."""
         self.model._apply(fn)
+        for other in self.others:
+            other.apply(fn)
+
+
+def _size(image: torch.Tensor) -> tuple[int, int]:
+    return image.shape[-2], image.shape[-1]

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from afdcd.embedded.runtime import EmbeddedRuntime
+from afdcd.engine.recording import Recording
 from afdcd.models import SemanticSegmentor
 from afdcd.tasks import Task
 
@@ -23,13 +24,12 @@ class Teacher(NamedTuple):
     model: SemanticSegmentor
 
 
-def build_teacher(run: EmbeddedRuntime) -> Teacher:
-    """The teacher on the CPU, with its weights.
+def build_teacher(side: EmbeddedRuntime) -> Teacher:
+    """The teacher of a config on the CPU, with its weights.
 
     Raises:
         ConfigError, CheckpointError, ValueError: it can't be built or loaded.
     """
-    side = run.teacher()
     model = side.build()
     logger.info("Teacher: %s", side.load(model, side.weights, complete=True))
     return Teacher(side, model)
@@ -52,22 +52,32 @@ def build_student(run: EmbeddedRuntime, seed: int, task: Task) -> SemanticSegmen
 
 
 def build_for_training(
-    run: EmbeddedRuntime, seed: int, task: Task
-) -> tuple[nn.Module, Teacher | None]:
-    """The model to train and, for a ``Distiller``, its teacher.
+    run: EmbeddedRuntime, seed: int, task: Task, recording: Recording | None
+) -> tuple[nn.Module, list[Teacher]]:
+    """The model to train and, for a ``Distiller``, its teachers.
 
-    The student's initialization is the same with and without a teacher.
+    The student's initialization is the same with and without a teacher. Where everything of the
+    teacher is recorded, it isn't loaded, and there are none.
 
     Raises:
         ConfigError, CheckpointError, TapError, ValueError: see the parts.
     """
     student = build_student(run, seed, task)
     if not run.distils:
-        return student, None
-    teacher = build_teacher(run)
-    distiller = run.pair(student, teacher.side, teacher.model, seed=seed)
+        return student, []
+    side, teachers = run.teacher(), []
+    if recording is None or not recording.complete:
+        teachers = [build_teacher(side), *map(build_teacher, run.other_teachers())]
+    distiller = run.pair(
+        student,
+        side,
+        teachers[0].model if teachers else None,
+        seed=seed,
+        others=[(other.model, other.side.image_format) for other in teachers[1:]],
+        recording=recording,
+    )
     logger.info("Loss: %s", distiller.distiller.formula())
-    return distiller, teacher
+    return distiller, teachers
 
 
 def load_for_evaluation(run: EmbeddedRuntime, weights: Path) -> SemanticSegmentor:

@@ -35,7 +35,9 @@ from afdcd.embedded.build import Teacher, build_for_training, load_for_evaluatio
 from afdcd.embedded.evaluation import evaluate
 from afdcd.embedded.runtime import EmbeddedRuntime
 from afdcd.embedded.trainer import Trainer
+from afdcd.engine.averaged_teacher import evaluated_teacher
 from afdcd.engine.checkpoints import EXPORT, Checkpoints, student_of
+from afdcd.engine.recording import Recording, open_recording
 from afdcd.engine.results import CONFIG_COPY, results_of, write_results
 from afdcd.evaluation.scores import write_evaluation
 from afdcd.models.weights import CheckpointError
@@ -141,15 +143,17 @@ def _train(
     seed = settings.seed if settings.seed >= 0 else int.from_bytes(os.urandom(4), "little")
     if state is not None:
         seed = state["seed"]
-    model, teacher = _guarded(build_for_training, setup, seed, train[0])
+    together = _together(train)
+    recording = open_recording(setup, together.dataset.records)
+    model, teachers = _guarded(build_for_training, setup, seed, train[0], recording)
     raise_problems(
         loaded_problems(student_of(model), setup.weights, "the student") if setup.weights else [],
-        loaded_problems(teacher.model, teacher.side.weights, "the teacher") if teacher else [],
+        *(loaded_problems(t.model, t.side.weights, "the teacher") for t in teachers),
         inference_problems(settings.inference, student_of(model)),
     )
     # Alone as well as distilled: the baseline gets what makes a step faster too.
     format_module(model.to(checks.choose_device(setup.device, num_gpus)))
-    trainer = Trainer(settings, model, _together(train), test, seed=seed)
+    trainer = Trainer(settings, model, together, test, seed=seed, recording=recording)
     if state is not None:
         try:
             trainer.state.load(state)
@@ -164,8 +168,7 @@ def _train(
     else:
         write_text(folder / CONFIG_COPY, setup.cfg.dump(sort_keys=False))
         logger.info("Seed %d; output in %s", seed, folder)
-        if teacher is not None and not class_differences(setup, teacher.side):
-            trainer.state.teacher_figures = _score_teacher(teacher, test[0])
+        trainer.state.teacher_figures = _teacher_figures(setup, teachers, recording, test[0])
     return _finish(trainer, trainer.train())
 
 
@@ -190,9 +193,23 @@ def _finish(trainer: Trainer, figures: dict[str, float]) -> dict[str, Any]:
     return results
 
 
-def _score_teacher(teacher: Teacher, task: Task) -> dict[str, float]:
-    figures = evaluate(teacher.side.evaluation_settings(), teacher.model, task)
-    logger.info("Teacher on %s: %s", task.dataset.spec.name, task.describe(figures))
+def _teacher_figures(
+    setup: EmbeddedRuntime, teachers: list[Teacher], recording: Recording | None, task: Task
+) -> dict[str, float]:
+    """The teacher's scores, or those that its record holds; empty where there are none."""
+    name = task.dataset.spec.name
+    if teachers and class_differences(setup, teachers[0].side):
+        return {}
+    if teachers:
+        sides, models = [t.side for t in teachers], [t.model for t in teachers]
+        settings, model = evaluated_teacher(setup, sides, models)
+        figures = evaluate(settings, model, task)
+        if recording is not None:
+            recording.note_teacher_figures(name, figures)
+    else:
+        figures = recording.teacher_figures(name) if recording else {}
+    if figures:
+        logger.info("Teacher on %s: %s", name, task.describe(figures))
     return figures
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -12,12 +12,15 @@ from afdcd.embedded import checks
 from afdcd.engine.runtime import Runtime
 from afdcd.models import SemanticSegmentor, build_segmentor_from_config, load_weights
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 
 class EmbeddedRuntime(Runtime):
     """The one without Detectron2."""
 
     @classmethod
-    def configure(cls, file: str, overrides: list[str]) -> EmbeddedRuntime:
+    def configure(cls, file: str, overrides: list[str]) -> Self:
         named = is_overridden("MODEL.WEIGHTS", overrides)
         return cls(configure(file, overrides), weights_named=named)
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import nn
 
+from afdcd.data.stream import SampleStream
+from afdcd.distill import Distiller
 from afdcd.embedded.evaluation import evaluate
 from afdcd.embedded.loader import training_batches
 from afdcd.embedded.metrics import RunMetrics
@@ -15,6 +17,8 @@ from afdcd.engine.checkpoints import BEST, EXPORT, Checkpoints, student_of
 from afdcd.engine.interrupt import Interrupted, InterruptFlag
 from afdcd.engine.loss_log import mean_losses
 from afdcd.engine.optimizer import build_optimizer, clip_distiller, set_lr
+from afdcd.engine.precision import autocast
+from afdcd.engine.recording import Recording, prepare_targets
 from afdcd.engine.schedule import learning_rate
 from afdcd.engine.settings import TrainingSettings
 from afdcd.engine.state import TrainingState
@@ -33,6 +37,7 @@ class Trainer:
         train: the task on the training set.
         test: the task on each data set of the evaluations; the first decides which model is best.
         seed: of the samples' order and augmentation, and of dropout.
+        recording: of the teacher, if it is recorded.
 
     Attributes:
         state: what a checkpoint holds; ``state.teacher_figures``, where set, are printed beside
@@ -47,7 +52,9 @@ class Trainer:
         test: list[Task],
         *,
         seed: int,
+        recording: Recording | None = None,
     ) -> None:
+        self.recording = recording
         self.settings, self.model, self.train_task, self.test_tasks = settings, model, train, test
         self.device = next(model.parameters()).device
         self.optimizer = build_optimizer(settings.optimizer, model)
@@ -80,6 +87,7 @@ class Trainer:
         """
         last = self.settings.max_iter
         self.steps.seed, self.steps.seconds = self.state.seed, self.state.seconds
+        self._prepare_targets()
         metrics = RunMetrics(
             self.checkpoints.folder, first=self.state.iteration, last=last, title="training"
         )
@@ -135,8 +143,19 @@ class Trainer:
                 workers=loading.workers,
                 pin_memory=self.device.type == "cuda",
                 echo=loading.echo,
+                views=self.recording.views if self.recording else None,
             )
         )
+
+    def _prepare_targets(self) -> None:
+        """Fit the teacher's components, or read those of its record."""
+        if not isinstance(self.model, Distiller) or self.state.iteration >= self.settings.max_iter:
+            return
+        mapper = self.settings.loading.training_mapper(self.train_task.targets())
+        views = self.recording.views if self.recording else None
+        stream = SampleStream(self.train_task.dataset.records, mapper, self.state.seed, views)
+        with autocast(self.settings.precision, self.device):
+            prepare_targets(self.model, self.recording, stream, self.device)
 
     def _step(self, batches: Iterator[list[dict[str, Any]]]) -> None:
         set_lr(self.optimizer, learning_rate(self.settings.schedule, self.state.iteration))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import nn
 
@@ -15,6 +16,9 @@ from afdcd.engine.build import SettingsReader
 from afdcd.engine.checkpoints import ResultWeights, result_weights
 from afdcd.engine.settings import EvaluationSettings, TrainingSettings
 from afdcd.utils.problems import SettingsError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Runtime(ABC):
@@ -37,7 +41,7 @@ class Runtime(ABC):
 
     @classmethod
     @abstractmethod
-    def configure(cls, file: str, overrides: list[str]) -> Runtime:
+    def configure(cls, file: str, overrides: list[str]) -> Self:
         """Read a config file and KEY VALUE overrides.
 
         Raises:
@@ -55,6 +59,15 @@ class Runtime(ABC):
     @abstractmethod
     def teacher(self) -> Runtime:
         """The teacher's config of a distillation config. Raises ConfigError."""
+
+    def other_teachers(self) -> list[Self]:
+        """The configs of ``MODEL.DISTILLER.TEACHER.OTHERS``. Raises ConfigError."""
+        found: list[Self] = []
+        for file, weights in self.cfg.MODEL.DISTILLER.TEACHER.OTHERS:
+            side = self.configure(str(file), [])
+            side.cfg.MODEL.WEIGHTS, side.cfg.MODEL.DEVICE = str(weights), self.device
+            found.append(side)
+        return found
 
     @abstractmethod
     def find_dataset(self, name: str) -> Dataset:
@@ -107,24 +120,39 @@ class Runtime(ABC):
         self,
         student: nn.Module,
         teacher_side: Runtime,
-        teacher: nn.Module,
+        teacher: nn.Module | None,
         *,
         seed: int | None = None,
+        others: Sequence[tuple[nn.Module, str]] = (),
+        recording: Any = None,
+        part: tuple[int, int] = (0, 1),
     ) -> Distiller:
         """The distiller of a student and a teacher whose weights are loaded.
 
         Args:
             student: the model to train.
             teacher_side: the teacher's config.
-            teacher: the teacher.
+            teacher: the teacher; None where everything of it is recorded.
             seed: of what losses draw; the config's, or 0 where that is drawn, when None.
+            others: see `build_distiller`.
+            recording: an `afdcd.engine.recording.Recording`, or None.
+            part: which part of a batch this process has, and of how many.
 
         Raises:
             ValueError, TapError: see `build_distiller`.
         """
         seed = max(self.seed, 0) if seed is None else seed
-        flavour = teacher_side.image_format
-        return build_distiller(self.cfg, student, teacher, teacher_format=flavour, seed=seed)
+        return build_distiller(
+            self.cfg,
+            student,
+            teacher,
+            teacher_format=teacher_side.image_format,
+            seed=seed,
+            part=part,
+            others=others,
+            store=recording.store if recording else None,
+            teacher_shapes=recording.shapes if recording else None,
+        )
 
     @property
     def distils(self) -> bool:

@@ -73,7 +73,12 @@ def to_device(item: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
     """
     if device.type == "cpu":
         return dict(item)
-    return {
-        name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
-        for name, value in item.items()
-    }
+    return {name: _moved(value, device) for name, value in item.items()}
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, dict):  # what is recorded of the teacher
+        return {name: _moved(part, device) for name, part in value.items()}
+    return value

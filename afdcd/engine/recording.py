@@ -1,0 +1,470 @@
+"""The recorded teacher of a run: what it depends on, how much is there, and its components."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import secrets
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from afdcd.config import differing, embedded_config, flat_keys, flat_values
+from afdcd.data.datasets import datasets_root
+from afdcd.data.spec import Record
+from afdcd.data.stream import RecordedViews, SampleStream
+from afdcd.data.view_store import ViewStore
+from afdcd.data.views import ViewPlan, spread_views
+from afdcd.distill import Distiller, distiller_settings
+from afdcd.distill.record import SecondsLog
+from afdcd.distill.targets import Target
+from afdcd.engine.runtime import Runtime
+from afdcd.engine.step import to_device
+from afdcd.losses.registry import TapShape
+from afdcd.models.weights import is_address
+from afdcd.utils.files import json_text
+from afdcd.utils.problems import SetupError, first_few
+
+logger = logging.getLogger(__name__)
+
+KEY = "MODEL.DISTILLER.TEACHER.RECORD"
+# Raised whenever what is stored changes its meaning.
+FORMAT = 1
+MANIFEST, COMPONENTS, FIGURES = "record.json", "components.safetensors", "teacher.json"
+# Views that components are fitted to.
+FIT_VIEWS = 64
+# Of a teacher's config: where it runs and what it starts from don't matter to what it says.
+_ELSEWHERE = ("MODEL.DEVICE", "MODEL.WEIGHTS", "MODEL.DISTILLER.", "MODEL.SYNC_BN")
+_CHUNK = 1 << 22
+
+
+@dataclass
+class Recording:
+    """A run's record.
+
+    Attributes:
+        folder: ``MODEL.DISTILLER.TEACHER.RECORD.FOLDER``.
+        plan: its views.
+        contents: everything that what is stored depends on, by name.
+        images: number of training images.
+        shapes: of the teacher's taps for a training image, by path; empty until the teacher has
+            run once.
+        missing: views of the plan that aren't recorded, when it was opened.
+    """
+
+    folder: Path
+    plan: ViewPlan
+    contents: dict[str, Any]
+    images: int
+    shapes: dict[str, TapShape] = field(default_factory=dict)
+    missing: int = 0
+
+    @property
+    def store(self) -> ViewStore:
+        """Where views are."""
+        return ViewStore(self.folder / "views")
+
+    @property
+    def views(self) -> RecordedViews:
+        """What a stream of samples reads."""
+        return RecordedViews(self.plan, self.store)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run can do without its teacher."""
+        return self.missing == 0 and bool(self.shapes) and (self.folder / COMPONENTS).is_file()
+
+    @property
+    def total(self) -> int:
+        """Views of the plan."""
+        return self.images * self.plan.count
+
+    def missing_views(self) -> list[tuple[int, int]]:
+        """(image, view) of those that aren't recorded; first every image's first view."""
+        there = set(self.store.there())
+        return [
+            (image, view)
+            for view in range(self.plan.count)
+            for image in range(self.images)
+            if (image, view) not in there
+        ]
+
+    def teacher_figures(self, data_set: str) -> dict[str, float]:
+        """The recorded teacher's scores on a data set; empty where they aren't known."""
+        try:
+            content = json.loads((self.folder / FIGURES).read_text(encoding="utf-8"))
+            return {str(name): float(value) for name, value in content[data_set].items()}
+        except (OSError, ValueError, KeyError, AttributeError, TypeError):
+            return {}
+
+    def note_teacher_figures(self, data_set: str, figures: Mapping[str, float]) -> None:
+        """Keep the teacher's scores for runs that don't load it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _replace(self.folder / FIGURES, json_text({data_set: dict(figures)}).encode())
+
+    def seconds(self) -> float:
+        """That the record took, in all processes."""
+        return SecondsLog(self.folder).total()
+
+    # --- before the first step --------------------------------------------------------------
+
+    def bind(self, distiller: Distiller, stream: SampleStream, device: torch.device) -> None:
+        """Bring a distiller and the record together, before the first step.
+
+        The record's components become the distiller's; where it has none yet, they are fitted (or
+        those of the checkpoint taken), and stored with the manifest.
+
+        Args:
+            distiller: of the run.
+            stream: of the training samples.
+            device: of the teacher.
+
+        Raises:
+            SetupError: the record's components aren't those that the run was trained with, the
+                disk has no room, or the folder can't be written.
+        """
+        path = self.folder / COMPONENTS
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not path.is_file():
+                if next(self.store.there(), None) is not None:
+                    raise SetupError(
+                        [
+                            f"{self.folder} holds views, but no {COMPONENTS}: delete it, or name "
+                            f"another folder ({KEY}.FOLDER)"
+                        ]
+                    )
+                fit(distiller, stream, device)
+                self._write_new(path, save(_components(distiller)))
+            self._take_components(distiller, path)
+            if not self.shapes:
+                self.shapes = dict(distiller.teacher_shapes)
+                self._write_new(self.folder / MANIFEST, self._manifest())
+                # Another process may have been the first.
+                _refuse_differences(self.folder, self.contents, _read_manifest(self.folder))
+        except OSError as error:
+            raise SetupError([f"{KEY}.FOLDER {self.folder}: {error.strerror or error}"]) from error
+        self._say(distiller)
+
+    def bytes_per_view(self, distiller: Distiller) -> int:
+        """Of the tensors of a view of the training size."""
+        assert distiller.record is not None
+        total = 0
+        for target in distiller.distiller.targets:
+            shape = self.shapes[target.path]
+            channels = target.dims or shape.channels
+            encoding = distiller.record.encoding
+            total += encoding.bytes_of(target, channels, shape.height, shape.width)
+        return total
+
+    def _say(self, distiller: Distiller) -> None:
+        each = self.bytes_per_view(distiller)
+        free = shutil.disk_usage(self.folder).free
+        logger.info(
+            "Recorded teacher in %s: %d of %d views (%d of each of %d images), %.1f KiB each%s",
+            self.folder,
+            self.total - self.missing,
+            self.total,
+            self.plan.count,
+            self.images,
+            each / 1024,
+            "" if distiller.has_teacher else "; the teacher isn't loaded",
+        )
+        if each * self.missing > free:
+            raise SetupError(
+                [
+                    f"{KEY}.FOLDER {self.folder}: the {self.missing} missing views take about "
+                    f"{each * self.missing / 2**30:.1f} GiB, but the disk has {free / 2**30:.1f}: "
+                    "make room, take fewer VIEWS or DIMS, or DTYPE int8"
+                ]
+            )
+
+    def _take_components(self, distiller: Distiller, path: Path) -> None:
+        objectives = distiller.distiller
+        unfitted = {target.name for target in objectives.unfitted()}
+        try:
+            stored = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise SetupError([f"{path} can't be read ({error}): delete {self.folder}"]) from error
+        for target in objectives.targets:
+            if not target.dims:
+                continue
+            module = objectives.components_of(target)
+            for name, buffer in module.named_buffers():
+                value = stored.get(f"{target.name}.{name}")
+                if value is None or value.shape != buffer.shape:
+                    raise SetupError([f"{path} holds no components of {target.name}: delete it"])
+                if target.name not in unfitted and not torch.equal(value, buffer.cpu()):
+                    raise SetupError(
+                        [
+                            f"the run was trained with other components of {target.name} than "
+                            f"those in {self.folder}: name its own record ({KEY}.FOLDER), or an "
+                            "empty folder, or start a new run"
+                        ]
+                    )
+                buffer.copy_(value)
+
+    def _manifest(self) -> bytes:
+        shapes = {path: list(shape[:3]) for path, shape in self.shapes.items()}
+        content = {**self.contents, "shapes": shapes, "versions": _versions()}
+        return json.dumps(content).encode()
+
+    def _write_new(self, path: Path, content: bytes) -> None:
+        """Write a file whole, unless another process has done so before."""
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.unfinished")
+        try:
+            temporary.write_bytes(content)
+            os.link(temporary, path)
+        except FileExistsError:
+            pass
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def fit(distiller: Distiller, stream: SampleStream, device: torch.device) -> None:
+    """Fit a distiller's components that aren't known, to views of the training images, and say so.
+
+    Args:
+        distiller: of the run.
+        stream: of the training samples.
+        device: of the teacher.
+    """
+    if not distiller.distiller.unfitted():
+        return
+    plan = stream.views.plan if stream.views else ViewPlan(stream.seed, 1)
+    chosen = spread_views(len(stream.records), FIT_VIEWS)
+    samples = (stream.view(plan, image, view) for image, view in chosen)
+    # Files that can't be used are named where they are trained on.
+    batches = ([to_device(sample, device)] for sample in samples if "error" not in sample)
+    for name, kept in distiller.fit_components(batches).items():
+        logger.info("Components of the teacher's %s keep %.1f %% of the variance", name, 100 * kept)
+
+
+def prepare_targets(
+    distiller: Distiller, recording: Recording | None, stream: SampleStream, device: torch.device
+) -> None:
+    """All that stands between a distiller's weights being loaded and its first step.
+
+    To be called in the precision of the steps, by all processes.
+
+    Args:
+        distiller: on its device.
+        recording: of the run's teacher, if there is one.
+        stream: of the training samples.
+        device: of the distiller.
+
+    Raises:
+        SetupError: see `Recording.bind`.
+    """
+    if recording is not None:
+        recording.bind(distiller, stream, device)
+    else:
+        fit(distiller, stream, device)
+
+
+def open_recording(run: Runtime, records: Sequence[Record]) -> Recording | None:
+    """The record that a config names, if it names one.
+
+    Args:
+        run: of the student.
+        records: of all training images, in the order that the stream has them in.
+
+    Raises:
+        SetupError: the folder's record is of something else; names what differs.
+    """
+    if not run.distils:
+        return None
+    settings = distiller_settings(run.cfg)
+    record = settings.teacher.record
+    if not record.folder:
+        return None
+    recording = Recording(
+        Path(record.folder),
+        ViewPlan(record.seed, record.views),
+        _contents(run, records),
+        len(records),
+    )
+    found = _read_manifest(recording.folder)
+    if found:
+        _refuse_differences(recording.folder, recording.contents, found)
+        recording.shapes = {path: TapShape(*shape) for path, shape in found["shapes"].items()}
+        if changed := differing(found.get("versions", {}), _versions()):
+            words = ", ".join(f"{name} {was} -> {now}" for name, (was, now) in changed.items())
+            logger.warning(
+                "%s was recorded with other versions (%s): what is recorded from now on may be "
+                "rounded otherwise",
+                recording.folder,
+                words,
+            )
+    recording.missing = len(recording.missing_views())
+    return recording
+
+
+def _contents(run: Runtime, records: Sequence[Record]) -> dict[str, Any]:
+    """What the tensors of a view depend on, by name."""
+    settings = distiller_settings(run.cfg)
+    teacher, encoding = settings.teacher, settings.teacher.record.encoding
+    student = flat_values(run.cfg)
+    own = run.own_mapper
+    names = ("MAPPER", "FORMAT", "SCALE_CROP.", "RANDOM_FLIP", "MIN_SIZE_TRAIN")
+    inputs = [*(f"INPUT.{name}" for name in names), "MODEL.PIXEL_MEAN"]
+    chosen = inputs if own else ["INPUT."]
+    amp = run.cfg.SOLVER.AMP
+    targets = dict.fromkeys(
+        Target(path, loss.dims).name for loss in settings.losses for _, path in loss.taps
+    )
+    sides = [run.teacher(), *run.other_teachers()]
+    return {
+        "format": FORMAT,
+        "seed": teacher.record.seed,
+        "dtype": encoding.dtype,
+        "top_classes": encoding.top_classes,
+        "targets": sorted(targets),
+        "precision": teacher.dtype or (amp.DTYPE if amp.ENABLED else "float32"),
+        "resolution": teacher.resolution,
+        "scales": list(teacher.scales),
+        "flip": teacher.flip,
+        "views": {k: _plain(v) for k, v in student.items() if k.startswith(tuple(chosen))},
+        "teachers": [
+            {"weights": _weights_hash(side.weights), "config": _teacher_part(side)}
+            for side in sides
+        ],
+        "images": [_image(record) for record in records],
+    }
+
+
+def _teacher_part(side: Runtime) -> dict[str, Any]:
+    values = flat_values(side.cfg)
+    known = set(values)
+    if side.cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor":
+        # The keys that both runtimes have.
+        known = set(flat_keys(embedded_config()))
+    return {
+        key: _plain(value)
+        for key, value in values.items()
+        if key in known
+        and (key.startswith("MODEL.") or key == "INPUT.FORMAT")
+        and not key.startswith(_ELSEWHERE)
+    }
+
+
+def _weights_hash(path: str) -> str:
+    if is_address(path):
+        return path
+    try:
+        total = hashlib.sha256()
+        with open(path, "rb") as file:
+            while chunk := file.read(_CHUNK):
+                total.update(chunk)
+        return total.hexdigest()
+    except OSError:
+        return ""  # a complete record does without
+
+
+def _image(record: Record) -> list[Any]:
+    path = Path(record["file_name"])
+    try:
+        size = path.stat().st_size
+    except OSError:
+        size = -1
+    root = datasets_root().absolute()
+    absolute = path.absolute()
+    name = absolute.relative_to(root) if absolute.is_relative_to(root) else absolute
+    return [name.as_posix(), size, record.get("height"), record.get("width")]
+
+
+def _versions() -> dict[str, str]:
+    return {"torch": str(torch.__version__).partition("+")[0], "opencv": cv2.__version__}
+
+
+def _plain(value: Any) -> Any:
+    """As JSON gives it back."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    """A folder's manifest; empty where there is none.
+
+    Raises:
+        SetupError: it can't be read.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or not isinstance(content["shapes"], dict):
+            raise TypeError("no mapping")
+        return content
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise SetupError([f"{path} can't be read ({error!r:.100}): is it a record?"]) from error
+
+
+def _refuse_differences(folder: Path, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Raise SetupError where a record is of something else than is wanted, with what differs."""
+    problems = []
+    for key, value in wanted.items():
+        other = found.get(key)
+        if other == value:
+            continue
+        problems += _differences(key, value, other)
+    if problems:
+        raise SetupError(
+            first_few(
+                [
+                    f"{KEY}.FOLDER {folder} is of another teacher or other views: {text}"
+                    for text in problems
+                ],
+                what="differences",
+            )
+            + [f"name another folder, or delete {folder} to record anew"]
+        )
+
+
+def _differences(key: str, wanted: Any, found: Any) -> list[str]:
+    if key == "images" and isinstance(found, list):
+        if len(found) != len(wanted):
+            return [f"it has {len(found)} training images, the run {len(wanted)}"]
+        return [
+            f"training image {number} is {new}, in the record {old} (name, bytes, height, width)"
+            for number, (new, old) in enumerate(zip(wanted, found, strict=True))
+            if new != old
+        ]
+    if key == "teachers" and isinstance(found, list) and len(found) == len(wanted):
+        problems = []
+        for number, (new, old) in enumerate(zip(wanted, found, strict=True)):
+            whose = "the teacher" if number == 0 else f"other teacher {number}"
+            if new["weights"] and new["weights"] != old["weights"]:
+                problems.append(f"{whose}'s weights are another file's")
+            changed = differing(old["config"], new["config"])
+            problems += [f"{whose}'s {k}: {was} -> {now}" for k, (was, now) in changed.items()]
+        return problems
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        changed = differing(found, wanted)
+        return [f"{name}: {was} -> {now}" for name, (was, now) in changed.items()]
+    return [f"{key}: {found} -> {wanted}"]
+
+
+def _components(distiller: Distiller) -> dict[str, torch.Tensor]:
+    objectives = distiller.distiller
+    return {
+        f"{target.name}.{name}": buffer.cpu()
+        for target in objectives.targets
+        if target.dims
+        for name, buffer in objectives.components_of(target).named_buffers()
+    }
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.unfinished")
+    temporary.write_bytes(content)
+    temporary.replace(path)
