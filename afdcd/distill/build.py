@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from afdcd.distill.distiller import Distiller, tap_shapes
@@ -15,6 +16,7 @@ from afdcd.distill.teacher import FrozenTeacher
 from afdcd.distill.teacher_settings import DTYPES, TeacherSettings
 from afdcd.losses.registry import TapShape
 from afdcd.utils.problems import SettingsError, constructed
+from afdcd.utils.seeds import MODULES, stream_seed
 
 
 def build_distiller(
@@ -61,14 +63,17 @@ def build_distiller(
         wanted = list(dict.fromkeys(paths[1]))
         of_teacher = tap_shapes(teacher, wanted, size=size, whose="the teacher")
         frozen = _frozen_teacher(cfg, settings.teacher, teacher, teacher_format, others)
-    distillation = build_objectives(
-        settings.losses,
-        {("student", path): shape for path, shape in of_student.items()}
-        | {("teacher", path): shape for path, shape in of_teacher.items()},
-        seed=seed,
-        part=part,
-        steps=cfg.SOLVER.MAX_ITER,
-    )
+    # Of a seed of their own: whether a teacher was built before mustn't matter to their weights.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_seed(seed, MODULES))
+        distillation = build_objectives(
+            settings.losses,
+            {("student", path): shape for path, shape in of_student.items()}
+            | {("teacher", path): shape for path, shape in of_teacher.items()},
+            seed=seed,
+            part=part,
+            steps=cfg.SOLVER.MAX_ITER,
+        )
     record = None
     if store is not None:
         targets = distillation.targets

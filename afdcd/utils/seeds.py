@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # What a stream is for: the second word of its seed.
-MASKS, DROPOUT = 1, 2
+MASKS, DROPOUT, MODULES = 1, 2, 3
 _MASK = (1 << 64) - 1
 
 
