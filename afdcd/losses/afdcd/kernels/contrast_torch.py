@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
@@ -24,16 +26,24 @@ def contrast(
     distances = graph.detach()
     logits = distances * (-1 / temperature)
     logits.masked_fill_(~compared, -torch.inf)
-    log_sum = torch.logsumexp(logits, dim=-1, keepdim=True)
-    total = log_sum.sum() + distances.diagonal(dim1=-2, dim2=-1).sum() / temperature
+    largest = logits.amax(-1, keepdim=True)
+    # Denormal numbers, which processors compute a hundred times slower, would come out below; the
+    # largest summand is 1.
+    shares = logits.sub_(largest).clamp_(min=lowest_exponent(logits.dtype)).exp_()
+    sums = shares.sum(-1, keepdim=True)
+    total = (sums.log() + largest).sum() + distances.diagonal(dim1=-2, dim2=-1).sum() / temperature
     if not gradient:
         return total, None
     # d loss / d distance = (identity - softmax) / temperature
-    weights = logits.sub_(log_sum).exp_().neg_()
-    weights.diagonal(dim1=-2, dim2=-1).add_(1)
-    weights.div_(temperature)
+    weights = shares.div_(sums * -temperature)
+    weights.diagonal(dim1=-2, dim2=-1).add_(1 / temperature)
     (student_gradient,) = torch.autograd.grad(graph, leaf, weights)
     return total, student_gradient
+
+
+def lowest_exponent(dtype: torch.dtype) -> float:
+    """Below it a summand is 0 beside 1, and its exponential a denormal number."""
+    return math.log(torch.finfo(dtype).tiny) + 7
 
 
 def _unchanged(tensor: torch.Tensor) -> torch.Tensor:
