@@ -5,7 +5,7 @@ After it, Detectron2's own scripts can build the paper's networks (``SemanticSeg
 config made by `get_cfg`.
 """
 
-from afdcd.d2 import datasets, modeling, shapes  # noqa: F401  (they register what they define)
+from afdcd.d2 import datasets, distiller, modeling, shapes  # noqa: F401  (they register what they define)
 from afdcd.d2.config import get_cfg
 from afdcd.d2.mappers import MAPPERS
 from afdcd.d2.trainer import DistillTrainer

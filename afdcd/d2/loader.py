@@ -21,7 +21,7 @@ from afdcd.d2.datasets import find_dataset
 from afdcd.d2.mappers import MAPPERS
 from afdcd.data import DataError
 from afdcd.data.build import loading_settings
-from afdcd.data.stream import Echo, RecordList, Sample, SampleStream
+from afdcd.data.stream import Echo, RecordedViews, RecordList, Sample, SampleStream
 from afdcd.tasks import Task
 from afdcd.utils.user_modules import after_user_modules
 
@@ -46,11 +46,28 @@ class ResumableSampler(Sampler[int]):
             start += self.batch_size
 
 
-def training_loader(cfg: Any, task: Task, *, seed: int, first: int) -> Any:
-    """Batches from iteration ``first`` on, for the mapper of the paper."""
+def training_loader(
+    cfg: Any, task: Task, *, seed: int, first: int, views: RecordedViews | None = None
+) -> Any:
+    """Batches from iteration ``first`` on, for the mapper of the paper.
+
+    ``views`` are those of a recorded teacher: see `SampleStream`.
+    """
     mapper = loading_settings(cfg).training_mapper(task.targets())
-    stream = SampleStream(task.dataset.records, mapper, seed)
+    stream = SampleStream(task.dataset.records, mapper, seed, views)
     return _echoed(cfg, _Checked(_batches(cfg, stream, first)), first)
+
+
+def detectron2_training_loader(
+    cfg: Any, *, seed: int, first: int, views: RecordedViews | None = None
+) -> Any:
+    """Batches with Detectron2's own data sets, mapper and augmentation, in a resumable order.
+
+    Images aren't grouped by aspect ratio (``DATALOADER.ASPECT_RATIO_GROUPING``), which would make
+    the order depend on how far the loader has read.
+    """
+    stream = task_stream(cfg, seed=seed, views=views)
+    return _echoed(cfg, _batches(cfg, stream, first), first)
 
 
 def _batches(cfg: Any, stream: SampleStream, first: int) -> Any:
@@ -73,20 +90,20 @@ def _echoed(cfg: Any, loader: Any, first: int) -> Any:
     return loader if echo == 1 else Echo(loader, times=echo, first=first)
 
 
-def detectron2_training_loader(cfg: Any, *, seed: int, first: int) -> Any:
-    """Batches with Detectron2's own data sets, mapper and augmentation, in a resumable order.
-
-    Images aren't grouped by aspect ratio (``DATALOADER.ASPECT_RATIO_GROUPING``), which would make
-    the order depend on how far the loader has read.
-    """
+def task_records(cfg: Any) -> list[dict[str, Any]]:
+    """The training records of Detectron2's own data sets."""
     keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE
-    records = get_detection_dataset_dicts(
+    return get_detection_dataset_dicts(
         cfg.DATASETS.TRAIN,
         filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
         min_keypoints=keypoints if cfg.MODEL.KEYPOINT_ON else 0,
     )
+
+
+def task_stream(cfg: Any, *, seed: int, views: RecordedViews | None = None) -> SampleStream:
+    """Samples of Detectron2's own data sets, mapper and augmentation, in a resumable order."""
     mapper = _SeededMapper(MAPPERS.get(cfg.INPUT.MAPPER)(cfg, True))
-    return _echoed(cfg, _batches(cfg, SampleStream(records, mapper, seed), first), first)
+    return SampleStream(task_records(cfg), mapper, seed, views)
 
 
 def evaluation_loader(cfg: Any, name: str) -> Any:

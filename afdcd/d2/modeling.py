@@ -7,7 +7,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import torch
 from detectron2.layers import ShapeSpec, get_norm
 from detectron2.modeling import (
     BACKBONE_REGISTRY,
@@ -15,13 +14,11 @@ from detectron2.modeling import (
     SEM_SEG_HEADS_REGISTRY,
 )
 from detectron2.modeling import Backbone as Detectron2Backbone
-from detectron2.utils import comm
 from detectron2.utils.registry import Registry as Detectron2Registry
 from torch import nn
 
-from afdcd.d2.config import teacher_config, trained_architecture
+from afdcd.d2.config import trained_architecture
 from afdcd.d2.weights import load_model_weights
-from afdcd.distill import Distiller, build_distiller
 from afdcd.models import BACKBONES, HEADS, Backbone, Head
 from afdcd.utils.registry import Registry
 
@@ -75,31 +72,15 @@ def build_student(cfg: Any) -> nn.Module:
     return META_ARCH_REGISTRY.get(trained_architecture(cfg))(cfg).to(cfg.MODEL.DEVICE)
 
 
-def build_teacher(cfg: Any) -> tuple[Any, nn.Module]:
-    """The teacher's config, and its model with weights, on ``MODEL.DEVICE``.
+def build_teacher(cfg: Any) -> nn.Module:
+    """The model of a teacher's config with its weights, on ``MODEL.DEVICE``.
 
     Raises:
-        ConfigError, CheckpointError: it can't be built or loaded.
+        CheckpointError: they can't be loaded.
     """
-    teacher_cfg = teacher_config(cfg)
-    teacher_cfg.MODEL.DISTILLER.STUDENT = teacher_cfg.MODEL.META_ARCHITECTURE
-    teacher = build_student(teacher_cfg)
-    load_model_weights(teacher, teacher_cfg.MODEL.WEIGHTS, complete=True)
-    return teacher_cfg, teacher
-
-
-def _build_distiller(cfg: Any) -> Distiller:
-    """The meta-architecture ``Distiller``."""
-    student = build_student(cfg)
-    teacher_cfg, teacher = build_teacher(cfg)
-    return build_distiller(
-        cfg,
-        student,
-        teacher,
-        teacher_format=teacher_cfg.INPUT.FORMAT,
-        seed=max(cfg.SEED, 0),
-        part=(comm.get_rank(), comm.get_world_size()),
-    ).to(torch.device(cfg.MODEL.DEVICE))
-
-
-META_ARCH_REGISTRY._do_register("Distiller", _build_distiller)
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.DISTILLER.STUDENT = cfg.MODEL.META_ARCHITECTURE
+    teacher = build_student(cfg)
+    load_model_weights(teacher, cfg.MODEL.WEIGHTS, complete=True)
+    return teacher

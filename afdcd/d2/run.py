@@ -128,7 +128,7 @@ def run(
             _report(cfg, weights, scores)
         return {"weights": weights, "figures": scores}
     trainer = _setup(DistillTrainer, cfg)
-    if isinstance(trainer.state.model, Distiller):
+    if isinstance(trainer.state.model, Distiller) and trainer.state.model.has_teacher:
         weights = setup.teacher().weights
         raise_problems(loaded_problems(trainer.state.model.teacher, weights, "the teacher"))
     _check_inference(setup, student_of(trainer.state.model))

@@ -12,9 +12,12 @@ from torch import nn
 from afdcd.config import is_overridden
 from afdcd.d2 import checks, config, dry_run
 from afdcd.d2.datasets import find_dataset
-from afdcd.d2.modeling import build_student
+from afdcd.d2.loader import task_records, task_stream
+from afdcd.d2.modeling import build_student, build_teacher
 from afdcd.d2.weights import load_model_weights
 from afdcd.data import Dataset
+from afdcd.data.spec import Record
+from afdcd.data.stream import RecordedViews, SampleStream
 from afdcd.engine.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -39,6 +42,17 @@ class Detectron2Runtime(Runtime):
 
     def teacher(self) -> Detectron2Runtime:
         return Detectron2Runtime(config.teacher_config(self.cfg))
+
+    def build_teacher(self) -> nn.Module:
+        return build_teacher(self.cfg)
+
+    def training_records(self) -> list[Record]:
+        return super().training_records() if self.own_mapper else task_records(self.cfg)
+
+    def training_stream(self, *, seed: int, views: RecordedViews | None = None) -> SampleStream:
+        if self.own_mapper:
+            return super().training_stream(seed=seed, views=views)
+        return task_stream(self.cfg, seed=seed, views=views)
 
     def find_dataset(self, name: str) -> Dataset:
         return find_dataset(name)

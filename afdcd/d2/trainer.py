@@ -37,10 +37,14 @@ from afdcd.d2.runtime import Detectron2Runtime
 from afdcd.d2.scores import main_score
 from afdcd.d2.weights import load_model_weights
 from afdcd.data import Dataset
-from afdcd.distill import Distiller
+from afdcd.data.stream import RecordedViews
+from afdcd.distill import Distiller, distiller_settings
+from afdcd.engine.averaged_teacher import evaluated_teacher
 from afdcd.engine.build import SettingsReader
 from afdcd.engine.checkpoints import BEST, EXPORT, Checkpoints, student_of
 from afdcd.engine.optimizer import build_optimizer, clip_distiller
+from afdcd.engine.precision import autocast
+from afdcd.engine.recording import Recording, prepare_targets
 from afdcd.engine.state import TrainingState
 from afdcd.engine.step_runner import LOG_PERIOD, StepRunner
 from afdcd.models.weights import CheckpointError
@@ -136,6 +140,7 @@ class DistillTrainer(DefaultTrainer):
         self.max_iter = settings.max_iter
         torch.manual_seed(seed)
         model = self.build_model(self.cfg)
+        self.recording: Recording | None = getattr(model, "recording", None)
         self.checkpoints = Checkpoints(settings.output.folder, kept=settings.output.kept)
         optimizer = self.build_optimizer(self.cfg, model)
         steps = StepRunner(
@@ -198,14 +203,16 @@ class DistillTrainer(DefaultTrainer):
         return cls._training_loader(cfg, seed=max(cfg.SEED, 0), first=0)
 
     @classmethod
-    def _training_loader(cls, cfg: Any, *, seed: int, first: int) -> Any:
+    def _training_loader(
+        cls, cfg: Any, *, seed: int, first: int, views: RecordedViews | None = None
+    ) -> Any:
         """Training batches from iteration ``first`` on, in an order that a resume repeats."""
         if cfg.INPUT.MAPPER != "scale_crop":
-            return detectron2_training_loader(cfg, seed=seed, first=first)
+            return detectron2_training_loader(cfg, seed=seed, first=first, views=views)
         found = [find_dataset(name) for name in cfg.DATASETS.TRAIN]
         records = [record for dataset in found for record in dataset.records]
         task = task_of(Dataset(found[0].spec, records, found[0].label_map))
-        return training_loader(cfg, task, seed=seed, first=first)
+        return training_loader(cfg, task, seed=seed, first=first, views=views)
 
     @classmethod
     def build_test_loader(cls, cfg: Any, dataset_name: str) -> Any:
@@ -336,6 +343,7 @@ class DistillTrainer(DefaultTrainer):
         if self.start_iter == 0 and isinstance(self.state.model, Distiller):
             self._score_teacher()
         seed, first = self.state.seed, self.start_iter
+        self._prepare_targets()
         self.step_trainer.steps.seed = seed
         kinds = type(self).__mro__
         subclasses = kinds[: kinds.index(DistillTrainer)]
@@ -344,7 +352,8 @@ class DistillTrainer(DefaultTrainer):
             if first:
                 logger.warning("The loader is a subclass's: its order starts anew")
         else:
-            loader = self._training_loader(self.cfg, seed=seed, first=first)
+            views = self.recording.views if self.recording else None
+            loader = self._training_loader(self.cfg, seed=seed, first=first, views=views)
         self.step_trainer.data_loader = loader
         self.step_trainer.steps.seconds = self.state.seconds
         if comm.is_main_process() and not self._writing:
@@ -358,6 +367,19 @@ class DistillTrainer(DefaultTrainer):
             figures = self.figures if len(names) > 1 else self.figures[names[0]]
             verify_results(self.cfg, figures)
         return self.figures
+
+    def _prepare_targets(self) -> None:
+        """Fit the teacher's components, or read those of its record."""
+        model = self.state.model
+        if not isinstance(model, Distiller) or self.start_iter >= self.max_iter:
+            return
+        if self.recording is None and not model.distiller.unfitted():
+            return
+        views = self.recording.views if self.recording else None
+        stream = Detectron2Runtime(self.cfg).training_stream(seed=self.state.seed, views=views)
+        device = torch.device(self.cfg.MODEL.DEVICE)
+        with autocast(self.settings.precision, device):
+            prepare_targets(model, self.recording, stream, device)
 
     def run_step(self) -> None:
         """One step; `state` then says that it is done."""
@@ -427,15 +449,39 @@ class DistillTrainer(DefaultTrainer):
         model = self.state.model
         assert isinstance(model, Distiller)
         own = Detectron2Runtime(self.cfg)
-        teacher = own.teacher()
+        teacher, name = own.teacher(), self.cfg.DATASETS.TEST[0]
         if class_differences(own, teacher):
             return
-        teacher_cfg = teacher.cfg
-        teacher_cfg.DATASETS.TEST = self.cfg.DATASETS.TEST[:1]
-        teacher_cfg.INPUT.MAPPER = self.cfg.INPUT.MAPPER
-        figures = evaluate(teacher_cfg, model.teacher)
+        found: dict[str, float] = {}
+        if model.has_teacher:
+            score = main_score(self.cfg, self._teacher_scores(own, teacher, model))
+            found = {score.metric: score.value}
+            if self.recording is not None and comm.is_main_process():
+                self.recording.note_teacher_figures(name, found)
+        elif self.recording is not None:
+            found = self.recording.teacher_figures(name)
         if comm.is_main_process():
-            score = main_score(self.cfg, figures)
-            self.state.teacher_figures = {score.metric: score.value}
-            name = self.cfg.DATASETS.TEST[0]
-            logger.info("Teacher on %s: %s %.2f", name, score.metric, score.value)
+            self.state.teacher_figures = found
+            for metric, value in found.items():
+                logger.info("Teacher on %s: %s %.2f", name, metric, value)
+
+    def _teacher_scores(
+        self, own: Detectron2Runtime, teacher: Detectron2Runtime, model: Distiller
+    ) -> dict[str, Any]:
+        """By data set and task, of the teacher as it is distilled from."""
+        settings = distiller_settings(self.cfg).teacher
+        cfg = teacher.cfg
+        cfg.DATASETS.TEST = self.cfg.DATASETS.TEST[:1]
+        cfg.INPUT.MAPPER = self.cfg.INPUT.MAPPER
+        if settings.resolution != 1 and self.cfg.INPUT.MIN_SIZE_TEST:
+            cfg.INPUT.MIN_SIZE_TEST = round(self.cfg.INPUT.MIN_SIZE_TEST * settings.resolution)
+        if settings.flip or settings.scales != (1.0,):
+            cfg.TEST.SCALES, cfg.TEST.FLIP = list(settings.scales), settings.flip
+        others = model.live.others
+        if not others:
+            return evaluate(cfg, model.teacher)
+        sides = [teacher, *own.other_teachers()]
+        models = [model.teacher, *(other.model for other in others)]
+        _, together = evaluated_teacher(own, sides, models)
+        cfg.TEST.SCALES, cfg.TEST.FLIP = [1.0], False  # of each, by itself
+        return evaluate(cfg, together)

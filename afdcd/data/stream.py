@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -130,6 +130,28 @@ class Echo:
                 again = self.times - 1 - count
                 yield [{**sample, ECHO: (number, again)} for sample in batch]
             number, done = number + 1, 0
+
+
+class ViewList(Dataset[Sample]):
+    """Some views of a stream's images, as a teacher is to see them.
+
+    Args:
+        stream: of samples that are views.
+        chosen: (image, view) of each.
+    """
+
+    def __init__(self, stream: SampleStream, chosen: Sequence[tuple[int, int]]) -> None:
+        self.stream, self.chosen = stream, chosen
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (USER_MODULES, type(self), self.stream, self.chosen)
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __getitem__(self, index: int) -> Sample:
+        assert self.stream.views is not None
+        return self.stream.view(self.stream.views.plan, *self.chosen[index])
 
 
 class RecordList(Dataset[Sample]):

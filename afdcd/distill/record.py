@@ -45,6 +45,7 @@ class TeacherRecord:
 
     Attributes:
         seconds: spent on computing and writing targets in this process.
+        broken: whether a file couldn't be written, so that nothing is recorded any more.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class TeacherRecord:
         self.store, self.targets, self.encoding = store, tuple(targets), encoding
         self.channels = dict(channels)
         self.seconds = 0.0
-        self._broken = False
+        self.broken = False
 
     def gather(
         self, batched_inputs: Sequence[dict[str, Any]], targets: Sequence[Target], compute: Compute
@@ -99,12 +100,12 @@ class TeacherRecord:
         tensors: dict[str, torch.Tensor] = {}
         for target in self.targets:
             tensors |= self.encoding.encode(target, maps[target.name][0])
-        if not self._broken:
+        if not self.broken:
             try:
                 image, view = item[VIEW]
                 self.store.write(image, view, tensors)
             except OSError as error:
-                self._broken = True
+                self.broken = True
                 logger.warning(
                     "%s can't be written (%s): the teacher is run in every step from now on. "
                     "What is recorded stays",

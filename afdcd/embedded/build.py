@@ -24,17 +24,6 @@ class Teacher(NamedTuple):
     model: SemanticSegmentor
 
 
-def build_teacher(side: EmbeddedRuntime) -> Teacher:
-    """The teacher of a config on the CPU, with its weights.
-
-    Raises:
-        ConfigError, CheckpointError, ValueError: it can't be built or loaded.
-    """
-    model = side.build()
-    logger.info("Teacher: %s", side.load(model, side.weights, complete=True))
-    return Teacher(side, model)
-
-
 def build_student(run: EmbeddedRuntime, seed: int, task: Task) -> SemanticSegmentor:
     """The network to train, its initialization a function of config and seed, on the CPU.
 
@@ -67,7 +56,8 @@ def build_for_training(
         return student, []
     side, teachers = run.teacher(), []
     if recording is None or not recording.complete:
-        teachers = [build_teacher(side), *map(build_teacher, run.other_teachers())]
+        sides = [side, *run.other_teachers()]
+        teachers = [Teacher(each, each.build_teacher()) for each in sides]
     distiller = run.pair(
         student,
         side,

@@ -144,7 +144,7 @@ def _train(
     if state is not None:
         seed = state["seed"]
     together = _together(train)
-    recording = open_recording(setup, together.dataset.records)
+    recording = _guarded(open_recording, setup, together.dataset.records)
     model, teachers = _guarded(build_for_training, setup, seed, train[0], recording)
     raise_problems(
         loaded_problems(student_of(model), setup.weights, "the student") if setup.weights else [],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -14,6 +15,8 @@ from afdcd.models import SemanticSegmentor, build_segmentor_from_config, load_we
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+logger = logging.getLogger(__name__)
 
 
 class EmbeddedRuntime(Runtime):
@@ -32,6 +35,11 @@ class EmbeddedRuntime(Runtime):
         cfg = configure(settings.CONFIG_FILE, [str(word) for word in settings.OPTS])
         cfg.MODEL.WEIGHTS = settings.WEIGHTS or cfg.MODEL.WEIGHTS
         return EmbeddedRuntime(cfg)
+
+    def build_teacher(self) -> SemanticSegmentor:
+        model = self.build()
+        logger.info("Teacher: %s", self.load(model, self.weights, complete=True))
+        return model
 
     def find_dataset(self, name: str) -> Dataset:
         return load_dataset(name)

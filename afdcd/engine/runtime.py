@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import nn
 
 from afdcd.data import Dataset
+from afdcd.data.build import loading_settings
+from afdcd.data.spec import Record
+from afdcd.data.stream import RecordedViews, SampleStream
 from afdcd.distill import Distiller, build_distiller, distiller_settings, training_size
 from afdcd.engine.build import SettingsReader
 from afdcd.engine.checkpoints import ResultWeights, result_weights
 from afdcd.engine.settings import EvaluationSettings, TrainingSettings
+from afdcd.tasks import task_of
 from afdcd.utils.problems import SettingsError
 
 if TYPE_CHECKING:
@@ -72,6 +76,31 @@ class Runtime(ABC):
     @abstractmethod
     def find_dataset(self, name: str) -> Dataset:
         """A data set by name. Raises KeyError or DataError."""
+
+    @abstractmethod
+    def build_teacher(self) -> nn.Module:
+        """The model of a teacher's config, its weights loaded, all of them."""
+
+    def training_records(self) -> list[Record]:
+        """The records of all training sets."""
+        return self._training_dataset().records
+
+    def training_stream(self, *, seed: int, views: RecordedViews | None = None) -> SampleStream:
+        """The run's training samples, on their way to a loader.
+
+        Args:
+            seed: of the run.
+            views: of a recorded teacher.
+        """
+        task = task_of(self._training_dataset())
+        mapper = loading_settings(self.cfg).training_mapper(task.targets())
+        return SampleStream(task.dataset.records, mapper, seed, views)
+
+    def _training_dataset(self) -> Dataset:
+        """All training sets as one."""
+        found = [self.find_dataset(name) for name in self.train_names]
+        records = [record for dataset in found for record in dataset.records]
+        return Dataset(found[0].spec, records, found[0].label_map)
 
     @abstractmethod
     def build(self) -> nn.Module:

@@ -150,9 +150,9 @@ def test_tap_shapes(backbone: str):
     shapes = tap_shapes(model, ["backbone.res5", "sem_seg_head.predictor"], size=(65, 97))
     channels = {"resnet18": 512, "mobilenetv2": 320}[backbone]
     assert shapes == {
-            "backbone.res5": TapShape(channels, 9, 13),
-            "sem_seg_head.predictor": TapShape(5, 9, 13),
-        }
+        "backbone.res5": TapShape(channels, 9, 13),
+        "sem_seg_head.predictor": TapShape(5, 9, 13),
+    }
     assert model.training
     for name, value in model.state_dict().items():
         torch.testing.assert_close(value, before[name], msg=name)

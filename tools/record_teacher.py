@@ -1,0 +1,12 @@
+#!/usr/bin/env python
+"""Record a teacher ahead of training. See --help, and afdcd/cli/record_teacher.py."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from afdcd.cli.record_teacher import main
+
+if __name__ == "__main__":
+    sys.exit(main())
