@@ -333,7 +333,11 @@ def _contents(run: Runtime, records: Sequence[Record]) -> dict[str, Any]:
         "resolution": teacher.resolution,
         "scales": list(teacher.scales),
         "flip": teacher.flip,
-        "views": {k: _plain(v) for k, v in student.items() if k.startswith(tuple(chosen))},
+        "views": {
+            key: _plain(value)
+            for key, value in student.items()
+            if key in chosen or key.startswith(tuple(n for n in chosen if n.endswith(".")))
+        },
         "teachers": [
             {"weights": _weights_hash(side.weights), "config": _teacher_part(side)}
             for side in sides
