@@ -6,6 +6,7 @@ import os
 import secrets
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -36,14 +37,23 @@ class ViewStore:
         return self.folder / f"{image // _TOGETHER:06d}" / f"{image:08d}_{view:04d}{_SUFFIX}"
 
     def read(self, image: int, view: int) -> dict[str, torch.Tensor] | None:
-        """A view's tensors, mapped into memory; None where they are missing or damaged."""
+        """A view's tensors, mapped into memory; None where they are missing or damaged.
+
+        A damaged file is removed, so that it counts as missing everywhere.
+        """
+        path = self.path(image, view)
         try:
-            with safe_open(self.path(image, view), "pt") as file:
+            with safe_open(path, "pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                found = (file.metadata() or {}).get(_SUM)
-        except (OSError, SafetensorError, ValueError):
-            return None
-        return tensors if found == _checksum(tensors) else None
+                if (file.metadata() or {}).get(_SUM) == _checksum(tensors):
+                    return tensors
+        except OSError:
+            return None  # not there, or not to be read now
+        except (SafetensorError, ValueError):
+            pass
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+        return None
 
     def write(self, image: int, view: int, tensors: Mapping[str, torch.Tensor]) -> None:
         """Write a view, in place of what there is of it.

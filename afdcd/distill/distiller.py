@@ -76,7 +76,7 @@ class Distiller(nn.Module):
 
     @property
     def teacher(self) -> nn.Module:
-        """The frozen teacher's model. Raises RuntimeError where it isn't loaded."""
+        """The frozen teacher's model. Raises OSError where it isn't loaded."""
         return self.live.model
 
     @property
@@ -89,10 +89,10 @@ class Distiller(nn.Module):
         """The frozen teacher.
 
         Raises:
-            RuntimeError: it isn't loaded, and something asks for it all the same.
+            OSError: it isn't loaded, since all was recorded, but a file of the record is damaged.
         """
         if self._teacher is None:
-            raise RuntimeError(
+            raise OSError(
                 "a view isn't recorded, or its file is damaged, and the teacher isn't loaded: go "
                 "on with --resume, which loads it"
             )

@@ -40,7 +40,8 @@ def evaluated_teacher(
     if len(models) == 1:
         return replace(settings, inference=inference), models[0]
     reverse = [side.image_format != sides[0].image_format for side in sides]
-    return replace(settings, inference=InferenceSettings()), _Together(models, reverse, inference)
+    together = _Together(models, reverse, inference).eval()  # as frozen teachers are
+    return replace(settings, inference=InferenceSettings()), together
 
 
 class _Together(nn.Module):
