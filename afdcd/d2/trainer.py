@@ -454,10 +454,12 @@ class DistillTrainer(DefaultTrainer):
             return
         found: dict[str, float] = {}
         if model.has_teacher:
-            score = main_score(self.cfg, self._teacher_scores(own, teacher, model))
-            found = {score.metric: score.value}
-            if self.recording is not None and comm.is_main_process():
-                self.recording.note_teacher_figures(name, found)
+            scores = self._teacher_scores(own, teacher, model)
+            if comm.is_main_process():
+                score = main_score(self.cfg, scores)
+                found = {score.metric: score.value}
+                if self.recording is not None:
+                    self.recording.note_teacher_figures(name, found)
         elif self.recording is not None:
             found = self.recording.teacher_figures(name)
         if comm.is_main_process():

@@ -5,21 +5,25 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import shutil
 
 import pytest
 import torch
 from detectron2.data import DatasetCatalog, DatasetMapper
 
+from afdcd.cli.record_teacher import main as record_teacher
 from afdcd.d2 import run as detectron2_run
 from afdcd.d2.config import configure
 from afdcd.d2.loader import ResumableSampler, detectron2_training_loader, evaluation_loader
 from afdcd.d2.panoptic_data import PanopticMapper
 from afdcd.d2.shapes import register_shapes
+from afdcd.data.view_store import ViewStore
 
 from helpers.d2_runs import assert_same_tensors, checkpoint, losses, train_detectron2
 from helpers.shapes_runs import copy_run, cut_back, distilled, score_the_truth, tiny, write_teacher
 
 TASKS = ("panoptic_fpn", "mask_rcnn")
+TEACHER = "MODEL.DISTILLER.TEACHER"
 LEVELS = ("fpn_output2", "fpn_output3", "fpn_output4")
 SCORES = {
     "panoptic_fpn": ("shapes_val_panoptic_separated", "panoptic_seg", "PQ"),
@@ -194,3 +198,24 @@ def test_loaders_can_be_sent_to_processes_that_start_anew(form: str):
         first, same = (next(iter(data)) for data in (inner, again))
         assert str(first) == str(same)
     assert pickle.loads(pickle.dumps(ResumableSampler(4, 3))).first == 3
+
+
+def test_records_of_images_of_all_sizes(teachers, tmp_path):
+    """Each image has a size of its own; a batch's maps are padded to the largest."""
+    record = [f"{TEACHER}.RECORD.FOLDER", str(tmp_path / "record"), f"{TEACHER}.RECORD.VIEWS", "1"]
+    words = [*record, "SOLVER.MAX_ITER", "4", "INPUT.MIN_SIZE_TRAIN", "(96, 128)"]
+    config, overrides = distilled("panoptic_fpn", teachers, *words)
+    train_detectron2(config, tmp_path / "a", *overrides)  # recorded as it goes
+    store = ViewStore(tmp_path / "record/views")
+    as_it_went = {key: store.read(*key) for key in store.there()}
+    assert len({tuple(next(iter(v.values())).shape) for v in as_it_went.values() if v}) > 1
+    train_detectron2(config, tmp_path / "b", *overrides)
+    for part in ("model", "distiller"):
+        assert_same_tensors(checkpoint(tmp_path / "a")[part], checkpoint(tmp_path / "b")[part])
+    shutil.rmtree(tmp_path / "record")
+    flags = ["--runtime", "detectron2", "--config-file", str(config), *overrides]
+    assert record_teacher(flags) == 0
+    for key, tensors in as_it_went.items():
+        found = store.read(*key)
+        assert tensors is not None and found is not None
+        assert_same_tensors(tensors, found)
