@@ -18,6 +18,7 @@ from afdcd.engine.optimizer import build_optimizer, clip_distiller, set_lr
 from afdcd.engine.schedule import learning_rate
 from afdcd.engine.settings import TrainingSettings
 from afdcd.engine.state import TrainingState
+from afdcd.engine.step_cost import describe_cost
 from afdcd.engine.step_runner import StepRunner
 from afdcd.tasks import Task
 
@@ -92,9 +93,11 @@ class Trainer:
                 batches = self._batches()
                 self.model.train()
                 while self.state.iteration < last:
-                    self._step(batches)
+                    times = self._step(batches)
                     done = self.state.iteration
                     metrics.step(done - 1)
+                    if times is not None:
+                        self._note_cost(times, metrics)
                     if self.steps.logs_after(done):
                         metrics.training(done - 1, self._flush())
                     # Before the evaluation, which may fail.
@@ -138,13 +141,20 @@ class Trainer:
             )
         )
 
-    def _step(self, batches: Iterator[list[dict[str, Any]]]) -> None:
+    def _step(self, batches: Iterator[list[dict[str, Any]]]) -> float | None:
+        """One step; what it cost, where `StepRunner.run` says so."""
         set_lr(self.optimizer, learning_rate(self.settings.schedule, self.state.iteration))
-        self.steps.run(batches, self.state.iteration)
+        times = self.steps.run(batches, self.state.iteration)
         self.state.iteration += 1
         self.state.seconds = self.steps.seconds
+        return times
 
     # --- figures ----------------------------------------------------------------------------
+
+    def _note_cost(self, times: float, metrics: RunMetrics) -> None:
+        self.state.times_student = times
+        logger.info("%s", describe_cost(times))
+        metrics.write(self.state.iteration - 1, {"times_student": times})
 
     def _flush(self) -> dict[str, float]:
         """Mean of each loss since the last flush, learning rate, and times.

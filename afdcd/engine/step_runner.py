@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from afdcd.engine.loss_log import Losses, LossLog
 from afdcd.engine.precision import autocast, gradient_scaler
 from afdcd.engine.settings import TrainingSettings
 from afdcd.engine.step import accumulate
+from afdcd.engine.step_cost import StepCost
 from afdcd.engine.throughput import Throughput
 from afdcd.utils.seeds import DROPOUT, stream_seed
 
@@ -36,6 +38,7 @@ class StepRunner:
     Attributes:
         scaler: of the losses, for float16.
         seconds: of training so far; may be set.
+        cost: compares the steps with the student's own.
     """
 
     def __init__(
@@ -55,11 +58,23 @@ class StepRunner:
         self.seed, self.rank, self.device = seed, rank, device
         self.scaler = gradient_scaler(settings.precision, device)
         self.seconds = 0.0
+        self._passes = partial(
+            accumulate,
+            parts=settings.batch.parts,
+            precision=partial(autocast, settings.precision, device),
+            scaler=self.scaler,
+            device=device,
+        )
+        self.cost = StepCost(model, device, self._passes)
         self._losses = LossLog(last_checkpoint)
         self._window = Throughput()
 
-    def run(self, batches: Iterator[list[dict[str, Any]]], iteration: int) -> None:
+    def run(self, batches: Iterator[list[dict[str, Any]]], iteration: int) -> float | None:
         """Do the step of an iteration, counted from 0, on the next batch.
+
+        Returns:
+            after one of the first steps, what a step costs in times the student's own: see
+            `StepCost.after_step`, whose time isn't counted. None after all others.
 
         Raises:
             NonFiniteLoss: on a CPU, where a loss isn't finite.
@@ -71,20 +86,15 @@ class StepRunner:
         end = time.perf_counter()
         self.seconds += end - start
         self._window.add(steps=1, waited=loaded - start, seconds=end - start)
+        return self.cost.after_step(batch)
 
     def update(self, batch: list[dict[str, Any]], iteration: int) -> None:
         """Do the step of an iteration on a batch."""
         # After loading, since a loader may draw its workers' seed from the same generator.
         torch.manual_seed(stream_seed(self.seed, DROPOUT, self.rank, iteration))
         self.optimizer.zero_grad()
-        losses = accumulate(
-            self.model,
-            batch,
-            parts=self.settings.batch.parts,
-            precision=lambda: autocast(self.settings.precision, self.device),
-            scaler=self.scaler,
-            device=self.device,
-        )
+        with self.cost.step():
+            losses = self._passes(self.model, batch)
         self._losses.note(iteration, losses)
         self.after_backward()
         # Here rather than within the update, so that clipping sees the true gradients.
