@@ -21,6 +21,7 @@ def table(rows: list[list[Any]], headers: list[str]) -> str:
 def step_text(result: dict[str, Any]) -> str:
     """The result of ``benchmark.py step``."""
     times, memory = result["times"], result["memory"]
+    own = {row["name"]: row for row in result["variants"]}
     base = next(iter(times))
     parts = [part for part in times[base] if part != "total"]
     rows = []
@@ -29,14 +30,17 @@ def step_text(result: dict[str, Any]) -> str:
         ratio = times[base]["total"]["median"] / total["median"]
         rows.append(
             [name]
-            + [f"{row[part]['median']:.3g}" for part in parts]
+            + [f"{row[part]['median']:.3g}" if part in row else "-" for part in parts]
             + [f"{total['median']:.3g}", f"{total['least']:.3g}-{total['most']:.3g}"]
-            + [f"{ratio:.2f}"]
+            + [f"{ratio:.2f}", f"{own[name]['times_student']:.2f}"]
         )
     headers = ["seconds (medians)", *parts, "total", "least-most", "times plain"]
-    texts = [heading(result), table(rows, headers)]
+    texts = [heading(result), table(rows, [*headers, "times student's own"])]
     if memory:
-        rows = [[name, *_memory_cells(row, memory[base])] for name, row in memory.items()]
+        rows = [
+            [name, *_memory_cells(row, memory[base], memory[own[name]["student_alone"]])]
+            for name, row in memory.items()
+        ]
         texts.append(table(rows, ["peak memory, MiB", *_memory_headers(memory[base])]))
     if result["products"]:
         rows = []
@@ -56,14 +60,16 @@ def step_text(result: dict[str, Any]) -> str:
 def _memory_headers(row: dict[str, float]) -> list[str]:
     headers = []
     for name in row:
-        headers += [name, "of plain"]
+        headers += [name, "of plain", "of student's own"]
     return headers
 
 
-def _memory_cells(row: dict[str, float], base: dict[str, float]) -> list[str]:
+def _memory_cells(
+    row: dict[str, float], plain: dict[str, float], own: dict[str, float]
+) -> list[str]:
     cells = []
     for name, value in row.items():
-        cells += [f"{value / 2**20:.0f}", f"{value / base[name]:.2f}"]
+        cells += [f"{value / 2**20:.0f}", f"{value / plain[name]:.2f}", f"{value / own[name]:.2f}"]
     return cells
 
 

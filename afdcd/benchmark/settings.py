@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,6 +77,7 @@ class Variant:
         sample: share of the patches (this package's only).
         recompute: whether the projector's activations are recomputed (this package's only).
         tf32: whether float32 products on a GPU are rounded to TensorFloat-32.
+        alone: the student without a teacher.
     """
 
     name: str
@@ -84,6 +86,20 @@ class Variant:
     sample: float = 1.0
     recompute: bool = False
     tf32: bool = False
+    alone: bool = False
+
+    @property
+    def student_alone(self) -> Variant:
+        """The student's own step in this variant's precision."""
+        single = "TF32" if self.tf32 else "fp32"
+        precision = {"float32": single, "bfloat16": "bf16", "float16": "fp16"}[self.dtype]
+        name = f"student alone, {precision}"
+        return Variant(name, dtype=self.dtype, tf32=self.tf32, alone=True)
+
+
+def with_student_alone(chosen: Sequence[Variant]) -> list[Variant]:
+    """Some variants, and behind them the student alone in each of their precisions."""
+    return list(dict.fromkeys([*chosen, *(variant.student_alone for variant in chosen)]))
 
 
 def variants(device: str) -> list[Variant]:

@@ -1,4 +1,4 @@
-"""A training step in pieces: this package's own, and the plain one."""
+"""A training step in pieces: this package's own, the plain one, and the student's alone."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from afdcd.engine.optimizer import build_optimizer
 from afdcd.engine.precision import autocast
 from afdcd.losses import AfDCDLoss
 from afdcd.models import SemanticSegmentor, build_segmentor_from_config
+from afdcd.utils.memory_format import format_module
 
 RES5, LOGITS = "backbone.res5", "sem_seg_head.predictor"
 Batch = list[dict[str, Any]]
@@ -31,17 +32,17 @@ class Side(Protocol):
     Attributes:
         model: everything that is trained.
         optimizer: over it.
-        teacher_model: frozen.
+        distils: whether there is a teacher. Without one, a step has neither the part of the teacher
+            nor that of the losses, and `teacher` and `loss` aren't called.
     """
+
+    distils: bool
 
     @property
     def model(self) -> nn.Module: ...
 
     @property
     def optimizer(self) -> torch.optim.Optimizer: ...
-
-    @property
-    def teacher_model(self) -> nn.Module: ...
 
     def teacher(self, batch: Batch) -> Features: ...
 
@@ -80,7 +81,9 @@ def _settle(model: SemanticSegmentor, batch: Batch) -> None:
 
 def build_side(setting: Setting, variant: Variant) -> Side:
     """A step of ``variant``; all variants of a setting start from the same weights."""
-    return _Plain(setting) if variant.plain else _Ours(setting, variant)
+    if variant.plain:
+        return _Plain(setting)
+    return _Alone(setting, variant) if variant.alone else _Ours(setting, variant)
 
 
 def _config(setting: Setting, variant: Variant | None = None) -> Any:
@@ -89,13 +92,19 @@ def _config(setting: Setting, variant: Variant | None = None) -> Any:
     if variant is not None:
         afdcd = {"SAMPLE": variant.sample, "RECOMPUTE": variant.recompute}
         merge_content(cfg, {"MODEL": {"DISTILLER": {"LOSSES": {"afdcd": afdcd}}}}, variant.name)
-        if variant.dtype != "float32":
-            cfg.SOLVER.AMP.ENABLED, cfg.SOLVER.AMP.DTYPE = True, variant.dtype
+        _set_precision(cfg, variant)
     return cfg
+
+
+def _set_precision(cfg: Any, variant: Variant) -> None:
+    if variant.dtype != "float32":
+        cfg.SOLVER.AMP.ENABLED, cfg.SOLVER.AMP.DTYPE = True, variant.dtype
 
 
 class _Ours:
     """The pieces of `Distiller.forward`."""
+
+    distils = True
 
     def __init__(self, setting: Setting, variant: Variant) -> None:
         self.cfg = _config(setting, variant)
@@ -106,10 +115,6 @@ class _Ours:
         self.optimizer: torch.optim.Optimizer = build_optimizer(
             SettingsReader(self.cfg).optimizer(), self.model
         )
-
-    @property
-    def teacher_model(self) -> nn.Module:
-        return self.model.teacher
 
     def teacher(self, batch: Batch) -> Features:
         return self.model.targets(batch, self.model.distiller.targets)
@@ -132,6 +137,8 @@ class _Ours:
 
 class _Plain:
     """See `afdcd.benchmark.plain`."""
+
+    distils = True
 
     def __init__(self, setting: Setting) -> None:
         cfg = _config(setting)
@@ -174,6 +181,35 @@ class _Plain:
         return torch.autocast(self.device.type, enabled=False)
 
 
+class _Alone:
+    """The student without a teacher, as either runtime trains it."""
+
+    distils = False
+
+    def __init__(self, setting: Setting, variant: Variant) -> None:
+        cfg = setting.network(setting.student_depth)
+        _set_precision(cfg, variant)
+        self.reader, self.device = SettingsReader(cfg), torch.device(setting.device)
+        student, _ = build_networks(setting)
+        self.model: nn.Module = format_module(student.to(self.device)).train()
+        self.optimizer: torch.optim.Optimizer = build_optimizer(self.reader.optimizer(), self.model)
+
+    def teacher(self, batch: Batch) -> Features:
+        raise NotImplementedError("the student alone has no teacher")
+
+    def student(self, batch: Batch) -> tuple[dict[str, torch.Tensor], Features]:
+        return dict(self.model(batch)), {}
+
+    def loss(self, student: Features, teacher: Features) -> dict[str, torch.Tensor]:
+        raise NotImplementedError("the student alone has nothing to compare with a teacher")
+
+    def clipped(self) -> list[nn.Parameter]:
+        return []
+
+    def precision(self) -> AbstractContextManager[Any]:
+        return autocast(self.reader.precision(), self.device)
+
+
 def make_batch(setting: Setting) -> Batch:
     """Random images and labels, on the CPU as a loader gives them."""
     generator = torch.Generator().manual_seed(0)
@@ -197,18 +233,23 @@ Mark = Callable[[str], None]
 def run_step(side: Side, batch: Batch, mark: Mark) -> dict[str, torch.Tensor]:
     """Take one step; ``mark`` is called with the name of each part when it ends.
 
+    Without a teacher the parts are ``student forward``, ``backward`` and ``optimizer``.
+
     Returns:
         the losses, detached.
     """
     with side.precision():
-        teacher = side.teacher(batch)
-        mark("teacher")
+        teacher: Features = {}
+        if side.distils:
+            teacher = side.teacher(batch)
+            mark("teacher")
         losses, student = side.student(batch)
-        mark("student forward")
-        losses = {**losses, **side.loss(student, teacher)}
+        if side.distils:
+            mark("student forward")
+            losses = {**losses, **side.loss(student, teacher)}
         total = torch.stack([value.float() for value in losses.values()]).sum()
         del teacher, student
-        mark("loss forward")
+        mark("loss forward" if side.distils else "student forward")
     side.optimizer.zero_grad()
     total.backward()
     mark("backward")

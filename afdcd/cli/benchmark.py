@@ -54,7 +54,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--width", type=float, default=1.0, help="factor of all channels (1)")
     p.add_argument("--pool", type=int, default=4, help="of the contrast (4)")
     p.add_argument("--repeats", type=int, default=5, help="rounds that count (5)")
-    p.add_argument("--only", nargs="+", metavar="NAME", help="variants beside the plain step")
+    p.add_argument(
+        "--only",
+        nargs="+",
+        metavar="NAME",
+        help="variants beside the plain step and the student alone",
+    )
     p.add_argument("--no-memory", action="store_true", help="times only")
     p.add_argument("--no-loader", action="store_true", help="leave out the loading of samples")
     p.add_argument(

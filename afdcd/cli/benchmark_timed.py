@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from afdcd.benchmark.memory import measure_contrast, measure_step
 from afdcd.benchmark.plot import draw_bars
 from afdcd.benchmark.processes import images_per_second
 from afdcd.benchmark.report import Text
-from afdcd.benchmark.settings import Setting, Variant, variants
-from afdcd.benchmark.timing import time_calls, time_steps
+from afdcd.benchmark.settings import Setting, Variant, variants, with_student_alone
+from afdcd.benchmark.timing import Times, time_calls, time_steps
 from afdcd.config import ConfigError
 from afdcd.data.cityscapes import ID_MAP
 
@@ -34,13 +35,14 @@ SCALES: dict[str, tuple[Any, ...]] = {
 
 def step(args: argparse.Namespace) -> tuple[dict[str, Any], Text]:
     """The whole step, by parts: the result, and what makes a text of it."""
-    setting, chosen = _setting(args), _chosen(args)
+    setting, chosen = _setting(args), with_student_alone(_chosen(args))
     times = time_steps(setting, chosen, repeats=args.repeats)
     rates = _rates(args)
     products = {variant.name: count_products(setting, variant) for variant in chosen}
     result = {
         "setting": vars(setting),
         "repeats": args.repeats,
+        "variants": in_times_of_the_student(chosen, times),
         "times": {name: found.summary() for name, found in times.items()},
         "product rates": rates,
         "products": products,
@@ -61,6 +63,27 @@ def step(args: argparse.Namespace) -> tuple[dict[str, Any], Text]:
         title = f"seconds of a step: {setting.batch} images of {setting.crop[0]}x{setting.crop[1]}"
         draw_bars(Path(args.plot), title, rows)
     return result, report.step_text
+
+
+def in_times_of_the_student(
+    chosen: Sequence[Variant], times: Mapping[str, Times]
+) -> list[dict[str, Any]]:
+    """What each variant's step costs in times the student's own, in the same precision.
+
+    Args:
+        chosen: with the student alone in each of their precisions.
+        times: of each of them, in turns.
+
+    Returns:
+        rows of ``name``, ``student_alone`` (the name of the student's own step) and
+        ``times_student``, the ratio of both medians.
+    """
+    medians = {name: found.summary()["total"]["median"] for name, found in times.items()}
+    names = {variant.name: variant.student_alone.name for variant in chosen}
+    return [
+        {"name": name, "student_alone": own, "times_student": medians[name] / medians[own]}
+        for name, own in names.items()
+    ]
 
 
 def contrast(args: argparse.Namespace) -> tuple[dict[str, Any], Text]:

@@ -17,6 +17,7 @@ from detectron2.solver.build import maybe_add_gradient_clipping
 from detectron2.utils import comm
 from detectron2.utils.events import (
     CommonMetricPrinter,
+    EventStorage,
     EventWriter,
     JSONWriter,
     TensorboardXWriter,
@@ -46,6 +47,7 @@ from afdcd.engine.optimizer import build_optimizer, clip_distiller
 from afdcd.engine.precision import autocast
 from afdcd.engine.recording import Recording, prepare_targets
 from afdcd.engine.state import TrainingState
+from afdcd.engine.step_cost import describe_cost
 from afdcd.engine.step_runner import LOG_PERIOD, StepRunner
 from afdcd.models.weights import CheckpointError
 from afdcd.tasks import task_of
@@ -61,17 +63,33 @@ class StepTrainer(SimpleTrainer):
     Args:
         steps: does the steps.
         loader: of batches; may be set later.
+
+    Attributes:
+        times_student: what a step costs in times the student's own, once that is measured; may be
+            set.
     """
 
     def __init__(self, steps: StepRunner, loader: Any) -> None:
         super().__init__(steps.model, loader, steps.optimizer)
         self.steps = steps
+        # Models of Detectron2 write figures and pictures of their losses to the current storage.
+        steps.cost.aside = partial(EventStorage, 1)
+        self.times_student: float | None = None
 
     def run_step(self) -> None:
         """Load, forward, backward, update; every so often, log."""
-        self.steps.run(self._data_loader_iter, self.iter)
+        times = self.steps.run(self._data_loader_iter, self.iter)
+        if times is not None:
+            self._note_cost(times)
         if self.steps.logs_after(self.iter + 1):
             self.flush()
+
+    def _note_cost(self, times: float) -> None:
+        """Log what a step costs in times the student's own, as the main process measured it."""
+        self.times_student = times
+        if comm.is_main_process():
+            logger.info("%s", describe_cost(times))
+            get_event_storage().put_scalar("times_student", times, smoothing_hint=False)
 
     def flush(self) -> None:
         """Hand the losses since the last call to the writers, averaged over the processes.
@@ -356,6 +374,7 @@ class DistillTrainer(DefaultTrainer):
             loader = self._training_loader(self.cfg, seed=seed, first=first, views=views)
         self.step_trainer.data_loader = loader
         self.step_trainer.steps.seconds = self.state.seconds
+        self.step_trainer.times_student = self.state.times_student
         if comm.is_main_process() and not self._writing:
             self.register_hooks([hooks.PeriodicWriter(self.build_writers(), period=LOG_PERIOD)])
         self._writing = True
@@ -379,18 +398,23 @@ class DistillTrainer(DefaultTrainer):
         stream = Detectron2Runtime(self.cfg).training_stream(seed=self.state.seed, views=views)
         device = torch.device(self.cfg.MODEL.DEVICE)
         with autocast(self.settings.precision, device):
-            prepare_targets(model, self.recording, stream, device)
+            seconds = prepare_targets(model, self.recording, stream, device)
+        self.state.seconds += seconds
 
     def run_step(self) -> None:
         """One step; `state` then says that it is done."""
         super().run_step()
         self.state.iteration = self.iter + 1
         self.state.seconds = self.step_trainer.steps.seconds
+        self.state.times_student = self.step_trainer.times_student
 
     def flush(self) -> None:
         """See `StepTrainer.flush`."""
         self.step_trainer.flush()
         self.state.seconds = self.step_trainer.steps.seconds
+        if self.recording is not None:
+            spent = self.recording.note_seconds(self.step_trainer.steps.recording_seconds)
+            self.state.recording_seconds = spent
 
     def evaluate_student(self) -> dict[str, Any]:
         """Score the student, keep it if it is the best so far, and print the teacher beside it."""

@@ -22,6 +22,7 @@ from afdcd.engine.recording import Recording, prepare_targets
 from afdcd.engine.schedule import learning_rate
 from afdcd.engine.settings import TrainingSettings
 from afdcd.engine.state import TrainingState
+from afdcd.engine.step_cost import describe_cost
 from afdcd.engine.step_runner import StepRunner
 from afdcd.tasks import Task
 
@@ -100,9 +101,11 @@ class Trainer:
                 batches = self._batches()
                 self.model.train()
                 while self.state.iteration < last:
-                    self._step(batches)
+                    times = self._step(batches)
                     done = self.state.iteration
                     metrics.step(done - 1)
+                    if times is not None:
+                        self._note_cost(times, metrics)
                     if self.steps.logs_after(done):
                         metrics.training(done - 1, self._flush())
                     # Before the evaluation, which may fail.
@@ -155,15 +158,23 @@ class Trainer:
         views = self.recording.views if self.recording else None
         stream = SampleStream(self.train_task.dataset.records, mapper, self.state.seed, views)
         with autocast(self.settings.precision, self.device):
-            prepare_targets(self.model, self.recording, stream, self.device)
+            seconds = prepare_targets(self.model, self.recording, stream, self.device)
+        self.steps.seconds += seconds
 
-    def _step(self, batches: Iterator[list[dict[str, Any]]]) -> None:
+    def _step(self, batches: Iterator[list[dict[str, Any]]]) -> float | None:
+        """One step; what it cost, where `StepRunner.run` says so."""
         set_lr(self.optimizer, learning_rate(self.settings.schedule, self.state.iteration))
-        self.steps.run(batches, self.state.iteration)
+        times = self.steps.run(batches, self.state.iteration)
         self.state.iteration += 1
         self.state.seconds = self.steps.seconds
+        return times
 
     # --- figures ----------------------------------------------------------------------------
+
+    def _note_cost(self, times: float, metrics: RunMetrics) -> None:
+        self.state.times_student = times
+        logger.info("%s", describe_cost(times))
+        metrics.write(self.state.iteration - 1, {"times_student": times})
 
     def _flush(self) -> dict[str, float]:
         """Mean of each loss since the last flush, learning rate, and times.
@@ -173,6 +184,9 @@ class Trainer:
         """
         steps, speed = self.steps.flush()
         self.state.seconds = self.steps.seconds
+        if self.recording is not None:
+            spent = self.recording.note_seconds(self.steps.recording_seconds)
+            self.state.recording_seconds = spent
         if not steps:
             return {}
         return {

@@ -14,7 +14,6 @@ from torch.utils.data import DataLoader
 from afdcd.data import DataError
 from afdcd.data.stream import ViewList
 from afdcd.distill import Distiller
-from afdcd.distill.record import SecondsLog
 from afdcd.engine.precision import autocast
 from afdcd.engine.recording import Recording, open_recording
 from afdcd.engine.runtime import Runtime
@@ -78,9 +77,8 @@ def record_views(
         num_workers=settings.loading.workers,
         pin_memory=device.type == "cuda",
     )
-    record, log = distiller.record, SecondsLog(recording.folder)
+    record = distiller.record
     assert record is not None
-    start = record.seconds
     try:
         for number, sample in enumerate(loader):
             if "error" in sample:
@@ -95,9 +93,9 @@ def record_views(
                     )
             done()
             if number % _NOTED_EVERY == 0:
-                log.note(record.seconds - start)
+                recording.note_seconds(record.seconds)
     finally:
-        log.note(record.seconds - start)
+        recording.note_seconds(record.seconds)
 
 
 def describe_costs(

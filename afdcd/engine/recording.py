@@ -8,6 +8,7 @@ import logging
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,6 +68,10 @@ class Recording:
     images: int
     shapes: dict[str, TapShape] = field(default_factory=dict)
     missing: int = 0
+    _fitting: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._log = SecondsLog(self.folder)
 
     @property
     def store(self) -> ViewStore:
@@ -111,9 +116,14 @@ class Recording:
         self.folder.mkdir(parents=True, exist_ok=True)
         _replace(self.folder / FIGURES, json_text({data_set: dict(figures)}).encode())
 
-    def seconds(self) -> float:
-        """That the record took, in all processes."""
-        return SecondsLog(self.folder).total()
+    def note_seconds(self, seconds: float) -> float:
+        """Say how many seconds this process has spent on recording.
+
+        Returns:
+            all that the record took so far, in all processes together.
+        """
+        self._log.note(self._fitting + seconds)
+        return self._log.total()
 
     # --- before the first step --------------------------------------------------------------
 
@@ -143,7 +153,9 @@ class Recording:
                             f"another folder ({KEY}.FOLDER)"
                         ]
                     )
+                start = time.perf_counter()
                 fit(distiller, stream, device)
+                self._fitting = time.perf_counter() - start
                 self._write_new(path, save(_components(distiller)))
             self._take_components(distiller, path)
             if not self.shapes:
@@ -251,7 +263,7 @@ def fit(distiller: Distiller, stream: SampleStream, device: torch.device) -> Non
 
 def prepare_targets(
     distiller: Distiller, recording: Recording | None, stream: SampleStream, device: torch.device
-) -> None:
+) -> float:
     """All that stands between a distiller's weights being loaded and its first step.
 
     To be called in the precision of the steps, by all processes.
@@ -262,13 +274,18 @@ def prepare_targets(
         stream: of the training samples.
         device: of the distiller.
 
+    Returns:
+        seconds of it that are a part of the training's: where nothing is recorded.
+
     Raises:
         SetupError: see `Recording.bind`.
     """
+    start = time.perf_counter()
     if recording is not None:
         recording.bind(distiller, stream, device)
-    else:
-        fit(distiller, stream, device)
+        return 0.0
+    fit(distiller, stream, device)
+    return time.perf_counter() - start
 
 
 def open_recording(run: Runtime, records: Sequence[Record]) -> Recording | None:

@@ -21,6 +21,10 @@ CONFIG_COPY = "config.yaml"
 def results_of(state: TrainingState, figures: Mapping[str, Any]) -> dict[str, Any]:
     """The content of ``results.json``.
 
+    Seconds are those of training, of recording the teacher's targets, and of both together.
+    ``times_student`` is what a step cost in times the student's own, null where that wasn't
+    measured: of a student alone, and of runs that were too short.
+
     Args:
         state: at the end of a run.
         figures: by data set, then by task (with Detectron2) and by name.
@@ -31,7 +35,10 @@ def results_of(state: TrainingState, figures: Mapping[str, Any]) -> dict[str, An
         "best": state.best,
         "iterations": state.iteration,
         "seconds": state.seconds,
+        "seconds_recording": state.recording_seconds,
+        "seconds_together": state.seconds + state.recording_seconds,
         "seconds_per_step": state.seconds / max(state.iteration, 1),
+        "times_student": state.times_student,
         "seed": state.seed,
     }
 
@@ -53,6 +60,9 @@ class FinishedRun:
         figures: by data set, values by name: ``mIoU``, or with the task, ``sem_seg.mIoU``.
         seconds: of training.
         settings: values by dotted key.
+        seconds_recording: of recording the teacher's targets.
+        times_student: forward and backward passes of a step in times those of the student alone;
+            None where that wasn't measured.
     """
 
     folder: Path
@@ -60,10 +70,17 @@ class FinishedRun:
     figures: Mapping[str, Mapping[str, Any]]
     seconds: float
     settings: Mapping[str, Any]
+    seconds_recording: float = 0.0
+    times_student: float | None = None
+
+    @property
+    def seconds_together(self) -> float:
+        """Of training and of recording the teacher's targets."""
+        return self.seconds + self.seconds_recording
 
 
 def read_run(folder: Path) -> FinishedRun:
-    """What a run left in its folder.
+    """What a run left in its folder; of an older one, without what it didn't write yet.
 
     Raises:
         ValueError: it has no results, or not those of a run.
@@ -73,12 +90,15 @@ def read_run(folder: Path) -> FinishedRun:
         raise ValueError(f"{folder} holds no {RESULTS}: not a run's folder, or it isn't finished")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        times = content.get("times_student")
         return FinishedRun(
             folder,
             int(content["seed"]),
             {name: flat_values(figures) for name, figures in content["figures"].items()},
             float(content["seconds"]),
             flat_values(read_strict_yaml(folder / CONFIG_COPY)),
+            float(content.get("seconds_recording", 0.0)),
+            None if times is None else float(times),
         )
     except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"{folder} doesn't hold a run's results: {error!r:.200}") from error

@@ -29,6 +29,9 @@ class TrainingState:
         seed: of the run.
         iteration: the next one to do.
         seconds: of training so far, evaluations and checkpoints aside.
+        recording_seconds: of recording the teacher's targets, which isn't part of the training's.
+        times_student: forward and backward passes of a step in times those of the student alone;
+            None where that wasn't measured.
         best: ``metric``, ``value`` and ``iteration`` of the best evaluation so far; empty before
             the first one.
         evaluated: iterations that were done at the last evaluation.
@@ -42,6 +45,8 @@ class TrainingState:
     seed: int
     iteration: int = 0
     seconds: float = 0.0
+    recording_seconds: float = 0.0
+    times_student: float | None = None
     best: dict[str, Any] = field(default_factory=dict)
     evaluated: int = 0
     teacher_figures: dict[str, float] = field(default_factory=dict)
@@ -61,6 +66,8 @@ class TrainingState:
             "seed": self.seed,
             "progress": {
                 "seconds": self.seconds,
+                "recording_seconds": self.recording_seconds,
+                "times_student": self.times_student,
                 "best": dict(self.best),
                 "evaluated": self.evaluated,
                 "teacher": dict(self.teacher_figures),
@@ -100,6 +107,9 @@ class TrainingState:
         self.seed = content["seed"]
         progress = content["progress"]
         self.seconds, self.best = progress["seconds"], dict(progress["best"])
+        # Older checkpoints hold neither of the two.
+        self.recording_seconds = progress.get("recording_seconds", 0.0)
+        self.times_student = progress.get("times_student")
         # Checkpoints that don't say so were written after the evaluation.
         self.evaluated = progress.get("evaluated", self.iteration)
         self.teacher_figures = dict(progress["teacher"])

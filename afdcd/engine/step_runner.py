@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from afdcd.engine.loss_log import Losses, LossLog
 from afdcd.engine.precision import autocast, gradient_scaler
 from afdcd.engine.settings import TrainingSettings
 from afdcd.engine.step import accumulate
+from afdcd.engine.step_cost import StepCost
 from afdcd.engine.throughput import Throughput
 from afdcd.utils.seeds import DROPOUT, stream_seed
 
@@ -38,6 +40,7 @@ class StepRunner:
     Attributes:
         scaler: of the losses, for float16.
         seconds: of training so far; may be set.
+        cost: compares the steps with the student's own.
     """
 
     def __init__(
@@ -57,39 +60,53 @@ class StepRunner:
         self.seed, self.rank, self.device = seed, rank, device
         self.scaler = gradient_scaler(settings.precision, device)
         self.seconds = 0.0
+        inner = model.module if isinstance(model, DistributedDataParallel) else model
+        self._distiller = inner if isinstance(inner, Distiller) else None
+        self._passes = partial(
+            accumulate,
+            parts=settings.batch.parts,
+            precision=partial(autocast, settings.precision, device),
+            scaler=self.scaler,
+            device=device,
+        )
+        self.cost = StepCost(model, device, self._passes)
         self._losses = LossLog(last_checkpoint)
         self._window = Throughput()
 
-    def run(self, batches: Iterator[list[dict[str, Any]]], iteration: int) -> None:
+    def run(self, batches: Iterator[list[dict[str, Any]]], iteration: int) -> float | None:
         """Do the step of an iteration, counted from 0, on the next batch.
+
+        Returns:
+            after one of the first steps, what a step costs in times the student's own: see
+            `StepCost.after_step`, whose time isn't counted. None after all others.
 
         Raises:
             NonFiniteLoss: on a CPU, where a loss isn't finite.
         """
-        start = time.perf_counter()
+        start, recorded = time.perf_counter(), self.recording_seconds
         batch = next(batches)
         loaded = time.perf_counter()
         self.update(batch, iteration)
         end = time.perf_counter()
-        self.seconds += end - start
+        self.seconds += end - start - (self.recording_seconds - recorded)
         self._window.add(steps=1, waited=loaded - start, seconds=end - start)
+        return self.cost.after_step(batch)
+
+    @property
+    def recording_seconds(self) -> float:
+        """Spent on recording the teacher in this process; no part of ``seconds``."""
+        distiller = self._distiller
+        return distiller.record.seconds if distiller and distiller.record else 0.0
 
     def update(self, batch: list[dict[str, Any]], iteration: int) -> None:
         """Do the step of an iteration on a batch."""
         # After loading, since a loader may draw its workers' seed from the same generator.
         torch.manual_seed(stream_seed(self.seed, DROPOUT, self.rank, iteration))
         self.optimizer.zero_grad()
-        losses = accumulate(
-            self.model,
-            batch,
-            parts=self.settings.batch.parts,
-            precision=lambda: autocast(self.settings.precision, self.device),
-            scaler=self.scaler,
-            device=self.device,
-        )
-        inner = self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
-        if isinstance(inner, Distiller):
-            inner.drop_idle_gradients()
+        with self.cost.step():
+            losses = self._passes(self.model, batch)
+        if self._distiller is not None:
+            self._distiller.drop_idle_gradients()
         self._losses.note(iteration, losses)
         self.after_backward()
         # Here rather than within the update, so that clipping sees the true gradients.

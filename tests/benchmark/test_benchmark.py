@@ -14,10 +14,13 @@ from afdcd.benchmark.contrast import subtractions
 from afdcd.benchmark.flops import count_products
 from afdcd.benchmark.memory import allocated_peak
 from afdcd.benchmark.plain import PlainAfDCDLoss, plain_contrast
-from afdcd.benchmark.settings import Setting, variants
-from afdcd.benchmark.sides import build_side, make_batch, run_step
+from afdcd.benchmark.settings import Setting, Variant, variants, with_student_alone
+from afdcd.benchmark.sides import build_networks, build_side, make_batch, run_step
 from afdcd.benchmark.timing import Times
 from afdcd.cli.benchmark import main
+from afdcd.cli.benchmark_timed import in_times_of_the_student
+from afdcd.engine.build import SettingsReader
+from afdcd.engine.optimizer import build_optimizer
 from afdcd.losses import AfDCDLoss, patch_contrast
 
 pytestmark = pytest.mark.slow
@@ -72,6 +75,7 @@ def test_step(tmp_path, capsys):
     assert main(["step", *FLAGS, *words]) == 0
     result = json.loads(out.read_text())
     names = ["plain, fp32", "exact fp32", "bf16, sampling 0.25"]
+    names += ["student alone, fp32", "student alone, bf16"]
     for part in ("times", "memory", "products", "floor"):
         assert list(result[part]) == names, part
     row = result["times"]["exact fp32"]
@@ -82,8 +86,65 @@ def test_step(tmp_path, capsys):
     assert result["memory"]["exact fp32"]["tensors"] > 1e6
     height, width = cv2.imread(str(tmp_path / "step.png")).shape[:2]
     assert width > height > 20 * len(names)
+    assert list(result["times"]["student alone, bf16"]) == [
+        *("student forward", "backward", "optimizer", "total")
+    ]
+    totals = {name: row["total"]["median"] for name, row in result["times"].items()}
+    found = {row["name"]: row["times_student"] for row in result["variants"]}
+    assert list(found) == names
+    for name, own in zip(names, ["fp32", "fp32", "bf16", "fp32", "bf16"], strict=True):
+        assert found[name] == totals[name] / totals[f"student alone, {own}"], name
     text = capsys.readouterr().out
     assert "times plain" in text and "peak memory" in text
+    assert "times student's own" in text and "of student's own" in text
+
+
+def test_the_student_alone_is_of_the_same_precision():
+    """On a GPU float32 comes in two precisions, rounded to TF32 and not."""
+    plain, exact, recomputed, *low = with_student_alone(variants("cuda"))[:5]
+    alone = [f"student alone, {name}" for name in ("TF32", "fp32", "fp32", "bf16", "bf16")]
+    chosen = [plain, exact, recomputed, *low]
+    assert [variant.student_alone.name for variant in chosen] == alone
+    for variant in chosen:
+        own = variant.student_alone
+        assert (own.dtype, own.tf32) == (variant.dtype, variant.tf32)
+        assert own.alone and own.student_alone == own
+    added = with_student_alone(chosen)[len(chosen) :]
+    assert [variant.name for variant in added] == list(dict.fromkeys(alone))
+
+
+def test_the_students_own_step_is_that_of_training_it_alone():
+    """Against a step written out, without autocast, clipping or a teacher."""
+    side = build_side(TINY, variants("cpu")[0].student_alone)
+    student, _ = build_networks(TINY)
+    student.train()
+    cfg = TINY.network(TINY.student_depth)
+    optimizer = build_optimizer(SettingsReader(cfg).optimizer(), student)
+    torch.manual_seed(3)  # dropout
+    expected = student(make_batch(TINY))
+    sum(expected.values()).backward()
+    optimizer.step()
+    torch.manual_seed(3)
+    marks: list[str] = []
+    losses = run_step(side, make_batch(TINY), marks.append)
+    assert marks == ["student forward", "backward", "optimizer"]
+    assert losses.keys() == expected.keys() == {"loss_sem_seg", "loss_sem_seg_aux"}
+    for name, value in student.state_dict().items():
+        assert torch.equal(side.model.state_dict()[name], value), name
+
+
+def test_times_of_the_student_are_ratios_of_medians():
+    plain, low = Variant("plain", plain=True), Variant("bf16", dtype="bfloat16")
+    chosen = with_student_alone([plain, low])
+    seconds = {"plain": [8.0, 9.0, 1.0], "bf16": [3.0, 3.0, 3.0]}
+    seconds |= {"student alone, fp32": [4.0, 2.0, 7.0], "student alone, bf16": [1.0, 6.0, 2.0]}
+    rows = in_times_of_the_student(chosen, {k: Times({"all": v}) for k, v in seconds.items()})
+    assert {row["name"]: row["times_student"] for row in rows} == {
+        "plain": 2.0,
+        "bf16": 1.5,
+        "student alone, fp32": 1.0,
+        "student alone, bf16": 1.0,
+    }
 
 
 def test_contrast(tmp_path, capsys):

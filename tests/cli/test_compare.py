@@ -43,8 +43,34 @@ def test_two_ways(folder, capsys):
         "afdcd - student: +2.00, standard error 0.58, over 3 seeds; p = 0.25 (sign-flip test): "
         "could be chance" in said
     )
-    assert "training took 62 s, not 62 s" in said and "MODEL.WEIGHTS: (none) -> x" in said
+    assert "at equal iterations and equal time: training took 62 s, not 62 s" in said
+    assert "per doubling" not in said and "by class" not in said
+    assert "MODEL.WEIGHTS: (none) -> x" in said
     assert "SEED" not in said and "OUTPUT_DIR" not in said
+
+
+def test_the_price_of_a_gain_and_scores_by_class(folder, capsys):
+    for seed in (1, 2):
+        classes = {"IoU-road": 60.0 + seed, "IoU-pole": 2.0 * seed - 2}
+        write_run(folder / f"long_s{seed}", seed, 45.0, SOLVER={"MAX_ITER": 20})
+        write_run(folder / f"d_s{seed}", seed, 46.0, MODEL={"META_ARCHITECTURE": "Distiller"})
+        path = folder / f"d_s{seed}/results.json"
+        content = json.loads(path.read_text()) | {"seconds_recording": 61.5}
+        content["figures"]["scenes.yaml:val"] |= classes
+        path.write_text(json.dumps(content))
+    ways = [f"{name}={folder}/{name}_s*" for name in ("long", "d")]
+    assert main([f"student={folder}/student_s[12]", *ways]) == 0
+    said = capsys.readouterr().out
+    # 45 instead of 40 and 42 in a doubling; 46 with a teacher: 5 / 4 doublings. A record takes as
+    # long as a run.
+    assert "The student alone: +4.00 points of mIoU per doubling" in said
+    assert "d gains +5.00 over student at equal iterations: worth 2.38 times" in said
+    assert "a step cost 1.00 times the student's; with 62 s of recording, 1.50 if 2 runs" in said
+    assert "at equal iterations: training took 62 s and recording 62 s, not 62 s" in said
+    assert "at equal time: training took 62 s, not 62 s" in said
+    lines = [line.split() for line in said.splitlines()]
+    assert ["road", "-", "-", "61.50"] in lines and ["pole", "-", "-", "1.00"] in lines
+    assert "pole is at 0 in 1 of 2 runs of d: its mean IoU moves by chance" in said
 
 
 def test_runs_of_other_settings_are_named(folder, capsys):

@@ -9,6 +9,7 @@ import torch
 
 from afdcd.engine.failures import NonFiniteLoss
 from afdcd.engine.loss_log import LossLog
+from afdcd.engine.step_cost import StepCost
 
 from helpers.d2_runs import (
     RUNTIMES,
@@ -83,6 +84,31 @@ def test_throughput_is_in_the_metrics_of_both(configs, tmp_path):
         assert 0 < figures["data_share"] < 1, name
         step = figures["data_time"] / figures["data_share"]
         assert figures["images_per_second"] == pytest.approx(2 / step), name
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_measuring_what_a_step_costs_changes_nothing(
+    configs, tmp_path, monkeypatch, processes: int
+):
+    settings = ["SOLVER.MAX_ITER", "24", "SOLVER.IMS_PER_BATCH", "4"]
+    config = configs / "distilled.yaml"
+    measured = train_detectron2(config, tmp_path / "a", *settings, num_gpus=processes)
+    lines = map(json.loads, (tmp_path / "a/metrics.json").read_text().splitlines())
+    found = [(f["iteration"], f["times_student"]) for f in lines if "times_student" in f]
+    assert found == [(19, measured["times_student"])] and found[0][1] > 0
+
+    # Imported by every process; the test's own forgets it afterwards.
+    monkeypatch.setattr(StepCost, "after_step", StepCost.after_step)
+    (tmp_path / "unmeasured.py").write_text(
+        "from afdcd.engine.step_cost import StepCost\n"
+        "StepCost.after_step = lambda self, batch: None\n"
+    )
+    settings += ["IMPORTS", f"['{tmp_path}/unmeasured.py']"]
+    unmeasured = train_detectron2(config, tmp_path / "b", *settings, num_gpus=processes)
+    assert unmeasured["times_student"] is None
+    a, b = checkpoint(tmp_path / "a"), checkpoint(tmp_path / "b")
+    for part in ("model", "distiller"):
+        assert_same_tensors(a[part], b[part])
 
 
 def test_a_loss_that_is_not_finite_stops_before_anything_is_saved(configs, tmp_path, monkeypatch):

@@ -25,6 +25,7 @@ from afdcd.embedded.runtime import EmbeddedRuntime, configure
 from afdcd.embedded.trainer import Trainer
 from afdcd.engine.failures import NonFiniteLoss
 from afdcd.engine.interrupt import Interrupted
+from afdcd.engine.step_cost import StepCost
 from afdcd.engine.step_runner import StepRunner
 from afdcd.evaluation import ConfusionMatrix
 from afdcd.models import build_segmentor_from_config, load_weights
@@ -42,10 +43,10 @@ def content(path: Path) -> dict:
 
 
 def assert_same(a: dict, b: dict, where: str = "") -> None:
-    """Equal to the last bit, but for the seconds that it took."""
+    """Equal to the last bit, but for the time that it took."""
     assert a.keys() == b.keys(), where
     for key in a:
-        if key == "seconds":
+        if key in ("seconds", "recording_seconds", "times_student"):
             continue
         x, y, here = a[key], b[key], f"{where}/{key}"
         if isinstance(x, dict):
@@ -243,6 +244,40 @@ def test_throughput_is_logged(configs, tmp_path, caplog):
     # One share and one time of waiting make the time of a step, and that the rate of two images.
     step = figures["data_time"] / figures["data_share"]
     assert figures["images_per_second"] == pytest.approx(2 / step)
+
+
+def test_measuring_what_a_step_costs_changes_nothing(configs, tmp_path, monkeypatch, caplog):
+    """The first steps of a run and of a resume; the student alone takes part in some of them."""
+    long = ("SOLVER.MAX_ITER", "44", "SOLVER.CHECKPOINT_PERIOD", "22")
+    with caplog.at_level("INFO"):
+        results = train(configs, "distilled", tmp_path / "with", *long)
+    assert caplog.text.count("times as long as the student's own") == 1
+    monkeypatch.setattr(StepCost, "after_step", lambda self, batch: None)
+    train(configs, "distilled", tmp_path / "without", *long)
+    for name in ("model_0000021.pth", "model_final.pth"):
+        assert_same(content(tmp_path / "with" / name), content(tmp_path / "without" / name))
+    monkeypatch.undo()
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "data"))
+
+    def costs(folder: Path) -> list[tuple[int, float]]:
+        lines = map(json.loads, (folder / "metrics.json").read_text().splitlines())
+        return [(f["iteration"], f["times_student"]) for f in lines if "times_student" in f]
+
+    assert costs(tmp_path / "with") == [(19, results["times_student"])]
+    assert results["times_student"] > 0
+    (tmp_path / "with/model_final.pth").unlink()
+    (tmp_path / "with/last_checkpoint").write_text("model_0000021.pth")
+    again = train(configs, "distilled", tmp_path / "with", *long, resume=True)
+    assert costs(tmp_path / "with")[1:] == [(41, again["times_student"])]
+    assert_same(*(content(tmp_path / x / "model_final.pth") for x in ("with", "without")))
+
+
+def test_what_a_step_costs_outlives_a_short_resume(configs, tmp_path):
+    long = ("SOLVER.MAX_ITER", "24", "SOLVER.CHECKPOINT_PERIOD", "22")
+    first = train(configs, "distilled", tmp_path / "run", *long)
+    (tmp_path / "run/model_final.pth").unlink()
+    again = train(configs, "distilled", tmp_path / "run", *long, resume=True)
+    assert again["times_student"] == first["times_student"] > 0
 
 
 def test_impossible_parts_are_refused_before_training(configs, tmp_path):

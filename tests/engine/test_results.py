@@ -37,6 +37,38 @@ def test_written_and_read(tmp_path):
     assert run.settings == {"SEED": 3, "SOLVER.MAX_ITER": 8}
 
 
+def test_times_and_costs(tmp_path):
+    done = state(iteration=8, seconds=4.0, recording_seconds=1.5, times_student=2.5)
+    write_results(tmp_path, results_of(done, {}))
+    (tmp_path / "config.yaml").write_text("SEED: 3\n")
+    content = json.loads((tmp_path / "results.json").read_text())
+    assert (content["seconds"], content["seconds_recording"]) == (4.0, 1.5)
+    assert (content["seconds_together"], content["times_student"]) == (5.5, 2.5)
+    run = read_run(tmp_path)
+    assert (run.seconds, run.seconds_recording, run.seconds_together) == (4.0, 1.5, 5.5)
+    assert run.times_student == 2.5
+
+
+def test_results_of_an_older_version(tmp_path):
+    content = results_of(state(iteration=8, seconds=4.0), {})
+    for key in ("seconds_recording", "seconds_together", "times_student"):
+        del content[key]
+    write_results(tmp_path, content)
+    (tmp_path / "config.yaml").write_text("SEED: 3\n")
+    run = read_run(tmp_path)
+    assert (run.seconds_recording, run.seconds_together, run.times_student) == (0.0, 4.0, None)
+
+
+def test_a_checkpoint_keeps_times_and_costs():
+    done = state(seconds=4.0, recording_seconds=1.5, times_student=2.5)
+    content, read = done.content(), state()
+    read.load(content)
+    assert (read.recording_seconds, read.times_student) == (1.5, 2.5)
+    del content["progress"]["recording_seconds"], content["progress"]["times_student"]
+    read.load(content)
+    assert (read.recording_seconds, read.times_student) == (0.0, None)
+
+
 def test_before_the_first_step_nothing_is_divided_by_zero():
     assert results_of(state(), {})["seconds_per_step"] == 0
 
