@@ -78,6 +78,8 @@ class Variant:
         recompute: whether the projector's activations are recomputed (this package's only).
         tf32: whether float32 products on a GPU are rounded to TensorFloat-32.
         alone: the student without a teacher.
+        dims: principal components of the teacher's map; 0 for the map (this package's only).
+        recorded: whether the teacher's targets are read from files, in int8 (this package's only).
     """
 
     name: str
@@ -87,6 +89,8 @@ class Variant:
     recompute: bool = False
     tf32: bool = False
     alone: bool = False
+    dims: int = 0
+    recorded: bool = False
 
     @property
     def student_alone(self) -> Variant:
@@ -102,8 +106,13 @@ def with_student_alone(chosen: Sequence[Variant]) -> list[Variant]:
     return list(dict.fromkeys([*chosen, *(variant.student_alone for variant in chosen)]))
 
 
-def variants(device: str) -> list[Variant]:
-    """The plain step, which the others are compared with, first."""
+def variants(device: str, dims: int = 256) -> list[Variant]:
+    """The plain step, which the others are compared with, first.
+
+    Args:
+        device: ``cpu`` or ``cuda``.
+        dims: of the compact and recorded variants.
+    """
     gpu = device == "cuda"
     plain = Variant("plain, TF32" if gpu else "plain, fp32", plain=True, tf32=gpu)
     return [
@@ -112,4 +121,8 @@ def variants(device: str) -> list[Variant]:
         Variant("fp32, recomputed", recompute=True),
         Variant("bf16", dtype="bfloat16", tf32=gpu),
         Variant("bf16, sampling 0.25", dtype="bfloat16", sample=0.25, tf32=gpu),
+        Variant("compact fp32", dims=dims),
+        Variant("compact bf16", dtype="bfloat16", tf32=gpu, dims=dims),
+        Variant("recorded fp32", dims=dims, recorded=True),
+        Variant("recorded bf16", dtype="bfloat16", tf32=gpu, dims=dims, recorded=True),
     ]

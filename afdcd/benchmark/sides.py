@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import torch
@@ -13,13 +15,19 @@ from torch import nn
 from afdcd.benchmark.plain import PlainAfDCDLoss, plain_logit_kd, plain_teacher
 from afdcd.benchmark.settings import Setting, Variant
 from afdcd.config import merge_content
+from afdcd.data.view_store import ViewStore
 from afdcd.distill import Distiller, FeatureTaps, build_distiller
+from afdcd.distill.encoding import Encoding
+from afdcd.distill.record import TeacherRecord
+from afdcd.distill.targets import Target
 from afdcd.engine.build import SettingsReader
 from afdcd.engine.optimizer import build_optimizer
 from afdcd.engine.precision import autocast
+from afdcd.engine.step import to_device
 from afdcd.losses import AfDCDLoss
 from afdcd.models import SemanticSegmentor, build_segmentor_from_config
 from afdcd.utils.memory_format import format_module
+from afdcd.utils.sample_keys import RECORDED, VIEW
 
 RES5, LOGITS = "backbone.res5", "sem_seg_head.predictor"
 Batch = list[dict[str, Any]]
@@ -83,6 +91,8 @@ def build_side(setting: Setting, variant: Variant) -> Side:
     """A step of ``variant``; all variants of a setting start from the same weights."""
     if variant.plain:
         return _Plain(setting)
+    if variant.recorded:
+        return _Recorded(setting, variant)
     return _Alone(setting, variant) if variant.alone else _Ours(setting, variant)
 
 
@@ -90,7 +100,8 @@ def _config(setting: Setting, variant: Variant | None = None) -> Any:
     cfg = setting.network(setting.student_depth)
     cfg.MODEL.META_ARCHITECTURE = "Distiller"
     if variant is not None:
-        afdcd = {"SAMPLE": variant.sample, "RECOMPUTE": variant.recompute}
+        dims = min(variant.dims, setting.feature_size[0])
+        afdcd = {"SAMPLE": variant.sample, "RECOMPUTE": variant.recompute, "DIMS": dims}
         merge_content(cfg, {"MODEL": {"DISTILLER": {"LOSSES": {"afdcd": afdcd}}}}, variant.name)
         _set_precision(cfg, variant)
     return cfg
@@ -112,6 +123,9 @@ class _Ours:
         torch.manual_seed(0)
         self.model: Distiller = build_distiller(self.cfg, *build_networks(setting))
         self.model.to(self.device).train()
+        if variant.dims:
+            with self.precision():
+                self.model.fit_components([_on_device(make_batch(setting), self.device)])
         self.optimizer: torch.optim.Optimizer = build_optimizer(
             SettingsReader(self.cfg).optimizer(), self.model
         )
@@ -133,6 +147,41 @@ class _Ours:
 
     def precision(self) -> AbstractContextManager[Any]:
         return autocast(SettingsReader(self.cfg).precision(), self.device)
+
+
+class _Recorded(_Ours):
+    """The teacher's targets are read, checked and decoded in the step, as loaders do beside it."""
+
+    def __init__(self, setting: Setting, variant: Variant) -> None:
+        super().__init__(setting, variant)
+        self._folder = TemporaryDirectory(prefix="afdcd_record_")
+        self._store = ViewStore(Path(self._folder.name))
+        live = self.model
+        channels = {t.name: t.dims or live.teacher_shapes[t.path].channels for t in _targets(live)}
+        live.record = TeacherRecord(self._store, _targets(live), channels, Encoding())
+        with self.precision():
+            batch = _on_device(make_batch(setting), self.device)
+            live.record_views({**item, VIEW: (n, 0)} for n, item in enumerate(batch))
+        torch.manual_seed(0)
+        student, _ = build_networks(setting)
+        self.model = build_distiller(
+            self.cfg, student, None, store=self._store, teacher_shapes=live.teacher_shapes
+        )
+        self.model.distiller.load_state_dict(live.distiller.state_dict())
+        self.model.to(self.device).train()
+        self.optimizer = build_optimizer(SettingsReader(self.cfg).optimizer(), self.model)
+
+    def teacher(self, batch: Batch) -> Features:
+        found = [{**item, RECORDED: self._store.read(n, 0)} for n, item in enumerate(batch)]
+        return self.model.targets(_on_device(found, self.device), _targets(self.model))
+
+
+def _targets(model: Distiller) -> list[Target]:
+    return model.distiller.targets
+
+
+def _on_device(batch: Batch, device: torch.device) -> Batch:
+    return [to_device(item, device) for item in batch]
 
 
 class _Plain:

@@ -53,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--student", type=int, default=18, help="depth of its ResNet (18)")
     p.add_argument("--width", type=float, default=1.0, help="factor of all channels (1)")
     p.add_argument("--pool", type=int, default=4, help="of the contrast (4)")
+    p.add_argument("--dims", type=int, default=256, help="of compact and recorded targets (256)")
     p.add_argument("--repeats", type=int, default=5, help="rounds that count (5)")
     p.add_argument(
         "--only",

@@ -113,7 +113,9 @@ def scaling(args: argparse.Namespace) -> tuple[dict[str, Any], Text]:
     rows: list[dict[str, Any]] = []
     for value in values:
         if args.over == "processes":
-            rate = images_per_second(setting, variants(args.device)[1], value, args.repeats)
+            rate = images_per_second(
+                setting, variants(args.device, args.dims)[1], value, args.repeats
+            )
             rows.append({"processes": value, "images/s": rate})
             continue
         changed = {
@@ -149,7 +151,7 @@ def _setting(args: argparse.Namespace) -> Setting:
 
 
 def _chosen(args: argparse.Namespace) -> list[Variant]:
-    plain, *others = variants(args.device)
+    plain, *others = variants(args.device, args.dims)
     if args.only is None:
         return [plain, *others]
     names = {variant.name: variant for variant in others}

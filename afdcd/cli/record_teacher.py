@@ -85,7 +85,7 @@ def _main(args: argparse.Namespace) -> None:
     left = len(recording.missing_views())
     print(
         f"{recording.folder} holds {recording.total - left} of {recording.total} views, recorded "
-        f"in {recording.note_seconds(0.0):.0f} s"
+        f"in {recording.seconds:.0f} s"
     )
 
 

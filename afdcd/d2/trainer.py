@@ -413,8 +413,8 @@ class DistillTrainer(DefaultTrainer):
         self.step_trainer.flush()
         self.state.seconds = self.step_trainer.steps.seconds
         if self.recording is not None:
-            spent = self.recording.note_seconds(self.step_trainer.steps.recording_seconds)
-            self.state.recording_seconds = spent
+            self.recording.note_seconds(self.step_trainer.steps.recording_seconds)
+            self.state.recording_seconds = self.recording.seconds
 
     def evaluate_student(self) -> dict[str, Any]:
         """Score the student, keep it if it is the best so far, and print the teacher beside it."""

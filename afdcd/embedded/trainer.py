@@ -185,8 +185,8 @@ class Trainer:
         steps, speed = self.steps.flush()
         self.state.seconds = self.steps.seconds
         if self.recording is not None:
-            spent = self.recording.note_seconds(self.steps.recording_seconds)
-            self.state.recording_seconds = spent
+            self.recording.note_seconds(self.steps.recording_seconds)
+            self.state.recording_seconds = self.recording.seconds
         if not steps:
             return {}
         return {

@@ -116,13 +116,13 @@ class Recording:
         self.folder.mkdir(parents=True, exist_ok=True)
         _replace(self.folder / FIGURES, json_text({data_set: dict(figures)}).encode())
 
-    def note_seconds(self, seconds: float) -> float:
-        """Say how many seconds this process has spent on recording.
-
-        Returns:
-            all that the record took so far, in all processes together.
-        """
+    def note_seconds(self, seconds: float) -> None:
+        """Say how many seconds this process has spent on recording so far."""
         self._log.note(self._fitting + seconds)
+
+    @property
+    def seconds(self) -> float:
+        """All that the record took so far, in all processes together."""
         return self._log.total()
 
     # --- before the first step --------------------------------------------------------------

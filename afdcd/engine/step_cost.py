@@ -70,10 +70,14 @@ class StepCost:
         with self._timed():
             yield
 
-    def after_step(self, batch: Batch) -> float | None:
+    def after_step(self, batch: Batch, *, aside: float = 0.0) -> float | None:
         """Must be called after each step, with the batch that it was done on.
 
         The gradients are None afterwards where something was measured.
+
+        Args:
+            batch: of the step.
+            aside: seconds of its passes that aren't counted: of recording the teacher.
 
         Returns:
             after the last step that is compared, seconds of a step's passes over those of the
@@ -81,7 +85,7 @@ class StepCost:
         """
         if self._student is None or not self._due:
             return None
-        whole = self._seconds
+        whole = self._seconds - aside
         with unchanged(self._student, self._device), self.aside(), self._timed():
             self._passes(self._student, batch)
         self._ratios.append(whole / max(self._seconds, 1e-9))

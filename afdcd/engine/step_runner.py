@@ -90,7 +90,7 @@ class StepRunner:
         end = time.perf_counter()
         self.seconds += end - start - (self.recording_seconds - recorded)
         self._window.add(steps=1, waited=loaded - start, seconds=end - start)
-        return self.cost.after_step(batch)
+        return self.cost.after_step(batch, aside=self.recording_seconds - recorded)
 
     @property
     def recording_seconds(self) -> float:
