@@ -71,6 +71,7 @@ def _main(configs: Path, output: Path, overrides: Sequence[str]) -> None:
                 *overrides,
                 *("OUTPUT_DIR", str(output / role)),
                 *("MODEL.DISTILLER.TEACHER.WEIGHTS", str(output / "teacher/student_final.pth")),
+                *("MODEL.DISTILLER.TEACHER.RECORD.FOLDER", str(output / "record")),
             ],
         )
         logger.info("--- %d of %d: %s ---", number, len(ROLES), role)
