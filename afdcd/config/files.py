@@ -29,8 +29,9 @@ def merge_file(cfg: CfgNode, path: str | Path) -> None:
     """Merge a YAML file, and the files it is based on, into ``cfg``.
 
     ``MODEL.DISTILLER.TEACHER.CONFIG_FILE``, config files in its ``OTHERS``, and data set
-    descriptions in ``DATASETS``, are made absolute: a relative one is looked for beside the YAML file that names it. So are files in
-    ``IMPORTS``, which are imported, in order, before anything else of the config is looked at.
+    descriptions in ``DATASETS``, are made absolute: a relative one is looked for beside the YAML
+    file that names it. So are files in ``IMPORTS``, which are imported, in order, before anything
+    else of the config is looked at.
 
     Raises:
         ConfigError: a file is missing or no YAML, or a value has another type than the default.

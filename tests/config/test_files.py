@@ -51,7 +51,7 @@ def test_teacher_is_found_beside_the_file_that_names_it(tmp_path):
     cfg = embedded_config()
     merge_file(cfg, tmp_path / "top.yaml")
     assert str(tmp_path / "sub/t.yaml") == cfg.MODEL.DISTILLER.TEACHER.CONFIG_FILE
-    assert cfg.MODEL.DISTILLER.TEACHER.OTHERS == [[str(tmp_path / "sub/u.yaml"), "u.pth"]]
+    assert [[str(tmp_path / "sub/u.yaml"), "u.pth"]] == cfg.MODEL.DISTILLER.TEACHER.OTHERS
 
 
 def test_numbers_are_taken_as_floats_where_due(tmp_path):
