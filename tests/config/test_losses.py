@@ -249,4 +249,4 @@ def test_from_python():
     with pytest.raises(SettingsError, match="the label 'afdcd' twice"):
         DistillerSettings((LossSettings("afdcd"), LossSettings("afdcd")))
     with pytest.raises(SettingsError, match=r"DTYPE takes '', 'float32'.*got 'half'"):
-        DistillerSettings((LossSettings("afdcd"),), teacher_dtype="half")
+        DistillerSettings((LossSettings("afdcd"),), teacher=TeacherSettings(dtype="half"))
