@@ -18,6 +18,7 @@ from afdcd.config import (
     merge_overrides,
 )
 from afdcd.distill import DistillerSettings, LossSettings, distiller_settings
+from afdcd.distill.teacher_settings import TeacherSettings
 from afdcd.utils.problems import SettingsError
 
 KEY = "MODEL.DISTILLER.LOSSES"
