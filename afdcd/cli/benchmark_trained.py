@@ -11,7 +11,6 @@ from typing import Any
 from afdcd.benchmark import report
 from afdcd.benchmark.errors import precision_errors
 from afdcd.benchmark.report import Text
-from afdcd.benchmark.sampling import sampling_noise
 from afdcd.config import ConfigError
 from afdcd.data import load_dataset
 from afdcd.data.build import loading_settings
@@ -19,7 +18,6 @@ from afdcd.data.stream import SampleStream
 from afdcd.distill import Distiller
 from afdcd.embedded.build import build_for_training
 from afdcd.embedded.runtime import EmbeddedRuntime, configure
-from afdcd.engine.build import SettingsReader
 from afdcd.models import load_weights
 from afdcd.models.weights import read_checkpoint
 from afdcd.tasks import task_of
@@ -33,27 +31,6 @@ def errors(args: argparse.Namespace) -> tuple[dict[str, Any], Text]:
     rows = [{"deviation from float64": name, **row} for name, row in deviations.items()]
     result = {"config": args.config_file, "batch": len(batch), "rows": rows}
     return result, lambda found: report.rows_text(found, "relative, of the L2 norm")
-
-
-def sampling(args: argparse.Namespace) -> tuple[dict[str, Any], Text]:
-    """What sampling patches costs: the result, and what makes a text of it."""
-    if args.batches < 2 or not all(0 < share < 1 for share in args.shares):
-        raise ConfigError("--batches is at least 2, --shares are between 0 and 1")
-    cfg, model, batches = _trained(args)
-    some = itertools.islice(batches, args.batches)
-    try:
-        rows = sampling_noise(SettingsReader(cfg).precision(), model, some, args.shares)
-    except ValueError as error:
-        raise ConfigError(f"{args.config_file}: {error}") from error
-    result = {
-        "config": args.config_file,
-        "batch": cfg.SOLVER.IMS_PER_BATCH,
-        "batches": args.batches,
-        "rows": rows,
-    }
-    return result, lambda found: report.rows_text(
-        found, "deviation between batches; variance by share, times that of all patches"
-    )
 
 
 def _trained(

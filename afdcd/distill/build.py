@@ -95,9 +95,7 @@ def _frozen_teacher(
     def frozen(model: nn.Module, image_format: str, **averages: Any) -> FrozenTeacher:
         flip = image_format != cfg.INPUT.FORMAT
         dtype = DTYPES[settings.dtype]
-        return FrozenTeacher(
-            model, flip_channels=flip, dtype=dtype, compiled=settings.compiled, **averages
-        )
+        return FrozenTeacher(model, flip_channels=flip, dtype=dtype, **averages)
 
     return frozen(
         model,

@@ -136,7 +136,6 @@ afdcd = st.fixed_dictionaries(
         "GROUPS": st.integers(2, 64),
         "PATCH": st.lists(st.integers(1, 8), min_size=2, max_size=2),
         "TEMPERATURE": st.floats(1e-6, 10),
-        "RECOMPUTE": st.booleans(),
     },
 )
 logit_kd = st.fixed_dictionaries(
@@ -205,7 +204,6 @@ def test_refused_when_merged(top: Path, words: list[str], message: str):
         ({"context.GROUPS": "8.5"}, ["context.GROUPS takes a whole number; got 8.5"]),
         ({"context.PATCH": "4"}, ["context.PATCH takes a list such as [4, 4]; got 4"]),
         ({"context.PATCH": "[4, 'x']"}, ["context.PATCH takes a whole number; got 'x'"]),
-        ({"context.RECOMPUTE": "1"}, ["context.RECOMPUTE takes True or False; got 1"]),
         ({"context.KIND": "3"}, ["context.KIND takes a word; got 3"]),
         ({"context.MASK_RATIO": "2"}, [f"{KEY}.context: mask_ratio is the share"]),
         (
