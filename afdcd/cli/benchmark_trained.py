@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import itertools
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +23,15 @@ from afdcd.tasks import task_of
 
 def errors(args: argparse.Namespace) -> tuple[dict[str, Any], Text]:
     """What low precision costs: the result, and what makes a text of it."""
-    _, model, batches = _trained(args)
-    batch = next(batches)
+    model, batch = _trained(args)
     deviations = precision_errors(model, batch)
     rows = [{"deviation from float64": name, **row} for name, row in deviations.items()]
     result = {"config": args.config_file, "batch": len(batch), "rows": rows}
     return result, lambda found: report.rows_text(found, "relative, of the L2 norm")
 
 
-def _trained(
-    args: argparse.Namespace,
-) -> tuple[Any, Distiller, Iterator[list[dict[str, Any]]]]:
-    """The config, the model with its weights, on its device, and training batches."""
+def _trained(args: argparse.Namespace) -> tuple[Distiller, list[dict[str, Any]]]:
+    """The model with its weights, on its device, and the first training batch."""
     if not args.config_file:
         raise ConfigError(
             f"{args.what} needs --config-file: a distillation config with trained weights"
@@ -57,6 +52,4 @@ def _trained(
             model.distiller.load_state_dict(content["distiller"])
     mapper = loading_settings(cfg).training_mapper(task.targets())
     stream = SampleStream(task.dataset.records, mapper, 0)
-    size = cfg.SOLVER.IMS_PER_BATCH
-    batches = ([stream[first + n] for n in range(size)] for first in itertools.count(0, size))
-    return cfg, model.to(args.device), batches
+    return model.to(args.device), [stream[n] for n in range(cfg.SOLVER.IMS_PER_BATCH)]

@@ -53,8 +53,8 @@ class AfDCDLoss(DistillationLoss):
         kind, groups, patch, pool, temperature, distance: see `patch_contrast`.
         reduction: ``published`` or ``mean``, for both terms: see `reconstruction` and
             `patch_contrast`.
-        masked_conv, kernel: how the projection (`project`) and the contrast (`patch_contrast`) are
-            computed; without effect on state dict and values.
+        masked_conv, kernel: how the projection (`project`) and the contrast (`patch_contrast`)
+            are computed; without effect on state dict and values.
 
     Attributes:
         settings: all of these except the channels.

@@ -123,12 +123,7 @@ def first_conv(
 
 
 def finish(first: torch.Tensor, projector: Projector) -> torch.Tensor:
-    """The projector after its first convolution and ReLU.
-
-    Args:
-        first: [N, C, H, W], the output of these.
-        projector: as `build_projector` makes it.
-    """
+    """The projector after its first convolution and ReLU, which gave ``first`` [N, C, H, W]."""
     if isinstance(projector, PlainProjector):
         return cast(torch.Tensor, projector[2](first))
     second = projector.block_2(first)

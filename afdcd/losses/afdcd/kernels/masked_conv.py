@@ -54,7 +54,7 @@ def destinations(places: torch.Tensor, size: tuple[int, int, int]) -> torch.Tens
     """Where each tap sends each row.
 
     Returns:
-        flat positions of the output, int64 [9, K]; off the map, the output's number of positions.
+        flat positions of the output, int64 [9, K]; off the map, its number of positions.
     """
     n, height, width = size
     image = places // (height * width)
