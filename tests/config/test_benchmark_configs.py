@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from afdcd.data import get_spec
+from afdcd.data.description import read_description
 from afdcd.distill import distiller_settings
 from afdcd.distill.distiller import tap_shapes
 from afdcd.distill.objectives import build_objectives
@@ -22,6 +23,11 @@ RUNTIMES = ["embedded"]
 if importlib.util.find_spec("detectron2") is not None:
     RUNTIMES.append("detectron2")
 CONFIGS = Path(__file__).parents[2] / "configs"
+# Of data sets, beside the configs that name them.
+DESCRIPTIONS = {
+    CONFIGS / "camvid_yardstick/camvid_broad.yaml",
+    CONFIGS / "facade/labelme_facade.yaml",
+}
 # Benchmark: logit weight, reconstruction weight, contrast weight, crop, iterations, classes.
 PUBLISHED = {
     "cityscapes": (1.0, 2e-6, 5e-3, [512, 1024], 40000, 19),
@@ -138,13 +144,17 @@ def test_coco_stuffs_other_reading(tmp_path):
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_every_file_loads(runtime: str):
+def test_every_file_loads(runtime: str, monkeypatch):
     """A key that a runtime doesn't have is an error."""
+    monkeypatch.setenv("DETECTRON2_DATASETS", "/data")
     merge = configure
     if runtime == "detectron2":
         from afdcd.d2.config import configure as merge
     for path in sorted(CONFIGS.rglob("*.yaml")):
-        merge(str(path), [])
+        if path in DESCRIPTIONS:
+            assert "train" in read_description(path).splits
+        else:
+            merge(str(path), [])
 
 
 def test_nothing_is_copied():
