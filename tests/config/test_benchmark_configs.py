@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from afdcd.data import get_spec
+from afdcd.data.description import read_description
 from afdcd.distill import distiller_settings
 from afdcd.distill.distiller import tap_shapes
 from afdcd.distill.objectives import build_objectives
@@ -22,6 +23,11 @@ RUNTIMES = ["embedded"]
 if importlib.util.find_spec("detectron2") is not None:
     RUNTIMES.append("detectron2")
 CONFIGS = Path(__file__).parents[2] / "configs"
+# Of data sets, beside the configs that name them.
+DESCRIPTIONS = {
+    CONFIGS / "camvid_yardstick/camvid_broad.yaml",
+    CONFIGS / "facade/labelme_facade.yaml",
+}
 # Benchmark: logit weight, reconstruction weight, contrast weight, crop, iterations, classes.
 PUBLISHED = {
     "cityscapes": (1.0, 2e-6, 5e-3, [512, 1024], 40000, 19),
@@ -126,6 +132,24 @@ def test_every_student_fits_its_teacher(dataset: str):
             assert sum(p.numel() for p in model.parameters()) == PARAMETERS[student]
 
 
+@pytest.mark.parametrize("folder", ["camvid_yardstick", "facade"])
+@pytest.mark.parametrize("method", ["logit_kd", "afdcd"])
+def test_yardsticks(folder: str, method: str, monkeypatch):
+    monkeypatch.setenv("DETECTRON2_DATASETS", "/data")
+    alone = configure(str(CONFIGS / folder / "student.yaml"), [])
+    cfg = configure(str(CONFIGS / folder / f"{method}.yaml"), [])
+    teacher = EmbeddedRuntime(cfg).teacher().cfg
+    for node in ("INPUT", "DATASETS", "SOLVER", "DATALOADER", "TEST"):
+        assert cfg[node] == alone[node]
+    for node in ("BACKBONE", "MOBILENETV2", "SEM_SEG_HEAD", "WEIGHTS"):
+        assert cfg.MODEL[node] == alone.MODEL[node]
+    assert teacher.DATASETS == cfg.DATASETS and teacher.INPUT == cfg.INPUT
+    assert teacher.SOLVER.MAX_ITER > alone.SOLVER.MAX_ITER
+    assert f"{teacher.OUTPUT_DIR}/student_final.pth" == cfg.MODEL.DISTILLER.TEACHER.WEIGHTS
+    for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+        assert len(get_spec(name).classes) == cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
+
+
 def test_coco_stuffs_other_reading(tmp_path):
     (tmp_path / "student.yaml").write_text(
         f"_BASE_: [{CONFIGS}/coco_stuff/afdcd_deeplabv3_r18.yaml, "
@@ -138,13 +162,17 @@ def test_coco_stuffs_other_reading(tmp_path):
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_every_file_loads(runtime: str):
+def test_every_file_loads(runtime: str, monkeypatch):
     """A key that a runtime doesn't have is an error."""
+    monkeypatch.setenv("DETECTRON2_DATASETS", "/data")
     merge = configure
     if runtime == "detectron2":
         from afdcd.d2.config import configure as merge
     for path in sorted(CONFIGS.rglob("*.yaml")):
-        merge(str(path), [])
+        if path in DESCRIPTIONS:
+            assert "train" in read_description(path).splits
+        else:
+            merge(str(path), [])
 
 
 def test_nothing_is_copied():
