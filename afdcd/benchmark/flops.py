@@ -12,8 +12,7 @@ from afdcd.benchmark.sides import build_side, make_batch, run_step
 def count_products(setting: Setting, variant: Variant) -> dict[str, float]:
     """FLOP (two per multiply-add) of convolutions and matrix products, by part of a step.
 
-    What a variant leaves out (hidden positions, patches that weren't drawn) isn't counted, nor are
-    sums, norms and distances.
+    What a variant leaves out (hidden positions) isn't counted, nor are sums, norms and distances.
     """
     side, batch = build_side(setting, variant), make_batch(setting)
     counts: dict[str, float] = {}

@@ -74,8 +74,6 @@ class Variant:
         name: for tables.
         plain: the published formulation; else this package's.
         dtype: of autocast; ``float32`` for none.
-        sample: share of the patches (this package's only).
-        recompute: whether the projector's activations are recomputed (this package's only).
         tf32: whether float32 products on a GPU are rounded to TensorFloat-32.
         alone: the student without a teacher.
         dims: principal components of the teacher's map; 0 for the map (this package's only).
@@ -85,8 +83,6 @@ class Variant:
     name: str
     plain: bool = False
     dtype: str = "float32"
-    sample: float = 1.0
-    recompute: bool = False
     tf32: bool = False
     alone: bool = False
     dims: int = 0
@@ -118,9 +114,7 @@ def variants(device: str, dims: int = 256) -> list[Variant]:
     return [
         plain,
         Variant("exact fp32"),
-        Variant("fp32, recomputed", recompute=True),
         Variant("bf16", dtype="bfloat16", tf32=gpu),
-        Variant("bf16, sampling 0.25", dtype="bfloat16", sample=0.25, tf32=gpu),
         Variant("compact fp32", dims=dims),
         Variant("compact bf16", dtype="bfloat16", tf32=gpu, dims=dims),
         Variant("recorded fp32", dims=dims, recorded=True),

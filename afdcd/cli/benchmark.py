@@ -4,7 +4,6 @@
   contrast  the contrast alone
   scaling   the step over crops, batches, channels or processes
   errors    what low precision costs on the weights of a config
-  sampling  the variance that sampling patches adds to the gradient, on the weights of a config
 
 Refuses to report where other processes take more than --max-load of the cores, unless --anyway
 marks the result as measured on a loaded machine. Exit code 0: measured; 2: can't measure.
@@ -21,7 +20,7 @@ import torch
 
 from afdcd.benchmark.machine import MOST_LOAD, LoadMeter, describe_machine, idle_load
 from afdcd.cli.benchmark_timed import SCALES, contrast, scaling, step
-from afdcd.cli.benchmark_trained import errors, sampling
+from afdcd.cli.benchmark_trained import errors
 from afdcd.cli.common import report_errors
 from afdcd.config import ConfigError
 from afdcd.utils.files import write_json
@@ -29,7 +28,7 @@ from afdcd.utils.problems import SetupError
 
 TIMED = {"step": step, "contrast": contrast, "scaling": scaling}
 # The load of the machine doesn't matter to these.
-UNTIMED = {"errors": errors, "sampling": sampling}
+UNTIMED = {"errors": errors}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -73,17 +72,13 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--over", choices=tuple(SCALES), default="crop", help="scaling: over what")
     p.add_argument("--values", nargs="+", help="scaling: e.g. 256x512 512x1024, or 2 4 8")
-    p.add_argument("--config-file", metavar="FILE", help="errors, sampling: to distil by")
-    p.add_argument("--weights", metavar="FILE", help="errors, sampling: a checkpoint of its run")
-    p.add_argument(
-        "--shares", type=float, nargs="+", default=(0.5, 0.25), help="sampling: (0.5 0.25)"
-    )
-    p.add_argument("--batches", type=int, default=16, help="sampling: how many (16)")
+    p.add_argument("--config-file", metavar="FILE", help="errors: to distil by")
+    p.add_argument("--weights", metavar="FILE", help="errors: a checkpoint of its run")
     p.add_argument("--max-load", type=float, default=MOST_LOAD, help=f"({MOST_LOAD:g})")
     p.add_argument("--anyway", action="store_true", help="report on a loaded machine, marked so")
     p.add_argument("--json", metavar="FILE", help="write the result as JSON")
     p.add_argument("--plot", metavar="FILE", help="step: draw the times (PNG)")
-    p.add_argument("opts", nargs="*", metavar="KEY VALUE", help="errors, sampling: overrides")
+    p.add_argument("opts", nargs="*", metavar="KEY VALUE", help="errors: overrides")
     return p
 
 

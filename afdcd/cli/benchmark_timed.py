@@ -123,8 +123,7 @@ def scaling(args: argparse.Namespace) -> tuple[dict[str, Any], Text]:
             "batch": lambda v: replace(setting, batch=v),
             "channels": lambda v: replace(setting, width=v),
         }[args.over](value)
-        chosen = [v for v in _chosen(args) if args.only or not v.recompute]
-        times = time_steps(changed, chosen, repeats=args.repeats)
+        times = time_steps(changed, _chosen(args), repeats=args.repeats)
         medians = {name: found.summary()["total"]["median"] for name, found in times.items()}
         plain = next(iter(medians.values()))
         label = "x".join(map(str, value)) if isinstance(value, tuple) else value

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import itertools
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from afdcd.benchmark import report
 from afdcd.benchmark.errors import precision_errors
 from afdcd.benchmark.report import Text
-from afdcd.benchmark.sampling import sampling_noise
 from afdcd.config import ConfigError
 from afdcd.data import load_dataset
 from afdcd.data.build import loading_settings
@@ -19,7 +16,6 @@ from afdcd.data.stream import SampleStream
 from afdcd.distill import Distiller
 from afdcd.embedded.build import build_for_training
 from afdcd.embedded.runtime import EmbeddedRuntime, configure
-from afdcd.engine.build import SettingsReader
 from afdcd.models import load_weights
 from afdcd.models.weights import read_checkpoint
 from afdcd.tasks import task_of
@@ -27,39 +23,15 @@ from afdcd.tasks import task_of
 
 def errors(args: argparse.Namespace) -> tuple[dict[str, Any], Text]:
     """What low precision costs: the result, and what makes a text of it."""
-    _, model, batches = _trained(args)
-    batch = next(batches)
+    model, batch = _trained(args)
     deviations = precision_errors(model, batch)
     rows = [{"deviation from float64": name, **row} for name, row in deviations.items()]
     result = {"config": args.config_file, "batch": len(batch), "rows": rows}
     return result, lambda found: report.rows_text(found, "relative, of the L2 norm")
 
 
-def sampling(args: argparse.Namespace) -> tuple[dict[str, Any], Text]:
-    """What sampling patches costs: the result, and what makes a text of it."""
-    if args.batches < 2 or not all(0 < share < 1 for share in args.shares):
-        raise ConfigError("--batches is at least 2, --shares are between 0 and 1")
-    cfg, model, batches = _trained(args)
-    some = itertools.islice(batches, args.batches)
-    try:
-        rows = sampling_noise(SettingsReader(cfg).precision(), model, some, args.shares)
-    except ValueError as error:
-        raise ConfigError(f"{args.config_file}: {error}") from error
-    result = {
-        "config": args.config_file,
-        "batch": cfg.SOLVER.IMS_PER_BATCH,
-        "batches": args.batches,
-        "rows": rows,
-    }
-    return result, lambda found: report.rows_text(
-        found, "deviation between batches; variance by share, times that of all patches"
-    )
-
-
-def _trained(
-    args: argparse.Namespace,
-) -> tuple[Any, Distiller, Iterator[list[dict[str, Any]]]]:
-    """The config, the model with its weights, on its device, and training batches."""
+def _trained(args: argparse.Namespace) -> tuple[Distiller, list[dict[str, Any]]]:
+    """The model with its weights, on its device, and the first training batch."""
     if not args.config_file:
         raise ConfigError(
             f"{args.what} needs --config-file: a distillation config with trained weights"
@@ -80,6 +52,4 @@ def _trained(
             model.distiller.load_state_dict(content["distiller"])
     mapper = loading_settings(cfg).training_mapper(task.targets())
     stream = SampleStream(task.dataset.records, mapper, 0)
-    size = cfg.SOLVER.IMS_PER_BATCH
-    batches = ([stream[first + n] for n in range(size)] for first in itertools.count(0, size))
-    return cfg, model.to(args.device), batches
+    return model.to(args.device), [stream[n] for n in range(cfg.SOLVER.IMS_PER_BATCH)]

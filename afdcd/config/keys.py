@@ -53,8 +53,6 @@ def add_afdcd_config(cfg: CfgNode) -> None:
     distiller.TEACHER.OPTS = []
     # Of its convolutions: "float32", "bfloat16" or "float16"; "" for SOLVER.AMP's.
     distiller.TEACHER.DTYPE = ""
-    # Whether it runs through torch.compile: a little faster, after some ten seconds at the start.
-    distiller.TEACHER.COMPILE = False
     # What it sees, in times the student's resolution, rendered from the files: 3 for a student at
     # 160x120 (INPUT.MIN_SIZE_TRAIN) and a teacher at 480x360. Its maps are averaged down to the
     # student's grid. It costs nothing once the teacher is recorded.
@@ -94,7 +92,7 @@ def add_afdcd_config(cfg: CfgNode) -> None:
     #   CONTRAST_WEIGHT of afdcd.
     # Everything else: the loss's settings, that is its constructor's arguments in upper case:
     #   logit_kd TEMPERATURE (`LogitKDLoss`), afdcd MASK, MASK_RATIO, PROJECTOR, KIND, GROUPS,
-    #   PATCH, POOL, TEMPERATURE, DISTANCE, REDUCTION, SAMPLE, KERNEL, MASKED_CONV, RECOMPUTE
+    #   PATCH, POOL, TEMPERATURE, DISTANCE, REDUCTION, KERNEL, MASKED_CONV
     #   (`AfDCDLoss` describes them).
     #
     # A config merges over its _BASE_ label by label and key by key. Null switches a label off.

@@ -62,7 +62,7 @@ class Objectives(nn.Module):
     Args:
         objectives: what to compare.
         losses: a module for each objective, by its name. Must hold exactly the objectives' names.
-        seed: of the losses' random draws (masks, patches). Each step's draws are a function of it
+        seed: of the losses' random draws (masks). Each step's draws are a function of it
             and of the number of steps so far, whatever the device and the number of processes. All
             losses draw from one generator, in the objectives' order.
         part: which part of a batch this process has, and of how many. Where this part is itself

@@ -12,7 +12,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from afdcd.distill.averaging import averaged_logits, to_grid
-from afdcd.distill.compiling import compile_between_taps
 from afdcd.distill.folding import fold_norms
 from afdcd.distill.taps import FeatureTaps
 from afdcd.distill.targets import is_logits
@@ -38,8 +37,6 @@ class FrozenTeacher:
             would double the teacher's memory. Score or save it before. In float32 the features
             stay the same except for rounding (1e-5 of the largest value); in bfloat16 they are
             within about 2 % (relative L2), in float16 0.3 %. Nothing changes the weights later.
-        compiled: run the model's modules through torch.compile as well, except those with a tap
-            inside (see `compile_between_taps`); needs ``prepare``.
         scales, flip: over which its logits are averaged: see `averaged_logits`.
         others: teachers of the same classes, whose logits are averaged with its own.
     """
@@ -51,7 +48,6 @@ class FrozenTeacher:
         flip_channels: bool = False,
         dtype: torch.dtype | None = None,
         prepare: bool = True,
-        compiled: bool = False,
         scales: Sequence[float] = (1.0,),
         flip: bool = False,
         others: Sequence[FrozenTeacher] = (),
@@ -59,7 +55,6 @@ class FrozenTeacher:
         self.model = model.eval().requires_grad_(False)
         self.flip_channels = flip_channels
         self.dtype = dtype
-        self.compiled = compiled
         self.scales, self.flip, self.others = tuple(scales), flip, tuple(others)
         self._unprepared = prepare
 
@@ -121,8 +116,6 @@ class FrozenTeacher:
             dtype = torch.get_autocast_dtype(device.type)
         if self._unprepared:
             self._prepare(dtype)
-            if self.compiled:
-                compile_between_taps(self.model, paths)
         precision: AbstractContextManager[Any] = nullcontext()
         if dtype is not None:
             low = dtype in (torch.bfloat16, torch.float16)

@@ -55,7 +55,6 @@ class TeacherSettings:
 
     Attributes:
         dtype: of its convolutions, one of `DTYPES`; empty for autocast's.
-        compiled: whether it runs through torch.compile.
         resolution: of what it sees, in times the student's.
         scales, flip: over which its logits are averaged.
         others: config file and weights of the teachers whose logits are averaged with its own.
@@ -66,7 +65,6 @@ class TeacherSettings:
     """
 
     dtype: str = ""
-    compiled: bool = False
     resolution: float = 1.0
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
@@ -114,7 +112,6 @@ class TeacherSettings:
         made = constructed(
             lambda: cls(
                 dtype=node.DTYPE,
-                compiled=node.COMPILE,
                 resolution=float(node.RESOLUTION),
                 scales=tuple(float(scale) for scale in node.SCALES),
                 flip=node.FLIP,

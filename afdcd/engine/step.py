@@ -27,7 +27,7 @@ def accumulate(
     The gradients are the mean of the parts': for losses that are means over images, exactly the
     whole batch's. The task's loss is a mean over the labelled pixels of each part, as with several
     processes of each process's; BatchNorm normalizes each part by itself; dropout draws part by
-    part. Masks and sampled patches are drawn for the whole batch.
+    part. Masks are drawn for the whole batch.
 
     Args:
         model: in Detectron2's protocol, perhaps in DistributedDataParallel, which averages the

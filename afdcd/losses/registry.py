@@ -32,7 +32,7 @@ class LossContext:
     """What only some losses need besides the two maps.
 
     Attributes:
-        generator: source of random numbers (masks, sampled patches), on the CPU; a function of the
+        generator: source of random numbers (masks), on the CPU; a function of the
             run's seed and the step. The global CPU generator when None.
         part: which part of the whole batch these maps are, and of how many equal ones. Random draws
             are made for the whole batch, so that values don't depend on how it is shared out.

@@ -18,6 +18,7 @@ from afdcd.config import (
     merge_overrides,
 )
 from afdcd.distill import DistillerSettings, LossSettings, distiller_settings
+from afdcd.losses.settings import as_setting
 from afdcd.utils.problems import SettingsError
 
 KEY = "MODEL.DISTILLER.LOSSES"
@@ -135,7 +136,6 @@ afdcd = st.fixed_dictionaries(
         "GROUPS": st.integers(2, 64),
         "PATCH": st.lists(st.integers(1, 8), min_size=2, max_size=2),
         "TEMPERATURE": st.floats(1e-6, 10),
-        "RECOMPUTE": st.booleans(),
     },
 )
 logit_kd = st.fixed_dictionaries(
@@ -204,7 +204,6 @@ def test_refused_when_merged(top: Path, words: list[str], message: str):
         ({"context.GROUPS": "8.5"}, ["context.GROUPS takes a whole number; got 8.5"]),
         ({"context.PATCH": "4"}, ["context.PATCH takes a list such as [4, 4]; got 4"]),
         ({"context.PATCH": "[4, 'x']"}, ["context.PATCH takes a whole number; got 'x'"]),
-        ({"context.RECOMPUTE": "1"}, ["context.RECOMPUTE takes True or False; got 1"]),
         ({"context.KIND": "3"}, ["context.KIND takes a word; got 3"]),
         ({"context.MASK_RATIO": "2"}, [f"{KEY}.context: mask_ratio is the share"]),
         (
@@ -227,6 +226,14 @@ def test_refused_when_understood(top: Path, words: dict[str, str], messages: lis
     for message in messages:
         assert message in str(caught.value)
     assert len(caught.value.problems) == (len(messages) if len(words) > 1 else 1)
+
+
+def test_whether_or_not():
+    """Settings that are true or false, which losses of one's own may have."""
+    assert as_setting(True, False, "context.EXACT") is True
+    for value in (1, "True"):
+        with pytest.raises(ValueError, match=f"context.EXACT takes True or False; got {value!r}"):
+            as_setting(value, False, "context.EXACT")
 
 
 @pytest.mark.parametrize(("losses", "count"), [({}, 1), ({"afdcd": None}, 1)])

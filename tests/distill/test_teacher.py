@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from afdcd.distill import FrozenTeacher, compiling
+from afdcd.distill import FrozenTeacher
 from afdcd.distill.folding import fold_norms
 from afdcd.models import build_segmentor
 
@@ -75,44 +75,3 @@ def test_is_left_alone_until_the_first_features():
     weights = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d)]
     assert all(w.dtype == torch.bfloat16 for w in weights)
     assert not any(p.requires_grad for p in model.parameters())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("paths", [PATHS, ["backbone.res3.0", "backbone.res4"]])
-def test_compiled_gives_the_same_and_still_leaves_early(paths: list[str], monkeypatch):
-    monkeypatch.setattr(compiling, "BACKEND", "eager")  # traces as any other does, and is quick
-    expected = FrozenTeacher(trained_teacher(), prepare=False).features(inputs(), paths)
-    teacher = FrozenTeacher(trained_teacher(), compiled=True)
-    late = []
-    teacher.model.sem_seg_head.fuse.register_forward_hook(lambda *_: late.append(1))
-    for _ in range(2):
-        got = teacher.features(inputs(), paths)
-        for path in paths:
-            difference = (got[path] - expected[path]).norm() / expected[path].norm()
-            assert difference < 1e-5, path
-    assert bool(late) == ("sem_seg_head.predictor" in paths)
-
-
-def test_what_is_compiled_holds_no_tap_inside(monkeypatch):
-    monkeypatch.setattr(compiling, "BACKEND", "eager")
-    done = compiling.compile_between_taps(trained_teacher(), ["backbone.res5", "backbone.res3.0"])
-    assert "backbone.res4" in done and "backbone.res5" in done and "backbone.res3.0" in done
-    assert not {"backbone", "backbone.res3", ""} & set(done)
-    assert "sem_seg_head" in done
-
-
-def test_goes_on_where_compiling_fails(monkeypatch, caplog):
-    def broken(function, **options):
-        def fail(*args):
-            raise RuntimeError("no compiler")
-
-        return fail
-
-    monkeypatch.setattr(compiling.torch, "compile", broken)
-    teacher = FrozenTeacher(trained_teacher(), compiled=True)
-    plain = features()
-    for _ in range(2):
-        got = teacher.features(inputs(), PATHS)
-    for path in PATHS:
-        torch.testing.assert_close(got[path], plain[path])
-    assert caplog.text.count("torch.compile fails on backbone.res4 (no compiler)") == 1

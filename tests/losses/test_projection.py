@@ -30,8 +30,7 @@ def test_auto_follows_the_kept_share(monkeypatch):
 
 @pytest.mark.parametrize("projector", ["plain", "enhanced"])
 @pytest.mark.parametrize("channels", [6, 16])  # 16: no align convolution
-@pytest.mark.parametrize("recompute", [False, True])
-def test_forced_paths_agree(projector: str, channels: int, recompute: bool):
+def test_forced_paths_agree(projector: str, channels: int):
     torch.manual_seed(0)
     loss = AfDCDLoss(channels, 16, groups=4, pool=0, projector=projector).double()
     student = torch.randn(2, channels, 8, 12, dtype=torch.float64, requires_grad=True)
@@ -47,7 +46,6 @@ def test_forced_paths_agree(projector: str, channels: int, recompute: bool):
             mask=mask,
             projector=loss.projector,
             masked_conv=masked,
-            recompute=recompute,
         )
         torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-11)
         for mine, theirs in zip(torch.autograd.grad(got, leaves, upstream), gradients, strict=True):
@@ -73,46 +71,18 @@ def test_other_values_than_0_and_1_are_honoured():
     torch.testing.assert_close(got, loss.projector(loss.align(student) * mask))
 
 
-def test_recomputing_keeps_less():
-    def kept(recompute: bool) -> int:
-        loss = AfDCDLoss(16, 16, groups=4, pool=0)
-        sizes = []
-
-        def pack(tensor: torch.Tensor) -> torch.Tensor:
-            sizes.append(tensor.numel() if tensor.dim() == 4 and len(tensor) == 3 else 0)
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            projection_module.project(
-                torch.randn(3, 16, 8, 8, requires_grad=True),
-                align=loss.align,
-                mask=torch.ones(3, 1, 8, 8),
-                projector=loss.projector,
-                masked_conv="never",
-                recompute=recompute,
-            )
-        return sum(sizes)
-
-    assert kept(True) < kept(False) / 2
-
-
 def test_the_state_dict_does_not_depend_on_the_path():
     plain = AfDCDLoss(4, 16, groups=4)
-    fast = AfDCDLoss(4, 16, groups=4, masked_conv="always", recompute=True)
+    fast = AfDCDLoss(4, 16, groups=4, masked_conv="always")
     assert list(plain.state_dict()) == list(fast.state_dict())
     fast.load_state_dict(plain.state_dict())
 
 
 @pytest.mark.parametrize("masked_conv", ["always", "never"])
-@pytest.mark.parametrize(("sample", "recompute"), [(1.0, False), (1.0, True), (0.5, False)])
-def test_each_term_may_be_differentiated_by_itself(
-    masked_conv: str, sample: float, recompute: bool
-):
+def test_each_term_may_be_differentiated_by_itself(masked_conv: str):
     """In one graph: what a backward pass needs is still as it was after another."""
     torch.manual_seed(0)
-    loss = AfDCDLoss(
-        8, 16, groups=4, pool=0, masked_conv=masked_conv, sample=sample, recompute=recompute
-    ).double()
+    loss = AfDCDLoss(8, 16, groups=4, pool=0, masked_conv=masked_conv).double()
     student = torch.randn(2, 8, 8, 12, dtype=torch.float64, requires_grad=True)
     teacher = torch.randn(2, 16, 8, 12, dtype=torch.float64)
     terms = loss(student, teacher, context=LossContext(torch.Generator().manual_seed(1)))

@@ -9,17 +9,10 @@ import torch
 
 from afdcd.losses.afdcd.contrast import check_contrast_fit, patch_contrast
 from afdcd.losses.afdcd.masks import make_mask
-from afdcd.losses.afdcd.patches import block_features, draw_blocks, holds_patch, positions
-from afdcd.losses.afdcd.projection import (
-    halo,
-    project,
-    project_blocks,
-    to_device,
-)
+from afdcd.losses.afdcd.projection import project
 from afdcd.losses.afdcd.projector import build_align, build_projector
-from afdcd.losses.afdcd.reconstruction import check_mask, reconstruction
+from afdcd.losses.afdcd.reconstruction import reconstruction
 from afdcd.losses.afdcd.settings import AfDCDSettings
-from afdcd.losses.precision import at_least_float32, no_autocast
 from afdcd.losses.registry import LOSSES, DistillationLoss, LossContext, LossDescription, TapShape
 from afdcd.losses.shapes import match_size
 
@@ -60,11 +53,8 @@ class AfDCDLoss(DistillationLoss):
         kind, groups, patch, pool, temperature, distance: see `patch_contrast`.
         reduction: ``published`` or ``mean``, for both terms: see `reconstruction` and
             `patch_contrast`.
-        masked_conv, recompute, kernel: how the projection (`project`) and the contrast
-            (`patch_contrast`) are computed; without effect on state dict and values.
-        sample: share of the patches that both terms are evaluated on, drawn in each step after
-            the mask and from the same generator. 1 for all of them, as published; less makes
-            terms and gradients unbiased estimates (see `afdcd.losses.afdcd.patches`).
+        masked_conv, kernel: how the projection (`project`) and the contrast (`patch_contrast`)
+            are computed; without effect on state dict and values.
 
     Attributes:
         settings: all of these except the channels.
@@ -93,9 +83,7 @@ class AfDCDLoss(DistillationLoss):
         distance: str = "l1",
         reduction: str = "published",
         kernel: str = "auto",
-        sample: float = 1.0,
         masked_conv: str = "auto",
-        recompute: bool = False,
     ) -> None:
         super().__init__()
         self.settings = AfDCDSettings(
@@ -110,9 +98,7 @@ class AfDCDLoss(DistillationLoss):
             distance=distance,
             reduction=reduction,
             kernel=kernel,
-            sample=sample,
             masked_conv=masked_conv,
-            recompute=recompute,
         )
         self.student_channels = student_channels
         self.teacher_channels = teacher_channels
@@ -154,9 +140,9 @@ class AfDCDLoss(DistillationLoss):
             student: [N, Cs, h, w]; resized bilinearly to the teacher's size where they differ.
             teacher: [N, Ct, H, W]; gets no gradient.
             mask: [N, 1, H, W], 1 = kept; drawn when None.
-            context: the generator of the random mask, then of the sampled patches, and the part of
-                the batch that these maps are; the mean of the parts' terms is the whole batch's.
-                When None, the global CPU generator and a whole batch.
+            context: the generator of the random mask, and the part of the batch that these maps
+                are; the mean of the parts' terms is the whole batch's. When None, the global CPU
+                generator and a whole batch.
 
         Returns:
             ``{"reconstruction": scalar, "contrast": scalar}``.
@@ -180,15 +166,12 @@ class AfDCDLoss(DistillationLoss):
                 part=context.part,
                 device="cpu",
             )
-        if self.settings.sample < 1:
-            return self._sampled(student, teacher, mask, context)
         projected = project(
             student,
             align=self.align,
             mask=mask,
             projector=self.projector,
             masked_conv=self.settings.masked_conv,
-            recompute=self.settings.recompute,
         )
         value = reconstruction(projected, teacher, reduction=self.settings.reduction)
         if self.settings.reduction == "mean":
@@ -210,64 +193,6 @@ class AfDCDLoss(DistillationLoss):
             reduction=settings.reduction,
             kernel=settings.kernel,
         )
-
-    def _sampled(
-        self,
-        student: torch.Tensor,
-        teacher: torch.Tensor,
-        mask: torch.Tensor,
-        context: LossContext,
-    ) -> dict[str, torch.Tensor]:
-        """Both terms, estimated from some of the patches."""
-        check_mask(mask, student)
-        _, patch, pool = self._contrast
-        n, _, height, width = teacher.shape
-        size = patch[0] * pool, patch[1] * pool
-        blocks = draw_blocks(
-            (n, height, width),
-            size,
-            share=self.settings.sample,
-            generator=context.generator,
-            part=context.part,
-        )
-        if len(blocks.image) == 0:  # all lie in other parts of the batch
-            return dict.fromkeys(("reconstruction", "contrast"), self._zero(student))
-        flat, inside = positions(blocks, halo(self.projector))
-        projected = project_blocks(
-            student,
-            align=self.align,
-            mask=mask.cpu(),
-            projector=self.projector,
-            flat=flat,
-            inside=inside,
-            recompute=self.settings.recompute,
-        )
-        target = block_features(teacher.detach(), blocks)
-        on_map = to_device(positions(blocks)[1][:, None], projected.device)
-        whole = n * self.whole_channels * height * width
-        elements = n if self.settings.reduction == "published" else whole
-        with no_autocast(projected):
-            difference = at_least_float32(projected) - at_least_float32(target)
-            squares = torch.where(on_map, difference, 0).square().sum()
-        # `patch_contrast` averages over the blocks as over a map's patches; the factor (drawn
-        # blocks that hold a patch) / (their expected number) makes it unbiased.
-        index = holds_patch(blocks, patch, pool).nonzero()[:, 0]
-        patches = n * (height // size[0]) * (width // size[1])
-        if len(index) == 0:
-            contrast = 0.0 * squares
-        else:
-            if len(index) < len(projected):
-                chosen = to_device(index, projected.device)
-                projected, target = projected[chosen], target[chosen]
-            contrast = self._contrast_of(projected, target)
-            contrast = contrast * (blocks.factor * len(index) / patches)
-        return {"reconstruction": squares * (blocks.factor / elements), "contrast": contrast}
-
-    def _zero(self, student: torch.Tensor) -> torch.Tensor:
-        """0, with zero gradients for everything that the terms have gradients for."""
-        used = [student, *self.parameters()]
-        values = [at_least_float32(tensor[(0,) * tensor.dim()]) for tensor in used]
-        return 0.0 * torch.stack(values).sum()
 
     def check_fit(self, height: int, width: int) -> None:
         """Raise ValueError unless teacher maps of this size hold at least one patch."""

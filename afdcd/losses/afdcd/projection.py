@@ -7,14 +7,11 @@ gradients are the same except for rounding.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from afdcd.losses.afdcd.kernels.masked_conv import masked_conv3x3
 from afdcd.losses.afdcd.projector import EnhancedProjector, PlainProjector
@@ -43,7 +40,6 @@ def project(
     mask: torch.Tensor,
     projector: Projector,
     masked_conv: str = "auto",
-    recompute: bool = False,
 ) -> torch.Tensor:
     """The same map as `masked_projection` gives.
 
@@ -55,8 +51,6 @@ def project(
         projector: as `build_projector` makes it.
         masked_conv: whether the first convolution is computed at the kept positions only: ``auto``
             (where at most half are kept), ``always`` or ``never``.
-        recompute: keep no activation of the projector for the backward pass, but compute them
-            again there (activation checkpointing).
 
     Raises:
         ValueError: the mask's shape is not [N, 1, H, W] of the student's.
@@ -66,63 +60,13 @@ def project(
     mostly_kept = len(places) > MASKED_MAX_KEPT * mask.numel()
     soft = bool((mask.flatten()[places] != 1).any())
     if masked_conv == "never" or (masked_conv == "auto" and mostly_kept) or soft:
-        dense = partial(masked_projection, align=align, mask=mask, projector=projector)
-        return maybe_recompute(dense, student, recompute=recompute)
+        return masked_projection(student, align=align, mask=mask, projector=projector)
     places = to_device(places, student.device)
     n, _, height, width = student.shape
-
-    def run(student: torch.Tensor) -> torch.Tensor:
-        rows = align_rows(rows_of(student).index_select(0, places), align)
-        # ReLU's input has no name of its own, which would keep it in memory.
-        first = F.relu(first_conv(rows, places, projector, size=(n, height, width)))
-        return finish(first, projector)
-
-    return maybe_recompute(run, student, recompute=recompute)
-
-
-def project_blocks(
-    student: torch.Tensor,
-    *,
-    align: nn.Module,
-    mask: torch.Tensor,
-    projector: Projector,
-    flat: torch.Tensor,
-    inside: torch.Tensor,
-    recompute: bool = False,
-) -> torch.Tensor:
-    """Pieces of the map that `project` gives, computed from the student's positions they depend on.
-
-    Args:
-        student, align, projector, recompute: see `project`.
-        mask: [N, 1, H, W] of 0 and 1, on the CPU.
-        flat, inside: positions of the pieces with their halo, [B, h + 2 halo, w + 2 halo], on the
-            CPU: see `afdcd.losses.afdcd.patches.positions`.
-
-    Returns:
-        [B, C, h, w]; meaningless off the map.
-    """
-    kept = inside & (mask.flatten()[flat] != 0)
-    places = kept.flatten().nonzero()[:, 0]
-    source = to_device(flat.flatten()[places], student.device)
-    places = to_device(places, student.device)
-    on_map = to_device(inside[:, None, 1:-1, 1:-1].float(), student.device)
-    size = (len(flat), flat.shape[1], flat.shape[2])
-
-    def run(student: torch.Tensor) -> torch.Tensor:
-        rows = align_rows(rows_of(student).index_select(0, source), align)
-        first = _within(F.relu(first_conv(rows, places, projector, size=size, padding=0)), on_map)
-        return finish(first, projector, inside=on_map)
-
-    return maybe_recompute(run, student, recompute=recompute)
-
-
-def maybe_recompute(
-    function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, *, recompute: bool
-) -> torch.Tensor:
-    """Call a function; with ``recompute``, call it again in the backward pass."""
-    if not recompute or not torch.is_grad_enabled():
-        return function(x)
-    return cast(torch.Tensor, checkpoint(function, x, use_reentrant=False))
+    rows = align_rows(rows_of(student).index_select(0, places), align)
+    # ReLU's input has no name of its own, which would keep it in memory.
+    first = F.relu(first_conv(rows, places, projector, size=(n, height, width)))
+    return finish(first, projector)
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -169,49 +113,18 @@ def first_conv(
     projector: Projector,
     *,
     size: tuple[int, int, int],
-    padding: int = 1,
 ) -> torch.Tensor:
     """The projector's first convolution of the map that holds ``rows`` at ``places``."""
     first = projector[0] if isinstance(projector, PlainProjector) else projector.block_1[0]
     conv = cast(nn.Conv2d, first)
     bias = cast(torch.Tensor, conv.bias)
     # Before ReLU, so that what ReLU keeps is what the next convolution keeps.
-    return in_device_format(
-        masked_conv3x3(rows, places, conv.weight, bias, size=size, padding=padding)
-    )
+    return in_device_format(masked_conv3x3(rows, places, conv.weight, bias, size=size))
 
 
-def finish(
-    first: torch.Tensor, projector: Projector, *, inside: torch.Tensor | None = None
-) -> torch.Tensor:
-    """The projector after its first convolution and ReLU.
-
-    Args:
-        first: [N, C, H, W], the output of these; 0 where not ``inside``.
-        projector: as `build_projector` makes it.
-        inside: [N, 1, H, W] where maps are pieces of a larger one, 0 where they reach over its
-            edge; then the convolutions don't pad, and each removes a position on every side.
-    """
-    conv = partial(_conv3x3, padding=1 if inside is None else 0)
+def finish(first: torch.Tensor, projector: Projector) -> torch.Tensor:
+    """The projector after its first convolution and ReLU, which gave ``first`` [N, C, H, W]."""
     if isinstance(projector, PlainProjector):
-        return conv(first, projector[2])
-    second = F.relu(conv(first, projector.block_2[0]))
-    if inside is not None:
-        first = first[:, :, 1:-1, 1:-1]
-        second = _within(second, inside[:, :, 1:-1, 1:-1])
-    return (conv(first, projector.adaptor_1) + conv(second, projector.adaptor_2)) / 2
-
-
-def halo(projector: Projector) -> int:
-    """How far, in positions, the projector sees."""
-    return 2 if isinstance(projector, PlainProjector) else 3
-
-
-def _conv3x3(x: torch.Tensor, conv: nn.Module, *, padding: int) -> torch.Tensor:
-    """Apply a convolution with a padding other than its own."""
-    conv = cast(nn.Conv2d, conv)
-    return F.conv2d(x, conv.weight, conv.bias, padding=padding)
-
-
-def _within(x: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
-    return x * inside.to(x)
+        return cast(torch.Tensor, projector[2](first))
+    second = projector.block_2(first)
+    return cast(torch.Tensor, (projector.adaptor_1(first) + projector.adaptor_2(second)) / 2)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from afdcd.losses.afdcd.contrast import check_contrast_settings
 from afdcd.losses.afdcd.kernels.contrast import check_kernel
 from afdcd.losses.afdcd.masks import check_mask_kind, check_mask_ratio
-from afdcd.losses.afdcd.patches import check_sample
 from afdcd.losses.afdcd.projection import check_masked_conv
 from afdcd.losses.afdcd.projector import check_projector_kind
 from afdcd.losses.reduction import check_reduction
@@ -33,9 +32,7 @@ class AfDCDSettings:
     distance: str = "l1"
     reduction: str = "published"
     kernel: str = "auto"
-    sample: float = 1.0
     masked_conv: str = "auto"
-    recompute: bool = False
 
     def __post_init__(self) -> None:
         problems = collect(
@@ -45,7 +42,6 @@ class AfDCDSettings:
             self.contrast_sizes,
             lambda: check_reduction(self.reduction),
             lambda: check_kernel(self.kernel),
-            lambda: check_sample(self.sample),
             lambda: check_masked_conv(self.masked_conv),
         )
         if problems:

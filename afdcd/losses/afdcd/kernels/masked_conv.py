@@ -23,7 +23,6 @@ def masked_conv3x3(
     bias: torch.Tensor,
     *,
     size: tuple[int, int, int],
-    padding: int = 1,
 ) -> torch.Tensor:
     """conv3x3 of the map that holds ``rows`` at ``places`` and zeros elsewhere.
 
@@ -36,38 +35,34 @@ def masked_conv3x3(
         weight: [C', C, 3, 3].
         bias: [C'].
         size: N, H and W.
-        padding: 1, or 0 for the positions whose neighbours are all on the map.
 
     Returns:
-        [N, C', H, W] (less 2 rows and columns without padding), in ``channels_last`` format, which
-        is that of the matrix products here; none of PyTorch's convolutions runs in it. On a CPU
-        the caller makes it contiguous before one does (`afdcd.utils.memory_format`).
+        [N, C', H, W], in ``channels_last`` format, which is that of the matrix products here; none
+        of PyTorch's convolutions runs in it. On a CPU the caller makes it contiguous before one
+        does (`afdcd.utils.memory_format`).
     """
     if (dtype := autocast_dtype(rows)) is not None:
         rows, bias = rows.to(dtype), bias.to(dtype)
-    n, height, width = size[0], size[1] + 2 * padding - 2, size[2] + 2 * padding - 2
+    n, height, width = size
     with no_autocast(rows):
-        targets = destinations(places, size, padding)
+        targets = destinations(places, size)
         flat: torch.Tensor = _MaskedConv.apply(rows, weight, bias, targets, n * height * width)
     return flat.view(n, height, width, -1).permute(0, 3, 1, 2)
 
 
-def destinations(
-    places: torch.Tensor, size: tuple[int, int, int], padding: int = 1
-) -> torch.Tensor:
+def destinations(places: torch.Tensor, size: tuple[int, int, int]) -> torch.Tensor:
     """Where each tap sends each row.
 
     Returns:
-        flat positions of the output, int64 [9, K]; off the map, the output's number of positions.
+        flat positions of the output, int64 [9, K]; off the map, its number of positions.
     """
     n, height, width = size
     image = places // (height * width)
     y, x = places // width % height, places % width
-    height, width = height + 2 * padding - 2, width + 2 * padding - 2
     result = places.new_empty(len(TAPS), len(places))
     for tap, (row, column) in enumerate(TAPS):
-        # An output at (y, x) sees the input at (y + row - padding, x + column - padding).
-        down, right = y + padding - row, x + padding - column
+        # An output at (y, x) sees the input at (y + row - 1, x + column - 1).
+        down, right = y + 1 - row, x + 1 - column
         on_map = (down >= 0) & (down < height) & (right >= 0) & (right < width)
         flat = (image * height + down) * width + right
         result[tap] = torch.where(on_map, flat, n * height * width)
