@@ -32,8 +32,8 @@ class LossContext:
     """What only some losses need besides the two maps.
 
     Attributes:
-        generator: source of random numbers (masks), on the CPU; a function of the
-            run's seed and the step. The global CPU generator when None.
+        generator: source of random numbers (masks), on the CPU; a function of the run's seed and
+            the step. The global CPU generator when None.
         part: which part of the whole batch these maps are, and of how many equal ones. Random draws
             are made for the whole batch, so that values don't depend on how it is shared out.
         step: number of this training step, counted from 0.
