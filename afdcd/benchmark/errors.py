@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
 from afdcd.distill import Distiller, FeatureTaps
+from afdcd.distill.encoding import Encoding
+from afdcd.distill.targets import Target
 from afdcd.engine.precision import autocast
 from afdcd.engine.settings import PrecisionSettings
 
 # As SOLVER.AMP.DTYPE; "float32" for no autocast.
 PRECISIONS = ("float32", "bfloat16", "float16")
+# The teacher's targets stored and read again, everything else in float32.
+RECORDED = {f"recorded {dtype}": Encoding(dtype) for dtype in ("float16", "int8")}
 
 
 def precision_errors(model: Distiller, batch: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Relative deviations from a step in float64, by quantity and precision.
 
-    The same weights, images, masks and blocks in every precision; dropout off, normalizations as in
-    training. A deviation is |x - x64| / |x64|, in the L2 norm for tensors.
+    The same weights, images and masks in every precision; dropout off, normalizations as in
+    training. Two more columns are float32 with the teacher's targets recorded. A deviation is
+    |x - x64| / |x64|, in the L2 norm for tensors.
 
     Args:
         model: with realistic weights: random ones say little.
@@ -31,12 +37,27 @@ def precision_errors(model: Distiller, batch: list[dict[str, Any]]) -> dict[str,
     """
     exact = _quantities(model, batch, "float64")
     rows: dict[str, dict[str, float]] = {name: {} for name in exact}
-    for precision in PRECISIONS:
+    for precision in (*PRECISIONS, *RECORDED):
         quantities = _quantities(model, batch, precision)
         for name, value in exact.items():
             difference = (quantities[name].double() - value).norm() / value.norm().clamp(min=1e-300)
             rows[name][precision] = float(difference)
     return rows
+
+
+def _stored(
+    encoding: Encoding, targets: Sequence[Target], maps: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Maps by target, as they are read from a record."""
+    return {
+        target.name: torch.stack(
+            [
+                encoding.decode(target, len(item), encoding.encode(target, item))
+                for item in maps[target.name]
+            ]
+        )
+        for target in targets
+    }
 
 
 def train_without_dropout(model: nn.Module) -> None:
@@ -62,6 +83,8 @@ def _quantities(
     quantities: dict[str, torch.Tensor] = {}
     with autocast(settings, device):
         teacher = model.targets(batch, objectives.targets)
+        if precision in RECORDED:
+            teacher = _stored(RECORDED[precision], objectives.targets, teacher)
         with FeatureTaps(model.student, objectives.student_taps) as taps:
             losses = dict(model.student(batch))
         student = {path: taps[path] for path in objectives.student_taps}

@@ -101,8 +101,8 @@ def _config(setting: Setting, variant: Variant | None = None) -> Any:
     cfg.MODEL.META_ARCHITECTURE = "Distiller"
     if variant is not None:
         dims = min(variant.dims, setting.feature_size[0])
-        losses = {"afdcd": {"DIMS": dims}}
-        merge_content(cfg, {"MODEL": {"DISTILLER": {"LOSSES": losses}}}, variant.name)
+        afdcd = {"DIMS": dims}
+        merge_content(cfg, {"MODEL": {"DISTILLER": {"LOSSES": {"afdcd": afdcd}}}}, variant.name)
         _set_precision(cfg, variant)
     return cfg
 

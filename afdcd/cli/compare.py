@@ -74,7 +74,9 @@ def _main(args: argparse.Namespace) -> None:
         way.name: [classes_of(run.figures, args.data_set) for run in way.runs] for way in chosen
     }
     if table := class_table(classes):
-        print("\n".join(["", table, *at_zero(classes)]))
+        print(f"\n{table}")
+    if zeros := at_zero(classes):
+        print("\n".join(["", *zeros]))
 
 
 def by_seed(figures: Mapping[str, Mapping[int, float]], metric: str) -> str:

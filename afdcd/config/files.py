@@ -28,9 +28,10 @@ OPTIONAL = "SOLVER.WEIGHT_DECAY_BIAS"
 def merge_file(cfg: CfgNode, path: str | Path) -> None:
     """Merge a YAML file, and the files it is based on, into ``cfg``.
 
-    ``MODEL.DISTILLER.TEACHER.CONFIG_FILE``, and data set descriptions in ``DATASETS``, are made
-    absolute: a relative one is looked for beside the YAML file that names it. So are files in
-    ``IMPORTS``, which are imported, in order, before anything else of the config is looked at.
+    ``MODEL.DISTILLER.TEACHER.CONFIG_FILE``, config files in its ``OTHERS``, and data set
+    descriptions in ``DATASETS``, are made absolute: a relative one is looked for beside the YAML
+    file that names it. So are files in ``IMPORTS``, which are imported, in order, before anything
+    else of the config is looked at.
 
     Raises:
         ConfigError: a file is missing or no YAML, or a value has another type than the default.
@@ -200,9 +201,17 @@ def _anchor_teacher(content: dict[str, Any], path: Path) -> None:
     node: Any = content
     for name in ("MODEL", "DISTILLER", "TEACHER"):
         node = node.get(name) if isinstance(node, dict) else None
-    if isinstance(node, dict) and isinstance(node.get("CONFIG_FILE"), str) and node["CONFIG_FILE"]:
-        where = f"{path}: MODEL.DISTILLER.TEACHER.CONFIG_FILE"
-        node["CONFIG_FILE"] = absolute_path(node["CONFIG_FILE"], path.parent, where)
+    if not isinstance(node, dict):
+        return
+    where = f"{path}: MODEL.DISTILLER.TEACHER"
+    if isinstance(node.get("CONFIG_FILE"), str) and node["CONFIG_FILE"]:
+        where_file = f"{where}.CONFIG_FILE"
+        node["CONFIG_FILE"] = absolute_path(node["CONFIG_FILE"], path.parent, where_file)
+    others = node.get("OTHERS")
+    for pair in others if isinstance(others, list) else []:
+        if isinstance(pair, list) and len(pair) == 2 and all(isinstance(x, str) for x in pair):
+            pair[0] = absolute_path(pair[0], path.parent, f"{where}.OTHERS")
+            pair[1] = expanded_path(pair[1], f"{where}.OTHERS")
 
 
 def _anchor_datasets(content: dict[str, Any], path: Path) -> None:

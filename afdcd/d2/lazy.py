@@ -9,7 +9,7 @@ from detectron2.utils import comm
 from omegaconf import OmegaConf
 from torch import nn
 
-from afdcd.config import merge_content
+from afdcd.config import ConfigError, merge_content
 from afdcd.d2.config import get_cfg
 from afdcd.d2.weights import load_model_weights
 from afdcd.distill import Distiller, build_distiller
@@ -26,6 +26,7 @@ def distill(
     student_format: str = "BGR",
     teacher_format: str = "BGR",
     seed: int = 0,
+    max_iter: int = 0,
 ) -> Distiller:
     """A `Distiller` of two models, as ``L(distill)(student=..., teacher=..., ...)``.
 
@@ -44,6 +45,7 @@ def distill(
         student_format, teacher_format: ``BGR`` or ``RGB``: the channels that each expects. The
             data's are the student's.
         seed: of the random masks.
+        max_iter: iterations of the whole training, for losses with a ``SCHEDULE``.
 
     Raises:
         ConfigError, CheckpointError, TapError, ValueError: see the parts.
@@ -51,6 +53,12 @@ def distill(
     cfg = get_cfg()
     content = OmegaConf.to_container(settings) if OmegaConf.is_config(settings) else settings
     merge_content(cfg, {"MODEL": content}, "settings")
+    if cfg.MODEL.DISTILLER.TEACHER.RECORD.FOLDER:
+        raise ConfigError(
+            "DISTILLER.TEACHER.RECORD takes the loader of afdcd.d2.DistillTrainer (YAML configs): "
+            "leave it out"
+        )
+    cfg.SOLVER.MAX_ITER = max_iter
     cfg.INPUT.SCALE_CROP.SIZE = list(image_size)
     cfg.INPUT.FORMAT = student_format
     if student_weights:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from afdcd.distill.encoding import Encoding
+from afdcd.losses.settings import as_number
 from afdcd.utils.problems import constructed, refuse
 
 _KEY = "MODEL.DISTILLER.TEACHER"
@@ -113,7 +114,7 @@ class TeacherSettings:
             lambda: cls(
                 dtype=node.DTYPE,
                 resolution=float(node.RESOLUTION),
-                scales=tuple(float(scale) for scale in node.SCALES),
+                scales=tuple(as_number(scale, f"{_KEY}.SCALES") for scale in node.SCALES),
                 flip=node.FLIP,
                 others=pairs,  # type: ignore[arg-type]  # checked in __post_init__
                 record=record or RecordSettings(),

@@ -41,7 +41,7 @@ def build_student(run: EmbeddedRuntime, seed: int, task: Task) -> SemanticSegmen
 
 
 def build_for_training(
-    run: EmbeddedRuntime, seed: int, task: Task, recording: Recording | None
+    run: EmbeddedRuntime, seed: int, task: Task, recording: Recording | None = None
 ) -> tuple[nn.Module, list[Teacher]]:
     """The model to train and, for a ``Distiller``, its teachers.
 

@@ -15,6 +15,7 @@ from afdcd.data.build import loading_settings
 from afdcd.data.spec import Record
 from afdcd.data.stream import RecordedViews, SampleStream
 from afdcd.distill import Distiller, build_distiller, distiller_settings, training_size
+from afdcd.distill.teacher_settings import TeacherSettings
 from afdcd.engine.build import SettingsReader
 from afdcd.engine.checkpoints import ResultWeights, result_weights
 from afdcd.engine.settings import EvaluationSettings, TrainingSettings
@@ -65,11 +66,11 @@ class Runtime(ABC):
         """The teacher's config of a distillation config. Raises ConfigError."""
 
     def other_teachers(self) -> list[Self]:
-        """The configs of ``MODEL.DISTILLER.TEACHER.OTHERS``. Raises ConfigError."""
+        """The configs of ``MODEL.DISTILLER.TEACHER.OTHERS``. Raises ConfigError, SettingsError."""
         found: list[Self] = []
-        for file, weights in self.cfg.MODEL.DISTILLER.TEACHER.OTHERS:
-            side = self.configure(str(file), [])
-            side.cfg.MODEL.WEIGHTS, side.cfg.MODEL.DEVICE = str(weights), self.device
+        for file, weights in TeacherSettings.read(self.cfg.MODEL.DISTILLER.TEACHER).others:
+            side = self.configure(file, [])
+            side.cfg.MODEL.WEIGHTS, side.cfg.MODEL.DEVICE = weights, self.device
             found.append(side)
         return found
 

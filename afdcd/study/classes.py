@@ -63,17 +63,21 @@ def _mean(values: Iterable[float | None]) -> str:
 
 
 def at_zero(ways: Mapping[str, Sequence[Classes]]) -> list[str]:
-    """What is said of each class whose IoU is below `ZERO` in runs of a way."""
+    """What is said of the classes whose IoU is below `ZERO` in some runs of a way, or in all."""
     lines = []
     for way, runs in ways.items():
+        always = []
         for name in dict.fromkeys(name for run in runs for name in run):
             known = [run[name] for run in runs if name in run]
             zeros = sum(value < ZERO for value in known)
             if zeros == len(known):
-                lines.append(f"{name} is at 0 in every run of {way}")
+                always.append(name)
             elif zeros:
                 lines.append(
                     f"{name} is at 0 in {zeros} of {len(known)} runs of {way}: its mean IoU "
                     "moves by chance"
                 )
+        if always:
+            verb = "is" if len(always) == 1 else "are"
+            lines.append(f"{', '.join(always)} {verb} at 0 in every run of {way}")
     return lines

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from afdcd.cli.quickstart import main
+from afdcd.cli.quickstart import _in_words, main
 from afdcd.data.synthetic import dataset as synthetic
 
 CONFIGS = Path(__file__).parents[2] / "configs/quickstart"
@@ -47,3 +47,24 @@ def test_ends_with_table_figures_and_pictures(tmp_path, monkeypatch, capsys):
     assert main([*words, *overrides]) == 0
     again = json.loads((output / "results.json").read_text())
     assert again["distilled"]["miou"] == distilled["miou"]
+
+
+def test_closing_words():
+    """By what the run measured; where it was too short, by the seconds of a step."""
+    roles = ("teacher", "student", "distilled")
+    results: dict[str, dict] = {
+        role: {
+            "miou": 40.0 + n,
+            "seconds_per_step": 1.0 + n,
+            "iterations": 3,
+            "times_student": None,
+        }
+        for n, role in enumerate(roles)
+    }
+    results["distilled"] |= {"seconds_per_step": 5.0, "seconds_recording": 0.0}
+    said = _in_words(results)
+    assert "changed the student's mIoU by +1.00 points (teacher 40.00)" in said
+    assert "cost 2.5 times the student's own step: at equal time" in said
+    results["distilled"] |= {"times_student": 1.84, "seconds_recording": 12.4}
+    said = _in_words(results)
+    assert "cost 1.8 times the student's own step, and recording the teacher took 12 s" in said

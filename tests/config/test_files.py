@@ -43,11 +43,15 @@ def test_bases_are_merged_in_order(tmp_path):
 
 def test_teacher_is_found_beside_the_file_that_names_it(tmp_path):
     (tmp_path / "sub").mkdir()
-    written(tmp_path / "sub", base="MODEL: {DISTILLER: {TEACHER: {CONFIG_FILE: t.yaml}}}")
+    written(
+        tmp_path / "sub",
+        base="MODEL: {DISTILLER: {TEACHER: {CONFIG_FILE: t.yaml, OTHERS: [[u.yaml, u.pth]]}}}",
+    )
     written(tmp_path, top="_BASE_: sub/base.yaml")
     cfg = embedded_config()
     merge_file(cfg, tmp_path / "top.yaml")
     assert str(tmp_path / "sub/t.yaml") == cfg.MODEL.DISTILLER.TEACHER.CONFIG_FILE
+    assert [[str(tmp_path / "sub/u.yaml"), "u.pth"]] == cfg.MODEL.DISTILLER.TEACHER.OTHERS
 
 
 def test_numbers_are_taken_as_floats_where_due(tmp_path):

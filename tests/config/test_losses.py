@@ -18,6 +18,7 @@ from afdcd.config import (
     merge_overrides,
 )
 from afdcd.distill import DistillerSettings, LossSettings, distiller_settings
+from afdcd.distill.teacher_settings import TeacherSettings
 from afdcd.losses.settings import as_setting
 from afdcd.utils.problems import SettingsError
 
@@ -256,4 +257,4 @@ def test_from_python():
     with pytest.raises(SettingsError, match="the label 'afdcd' twice"):
         DistillerSettings((LossSettings("afdcd"), LossSettings("afdcd")))
     with pytest.raises(SettingsError, match=r"DTYPE takes '', 'float32'.*got 'half'"):
-        DistillerSettings((LossSettings("afdcd"),), teacher_dtype="half")
+        DistillerSettings((LossSettings("afdcd"),), teacher=TeacherSettings(dtype="half"))

@@ -13,7 +13,7 @@ from detectron2.engine import SimpleTrainer, hooks
 from detectron2.evaluation import inference_on_dataset
 from detectron2.utils.events import EventStorage
 
-from afdcd.config import ConfigKeyError
+from afdcd.config import ConfigError, ConfigKeyError
 from afdcd.d2.config import configure
 from afdcd.d2.shapes import register_shapes
 from afdcd.distill import Distiller
@@ -145,3 +145,18 @@ def test_a_misspelt_setting(cfg):
     cfg.model.settings.DISTILLER.LOSS = {}
     with pytest.raises(ConfigKeyError, match=r"no key MODEL\.DISTILLER\.LOSS; did you mean"):
         instantiate(cfg.model)
+
+
+def test_settings_that_take_another_trainer(cfg):
+    cfg.model.settings.DISTILLER.TEACHER = {"RECORD": {"FOLDER": "record"}}
+    with pytest.raises(ConfigError, match="RECORD takes the loader"):
+        instantiate(cfg.model)
+
+
+def test_a_schedule_takes_the_length(cfg):
+    cfg.model.settings.DISTILLER.LOSSES.afdcd.SCHEDULE = {"END": 0.5}
+    with pytest.raises(ValueError, match="number of the run's steps"):
+        instantiate(cfg.model)
+    cfg.model.max_iter = 10
+    model = instantiate(cfg.model)
+    assert [o.schedule.end for o in model.distiller.objectives] == [1.0, 0.5, 0.5]

@@ -101,7 +101,7 @@ def test_measuring_what_a_step_costs_changes_nothing(
     monkeypatch.setattr(StepCost, "after_step", StepCost.after_step)
     (tmp_path / "unmeasured.py").write_text(
         "from afdcd.engine.step_cost import StepCost\n"
-        "StepCost.after_step = lambda self, batch: None\n"
+        "StepCost.after_step = lambda self, batch, aside=0.0: None\n"
     )
     settings += ["IMPORTS", f"['{tmp_path}/unmeasured.py']"]
     unmeasured = train_detectron2(config, tmp_path / "b", *settings, num_gpus=processes)

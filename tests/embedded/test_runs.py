@@ -252,7 +252,7 @@ def test_measuring_what_a_step_costs_changes_nothing(configs, tmp_path, monkeypa
     with caplog.at_level("INFO"):
         results = train(configs, "distilled", tmp_path / "with", *long)
     assert caplog.text.count("times as long as the student's own") == 1
-    monkeypatch.setattr(StepCost, "after_step", lambda self, batch: None)
+    monkeypatch.setattr(StepCost, "after_step", lambda self, batch, aside=0.0: None)
     train(configs, "distilled", tmp_path / "without", *long)
     for name in ("model_0000021.pth", "model_final.pth"):
         assert_same(content(tmp_path / "with" / name), content(tmp_path / "without" / name))

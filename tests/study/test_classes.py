@@ -36,8 +36,10 @@ def test_means_are_over_the_runs_that_have_the_class():
 
 
 def test_classes_at_zero():
-    runs = [{"road": 60.0, "pole": pole, "bus": 0.0} for pole in (0.0, 0.49, 7.0, 0.5, 0.1)]
-    chance, always = at_zero({"student": runs, "afdcd": [{"road": 50.0, "pole": 2.0}]})
+    runs = [{"road": 60.0, "bus": 0.0, "pole": pole} for pole in (0.0, 0.49, 7.0, 0.5, 0.1)]
+    ways = {"student": runs, "afdcd": [{"road": 50.0}], "cwd": [{"bus": 0.1, "pole": 0.2}]}
+    chance, always, both = at_zero(ways)
     assert chance.startswith("pole is at 0 in 3 of 5 runs of student: ")
     assert chance.endswith("by chance")
     assert always == "bus is at 0 in every run of student"
+    assert both == "bus, pole are at 0 in every run of cwd"

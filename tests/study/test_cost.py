@@ -84,6 +84,11 @@ def test_schedules_that_differ_in_something_else_have_no_slope():
     assert slopes([SHORT, taught]) == [] and cost_lines([SHORT, taught], "mIoU") == []
 
 
+def test_to_a_student_alone_settings_of_distilling_mean_nothing():
+    other = way("other", {1: 50.0}, iterations=200, **{"MODEL.DISTILLER.TEACHER.WEIGHTS": "t.pth"})
+    assert [slope.long.name for slope in slopes([SHORT, other])] == ["other"]
+
+
 def test_each_schedule_is_paired_with_the_next():
     longest = way("longest", {1: 50.0, 2: 51.0}, iterations=800)
     found = slopes([longest, SHORT, LONG])
