@@ -38,7 +38,7 @@ def build_distiller(
         student: the model to train.
         teacher: with its weights loaded; None where everything of it is recorded.
         teacher_format: the teacher's ``INPUT.FORMAT``; the student's is ``cfg.INPUT.FORMAT``.
-        seed: of the losses' random draws (masks, patches).
+        seed: of the losses' random draws (masks).
         part: which part of a batch this process has, and of how many.
         others: models whose logits are averaged with the teacher's, with their ``INPUT.FORMAT``.
         store: of the recorded teacher; None where there is none.

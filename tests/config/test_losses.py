@@ -19,6 +19,7 @@ from afdcd.config import (
 )
 from afdcd.distill import DistillerSettings, LossSettings, distiller_settings
 from afdcd.distill.teacher_settings import TeacherSettings
+from afdcd.losses.settings import as_setting
 from afdcd.utils.problems import SettingsError
 
 KEY = "MODEL.DISTILLER.LOSSES"
@@ -226,6 +227,14 @@ def test_refused_when_understood(top: Path, words: dict[str, str], messages: lis
     for message in messages:
         assert message in str(caught.value)
     assert len(caught.value.problems) == (len(messages) if len(words) > 1 else 1)
+
+
+def test_whether_or_not():
+    """Settings that are true or false, which losses of one's own may have."""
+    assert as_setting(True, False, "context.EXACT") is True
+    for value in (1, "True"):
+        with pytest.raises(ValueError, match=f"context.EXACT takes True or False; got {value!r}"):
+            as_setting(value, False, "context.EXACT")
 
 
 @pytest.mark.parametrize(("losses", "count"), [({}, 1), ({"afdcd": None}, 1)])
