@@ -25,7 +25,8 @@ def build_distiller(cfg: Any) -> Distiller:
     recording = open_recording(run, run.training_records()) if recorded else None
     if recording is not None:
         # Other runs may be recording: all processes go by the one that saw the least.
-        recording.missing = max(comm.all_gather(recording.missing))
+        complete = all(comm.all_gather(recording.complete))
+        recording.missing = 0 if complete else max(recording.missing, 1)
     side, sides = run.teacher(), []
     if recording is None or not recording.complete:
         sides = [side, *run.other_teachers()]

@@ -9,13 +9,14 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import cv2
 import torch
+import torch.distributed as dist
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
@@ -143,10 +144,12 @@ class Recording:
                 disk has no room, or the folder can't be written.
         """
         path = self.folder / COMPONENTS
+        fresh = {target.name for target in distiller.distiller.unfitted()}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            if not path.is_file():
-                if next(self.store.there(), None) is not None:
+            # Fitting takes all processes; the first to be done mustn't keep the others from it.
+            if _in_any_process(not path.is_file()):
+                if not path.is_file() and next(self.store.there(), None) is not None:
                     raise SetupError(
                         [
                             f"{self.folder} holds views, but no {COMPONENTS}: delete it, or name "
@@ -157,7 +160,7 @@ class Recording:
                 fit(distiller, stream, device)
                 self._fitting = time.perf_counter() - start
                 self._write_new(path, save(_components(distiller)))
-            self._take_components(distiller, path)
+            self._take_components(distiller, path, fresh)
             if not self.shapes:
                 self.shapes = dict(distiller.teacher_shapes)
                 self._write_new(self.folder / MANIFEST, self._manifest())
@@ -200,9 +203,15 @@ class Recording:
                 ]
             )
 
-    def _take_components(self, distiller: Distiller, path: Path) -> None:
+    def _take_components(self, distiller: Distiller, path: Path, fresh: Container[str]) -> None:
+        """Read the components, which another process may have written.
+
+        Args:
+            distiller: changed.
+            path: of the file.
+            fresh: names of the targets that no checkpoint had components of.
+        """
         objectives = distiller.distiller
-        unfitted = {target.name for target in objectives.unfitted()}
         try:
             stored = load_file(path)
         except (OSError, SafetensorError) as error:
@@ -215,7 +224,7 @@ class Recording:
                 value = stored.get(f"{target.name}.{name}")
                 if value is None or value.shape != buffer.shape:
                     raise SetupError([f"{path} holds no components of {target.name}: delete it"])
-                if target.name not in unfitted and not torch.equal(value, buffer.cpu()):
+                if target.name not in fresh and not torch.equal(value, buffer.cpu()):
                     raise SetupError(
                         [
                             f"the run was trained with other components of {target.name} than "
@@ -235,11 +244,24 @@ class Recording:
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.unfinished")
         try:
             temporary.write_bytes(content)
-            os.link(temporary, path)
-        except FileExistsError:
-            pass
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                pass
+            except OSError:  # a file system without hard links
+                if not path.exists():
+                    temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _in_any_process(condition: bool) -> bool:
+    """Whether something holds in one of the processes that train together, or in this one alone."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return condition
+    found: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, condition)
+    return any(found)
 
 
 def fit(distiller: Distiller, stream: SampleStream, device: torch.device) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from afdcd.cli.record_teacher import main as record_teacher
 from afdcd.cli.train_net import main as train_net
@@ -276,3 +277,23 @@ def test_float16_against_live(configs, tmp_path):
     for name, value in live.items():
         assert losses[name] == pytest.approx(value, rel=0.02), name
     assert (gradient - expected).norm() <= 0.1 * expected.norm()
+
+
+def test_another_process_was_first(configs, tmp_path, complete, monkeypatch):
+    """Its components are everyone's, though this process has fitted some, too."""
+    from afdcd.engine import recording
+
+    folder = tmp_path / "other"
+    fit = recording.fit
+
+    def fit_late(*arguments: Any) -> None:
+        fit(*arguments)
+        shutil.copy(complete / recording.COMPONENTS, folder / recording.COMPONENTS)
+        stored = load_file(folder / recording.COMPONENTS)
+        name = "backbone.res5[16].weight"
+        save_file({**stored, name: stored[name] * 2}, folder / recording.COMPONENTS)
+
+    monkeypatch.setattr(recording, "fit", fit_late)
+    found = train(configs, tmp_path / "run", *words(folder))["distiller"]
+    stored = load_file(folder / recording.COMPONENTS)
+    assert torch.equal(found["backbone_res5_16.weight"], stored["backbone.res5[16].weight"])
