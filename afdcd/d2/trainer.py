@@ -37,7 +37,6 @@ from afdcd.d2.loader import (
 from afdcd.d2.runtime import Detectron2Runtime
 from afdcd.d2.scores import main_score
 from afdcd.d2.weights import load_model_weights
-from afdcd.data import Dataset
 from afdcd.data.stream import RecordedViews
 from afdcd.distill import Distiller, distiller_settings
 from afdcd.engine.averaged_teacher import evaluated_teacher
@@ -227,9 +226,7 @@ class DistillTrainer(DefaultTrainer):
         """Training batches from iteration ``first`` on, in an order that a resume repeats."""
         if cfg.INPUT.MAPPER != "scale_crop":
             return detectron2_training_loader(cfg, seed=seed, first=first, views=views)
-        found = [find_dataset(name) for name in cfg.DATASETS.TRAIN]
-        records = [record for dataset in found for record in dataset.records]
-        task = task_of(Dataset(found[0].spec, records, found[0].label_map))
+        task = task_of(Detectron2Runtime(cfg).training_dataset())
         return training_loader(cfg, task, seed=seed, first=first, views=views)
 
     @classmethod

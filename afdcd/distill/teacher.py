@@ -77,10 +77,10 @@ class FrozenTeacher:
             {**item, "image": item[TEACHER_IMAGE]} if TEACHER_IMAGE in item else item
             for item in batched_inputs
         ]
-        maps = self._maps(inputs, paths)
-        for path in maps:
-            if is_logits(path) and self._averages:
-                maps[path] = self._averaged(inputs, path)
+        averaged = [path for path in paths if is_logits(path)] if self._averages else []
+        plain = [path for path in paths if path not in averaged]
+        maps = self._maps(inputs, plain) if plain else {}
+        maps |= {path: self._averaged(inputs, path) for path in averaged}
         if inputs and TEACHER_IMAGE in inputs[0]:
             sizes = _size(inputs[0]["image"]), _size(batched_inputs[0]["image"])
             maps = {path: to_grid(features, *sizes) for path, features in maps.items()}

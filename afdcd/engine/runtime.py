@@ -84,7 +84,7 @@ class Runtime(ABC):
 
     def training_records(self) -> list[Record]:
         """The records of all training sets."""
-        return self._training_dataset().records
+        return self.training_dataset().records
 
     def training_stream(self, *, seed: int, views: RecordedViews | None = None) -> SampleStream:
         """The run's training samples, on their way to a loader.
@@ -93,11 +93,11 @@ class Runtime(ABC):
             seed: of the run.
             views: of a recorded teacher.
         """
-        task = task_of(self._training_dataset())
+        task = task_of(self.training_dataset())
         mapper = loading_settings(self.cfg).training_mapper(task.targets())
         return SampleStream(task.dataset.records, mapper, seed, views)
 
-    def _training_dataset(self) -> Dataset:
+    def training_dataset(self) -> Dataset:
         """All training sets as one."""
         found = [self.find_dataset(name) for name in self.train_names]
         records = [record for dataset in found for record in dataset.records]
