@@ -14,7 +14,7 @@ from afdcd.checks.inference import inference_problems
 from afdcd.checks.output import check_output
 from afdcd.checks.weights import class_differences
 from afdcd.data.listing import spread
-from afdcd.distill import Distiller
+from afdcd.distill import Distiller, distiller_settings
 from afdcd.engine.checkpoints import student_of
 from afdcd.engine.precision import autocast
 from afdcd.engine.runtime import Runtime
@@ -95,6 +95,12 @@ def diagnose(
         )
     if model is not None and train and settings is not None:
         _guarded(report, "step", lambda: _step(settings, model, train[0], device, report))
+        if isinstance(model, Distiller) and distiller_settings(run.cfg).teacher.record.folder:
+            report.note(
+                "step",
+                "measured with the teacher live; once its views are recorded, a step costs less "
+                "(tools/benchmark.py step)",
+            )
     return report
 
 

@@ -5,8 +5,9 @@
   scaling   the step over crops, batches, channels or processes
   errors    what low precision costs on the weights of a config
 
-Refuses to report where other processes take more than --max-load of the cores, unless --anyway
-marks the result as measured on a loaded machine. Exit code 0: measured; 2: can't measure.
+Refuses to measure where other processes take more than --max-load of the cores; where they did so
+in the meantime, the result is marked, and the exit code is 2. --anyway takes both. Exit code 0:
+measured; 2: can't measure.
 """
 
 from __future__ import annotations
@@ -104,7 +105,6 @@ def _main(args: argparse.Namespace) -> None:
         meter = LoadMeter()
         result, text = TIMED[args.what](args)
         load = meter.others()
-        _refuse(load, args)
         result |= {
             "machine": describe_machine(args.device),
             "load": load,
@@ -113,6 +113,7 @@ def _main(args: argparse.Namespace) -> None:
     print(text(result))
     if args.json:
         write_json(Path(args.json), result)
+    _refuse(result["load"], args)  # at the end, so that a long measurement can still be looked at
 
 
 def _refuse(load: float, args: argparse.Namespace) -> None:

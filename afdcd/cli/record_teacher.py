@@ -138,7 +138,7 @@ def _score(run: Runtime, recording: Recording) -> None:
         return
     task = task_of(run.find_dataset(run.test_names[0]))
     name = task.dataset.spec.name
-    sides = [run.teacher(), *run.other_teachers()]
+    sides = run.all_teachers()
     if recording.teacher_figures(name) or sides[0].channels != task.channels:
         return
     settings, model = evaluated_teacher(run, sides, [side.build_teacher() for side in sides])

@@ -27,18 +27,9 @@ def build_distiller(cfg: Any) -> Distiller:
         # Other runs may be recording: all processes go by the one that saw the least.
         complete = all(comm.all_gather(recording.complete))
         recording.missing = 0 if complete else max(recording.missing, 1)
-    side, sides = run.teacher(), []
-    if recording is None or not recording.complete:
-        sides = [side, *run.other_teachers()]
-    models = [each.build_teacher() for each in sides]
-    distiller = run.pair(
-        student,
-        side,
-        models[0] if models else None,
-        others=[(model, s.image_format) for model, s in zip(models[1:], sides[1:], strict=True)],
-        recording=recording,
-        part=(comm.get_rank(), comm.get_world_size()),
-    ).to(torch.device(cfg.MODEL.DEVICE))
+    part = comm.get_rank(), comm.get_world_size()
+    distiller, _ = run.distiller(student, recording=recording, part=part)
+    distiller.to(torch.device(cfg.MODEL.DEVICE))
     distiller.__dict__["recording"] = recording  # no module's part
     return distiller
 

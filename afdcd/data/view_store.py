@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -13,8 +12,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from afdcd.utils.files import write_atomically
+
 _SUM = "crc32"
-_SUFFIX, _UNFINISHED = ".safetensors", ".unfinished"
+_SUFFIX = ".safetensors"
 # Images whose files lie in one folder.
 _TOGETHER = 100
 
@@ -64,15 +65,9 @@ class ViewStore:
         content = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
         path = self.path(image, view)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(
-            f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}{_UNFINISHED}"
-        )
-        try:
-            temporary.write_bytes(save(content, {_SUM: _checksum(content)}))
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        whole = save(content, {_SUM: _checksum(content)})
+        # Its checksum tells what a power cut has left behind: no need to wait for the disk.
+        write_atomically(path, lambda file: file.write(whole), flush=False)
 
     def there(self) -> Iterator[tuple[int, int]]:
         """(image, view) of the files, without looking into them."""

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from afdcd.embedded.runtime import EmbeddedRuntime
 from afdcd.engine.recording import Recording
+from afdcd.engine.runtime import Teacher
 from afdcd.models import SemanticSegmentor
 from afdcd.tasks import Task
 
 logger = logging.getLogger(__name__)
-
-
-class Teacher(NamedTuple):
-    """A teacher's config and its model, weights loaded."""
-
-    side: EmbeddedRuntime
-    model: SemanticSegmentor
 
 
 def build_student(run: EmbeddedRuntime, seed: int, task: Task) -> SemanticSegmentor:
@@ -54,18 +47,7 @@ def build_for_training(
     student = build_student(run, seed, task)
     if not run.distils:
         return student, []
-    side, teachers = run.teacher(), []
-    if recording is None or not recording.complete:
-        sides = [side, *run.other_teachers()]
-        teachers = [Teacher(each, each.build_teacher()) for each in sides]
-    distiller = run.pair(
-        student,
-        side,
-        teachers[0].model if teachers else None,
-        seed=seed,
-        others=[(other.model, other.side.image_format) for other in teachers[1:]],
-        recording=recording,
-    )
+    distiller, teachers = run.distiller(student, seed=seed, recording=recording)
     logger.info("Loss: %s", distiller.distiller.formula())
     return distiller, teachers
 

@@ -31,7 +31,7 @@ from afdcd.config import embedded_config
 from afdcd.data import Dataset
 from afdcd.distill import TapError
 from afdcd.embedded import checks
-from afdcd.embedded.build import Teacher, build_for_training, load_for_evaluation
+from afdcd.embedded.build import build_for_training, load_for_evaluation
 from afdcd.embedded.evaluation import evaluate
 from afdcd.embedded.runtime import EmbeddedRuntime
 from afdcd.embedded.trainer import Trainer
@@ -39,6 +39,7 @@ from afdcd.engine.averaged_teacher import evaluated_teacher
 from afdcd.engine.checkpoints import EXPORT, Checkpoints, student_of
 from afdcd.engine.recording import Recording, open_recording
 from afdcd.engine.results import CONFIG_COPY, results_of, write_results
+from afdcd.engine.runtime import Teacher
 from afdcd.evaluation.scores import write_evaluation
 from afdcd.models.weights import CheckpointError
 from afdcd.tasks import Task, task_of

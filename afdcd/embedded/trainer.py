@@ -127,7 +127,8 @@ class Trainer:
 
     def _save(self) -> None:
         """A checkpoint; at the end of the training the student alone, too."""
-        self._flush()  # no weights after a non-finite loss are saved
+        self.steps.check()  # no weights after a non-finite loss are saved
+        self._note_seconds()
         final = self.state.iteration == self.settings.max_iter
         self.checkpoints.save(self.state.content(), final=final)
         if final:
@@ -183,18 +184,19 @@ class Trainer:
             NonFiniteLoss: a loss wasn't finite.
         """
         steps, speed = self.steps.flush()
-        self.state.seconds = self.steps.seconds
-        if self.recording is not None:
-            self.recording.note_seconds(self.steps.recording_seconds)
-            self.state.recording_seconds = self.recording.seconds
-        if not steps:
-            return {}
+        self._note_seconds()
         return {
             **mean_losses(steps),
             "lr": learning_rate(self.settings.schedule, self.state.iteration - 1),
             "seconds_per_step": self.state.seconds / self.state.iteration,
             **speed,
         }
+
+    def _note_seconds(self) -> None:
+        self.state.seconds = self.steps.seconds
+        if self.recording is not None:
+            self.recording.note_seconds(self.steps.recording_seconds)
+            self.state.recording_seconds = self.recording.seconds
 
     # --- evaluation -------------------------------------------------------------------------
 

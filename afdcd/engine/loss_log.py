@@ -25,7 +25,7 @@ class LossLog:
     """Keeps losses where they are: to read one makes a GPU wait for all that came before.
 
     On a CPU, where reading costs nothing, a loss that isn't finite is noticed at once; on a GPU
-    when the log is read, which must be done before anything is saved.
+    when the log is checked or read, one of which must be done before anything is saved.
 
     Args:
         last: gives the newest checkpoint, for the error.
@@ -34,6 +34,7 @@ class LossLog:
     def __init__(self, last: Callable[[], Path | None]) -> None:
         self._last = last
         self._pending: list[tuple[int, list[str], torch.Tensor]] = []
+        self._checked: list[Losses] = []
 
     def note(self, iteration: int, losses: Mapping[str, torch.Tensor]) -> None:
         """Keep a step's losses and their sum.
@@ -45,19 +46,19 @@ class LossLog:
         values = torch.cat([values, values.sum()[None]])
         self._pending.append((iteration, [*losses, TOTAL], values))
         if values.device.type == "cpu" and not torch.isfinite(values).all():
-            self.read()
+            self.check()
 
-    def read(self) -> list[Losses]:
-        """What was noted since the last call.
+    def check(self) -> None:
+        """Wait for what was noted, and look at it.
 
         Raises:
             NonFiniteLoss: with the first iteration and the terms where one isn't finite.
         """
         if not self._pending:
-            return []
+            return
         # One copy, and one wait, for all of them.
         rows = torch.cat([values for _, _, values in self._pending]).tolist()
-        read = []
+        read: list[Losses] = []
         for iteration, names, _ in self._pending:
             values, rows = rows[: len(names)], rows[len(names) :]
             read.append(Losses(iteration, dict(zip(names, values, strict=True))))
@@ -65,6 +66,16 @@ class LossLog:
         for iteration, losses in read:
             if not all(math.isfinite(value) for value in losses.values()):
                 raise NonFiniteLoss.at(iteration, losses, self._last())
+        self._checked += read
+
+    def read(self) -> list[Losses]:
+        """What was noted since the last call.
+
+        Raises:
+            NonFiniteLoss: see `check`.
+        """
+        self.check()
+        read, self._checked = self._checked, []
         return read
 
 

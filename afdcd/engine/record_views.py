@@ -34,15 +34,8 @@ def build_recorder(run: Runtime, device: torch.device) -> tuple[Distiller, Recor
     """
     recording = open_recording(run, run.training_records())
     assert recording is not None
-    sides = [run.teacher(), *run.other_teachers()]
-    models = [side.build_teacher() for side in sides]
-    distiller = run.pair(
-        run.build(),
-        sides[0],
-        models[0],
-        others=[(m, side.image_format) for m, side in zip(models[1:], sides[1:], strict=True)],
-        recording=recording,
-    ).to(device)
+    distiller, _ = run.distiller(run.build(), recording=recording, live=True)
+    distiller.to(device)
     with autocast(run.training_settings().precision, device):
         stream = run.training_stream(seed=max(run.seed, 0), views=recording.views)
         recording.bind(distiller, stream, device)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import secrets
 import shutil
 import time
 from collections.abc import Container, Mapping, Sequence
@@ -33,7 +31,7 @@ from afdcd.engine.runtime import Runtime
 from afdcd.engine.step import to_device
 from afdcd.losses.registry import TapShape
 from afdcd.models.weights import is_address
-from afdcd.utils.files import json_text
+from afdcd.utils.files import write_atomically, write_json
 from afdcd.utils.problems import SetupError, first_few
 
 logger = logging.getLogger(__name__)
@@ -115,7 +113,7 @@ class Recording:
     def note_teacher_figures(self, data_set: str, figures: Mapping[str, float]) -> None:
         """Keep the teacher's scores for runs that don't load it."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        _replace(self.folder / FIGURES, json_text({data_set: dict(figures)}).encode())
+        write_json(self.folder / FIGURES, {data_set: dict(figures)})
 
     def note_seconds(self, seconds: float) -> None:
         """Say how many seconds this process has spent on recording so far."""
@@ -159,11 +157,11 @@ class Recording:
                 start = time.perf_counter()
                 fit(distiller, stream, device)
                 self._fitting = time.perf_counter() - start
-                self._write_new(path, save(_components(distiller)))
+                _write_once(path, save(_components(distiller)))
             self._take_components(distiller, path, fresh)
             if not self.shapes:
                 self.shapes = dict(distiller.teacher_shapes)
-                self._write_new(self.folder / MANIFEST, self._manifest())
+                _write_once(self.folder / MANIFEST, self._manifest())
                 # Another process may have been the first.
                 _refuse_differences(self.folder, self.contents, _read_manifest(self.folder))
         except OSError as error:
@@ -239,20 +237,9 @@ class Recording:
         content = {**self.contents, "shapes": shapes, "versions": _versions()}
         return json.dumps(content).encode()
 
-    def _write_new(self, path: Path, content: bytes) -> None:
-        """Write a file whole, unless another process has done so before."""
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.unfinished")
-        try:
-            temporary.write_bytes(content)
-            try:
-                os.link(temporary, path)
-            except FileExistsError:
-                pass
-            except OSError:  # a file system without hard links
-                if not path.exists():
-                    temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+
+def _write_once(path: Path, content: bytes) -> None:
+    write_atomically(path, lambda file: file.write(content), keep=True)
 
 
 def _in_any_process(condition: bool) -> bool:
@@ -361,7 +348,7 @@ def _contents(run: Runtime, records: Sequence[Record]) -> dict[str, Any]:
     targets = dict.fromkeys(
         Target(path, loss.dims).name for loss in settings.losses for _, path in loss.taps
     )
-    sides = [run.teacher(), *run.other_teachers()]
+    sides = run.all_teachers()
     return {
         "format": FORMAT,
         "seed": teacher.record.seed,
@@ -505,9 +492,3 @@ def _components(distiller: Distiller) -> dict[str, torch.Tensor]:
         if target.dims
         for name, buffer in objectives.components_of(target).named_buffers()
     }
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.unfinished")
-    temporary.write_bytes(content)
-    temporary.replace(path)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from torch import nn
 
@@ -24,6 +24,13 @@ from afdcd.utils.problems import SettingsError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+
+class Teacher(NamedTuple):
+    """A teacher's config and its model, weights loaded."""
+
+    side: Runtime
+    model: nn.Module
 
 
 class Runtime(ABC):
@@ -145,6 +152,45 @@ class Runtime(ABC):
     def evaluation_settings(self) -> EvaluationSettings:
         """How its model is scored. Raises SettingsError."""
         return SettingsReader(self.cfg).evaluation()
+
+    def all_teachers(self) -> list[Runtime]:
+        """The config of `teacher`, then those of `other_teachers`."""
+        return [self.teacher(), *self.other_teachers()]
+
+    def distiller(
+        self,
+        student: nn.Module,
+        *,
+        seed: int | None = None,
+        recording: Any = None,
+        live: bool | None = None,
+        part: tuple[int, int] = (0, 1),
+    ) -> tuple[Distiller, list[Teacher]]:
+        """The distiller of a student and the config's teachers, and these teachers.
+
+        Args:
+            student: the model to train.
+            seed, recording, part: see `pair`.
+            live: whether teachers are loaded; by default where not everything is recorded.
+
+        Raises:
+            ConfigError, CheckpointError, TapError, ValueError: a teacher can't be built or loaded,
+                or doesn't go with the student.
+        """
+        if live is None:
+            live = recording is None or not recording.complete
+        sides = self.all_teachers() if live else []
+        teachers = [Teacher(side, side.build_teacher()) for side in sides]
+        distiller = self.pair(
+            student,
+            teachers[0].side if teachers else self.teacher(),
+            teachers[0].model if teachers else None,
+            seed=seed,
+            others=[(model, side.image_format) for side, model in teachers[1:]],
+            recording=recording,
+            part=part,
+        )
+        return distiller, teachers
 
     def pair(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -13,6 +12,7 @@ from torch.nn import functional as F
 from afdcd.losses.channels import ChannelProjection
 from afdcd.losses.precision import at_least_float32, no_autocast
 from afdcd.losses.registry import LOSSES, DistillationLoss, LossContext, TapShape
+from afdcd.losses.settings import check_temperature
 from afdcd.losses.shapes import check_same_channels, match_size
 
 
@@ -44,7 +44,7 @@ def cwd(student: torch.Tensor, teacher: torch.Tensor, *, temperature: float = 4.
     Raises:
         ValueError: different numbers of images or channels, or ``temperature`` not above 0.
     """
-    _check_temperature(temperature)
+    check_temperature(temperature)
     check_same_channels(student, teacher, "cwd")
     student = match_size(student, teacher)
     with no_autocast(student):
@@ -78,7 +78,7 @@ class CWDLoss(DistillationLoss):
         self, student_channels: int, teacher_channels: int, *, temperature: float = 4.0
     ) -> None:
         super().__init__()
-        _check_temperature(temperature)
+        check_temperature(temperature)
         self.temperature = temperature
         self.align: nn.Module = nn.Identity()
         if student_channels != teacher_channels:
@@ -109,8 +109,3 @@ class CWDLoss(DistillationLoss):
 
     def extra_repr(self) -> str:
         return f"temperature={self.temperature}"
-
-
-def _check_temperature(temperature: float) -> None:
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature must be above 0; got {temperature}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -11,6 +10,7 @@ from torch.nn import functional as F
 
 from afdcd.losses.precision import at_least_float32, no_autocast
 from afdcd.losses.registry import LOSSES, DistillationLoss, LossContext
+from afdcd.losses.settings import check_temperature
 from afdcd.losses.shapes import check_same_channels, match_size
 
 # Added to the product of two norms, as in the authors' code.
@@ -56,7 +56,7 @@ def dist(
         ValueError: different numbers of images or classes, fewer than 2 classes, or
             ``temperature`` not above 0.
     """
-    _check_temperature(temperature)
+    check_temperature(temperature)
     check_same_channels(student, teacher, "dist")
     if teacher.shape[1] < 2:
         raise ValueError(
@@ -106,7 +106,7 @@ class DISTLoss(DistillationLoss):
 
     def __init__(self, *, temperature: float = 1.0) -> None:
         super().__init__()
-        _check_temperature(temperature)
+        check_temperature(temperature)
         self.temperature = temperature
 
     def forward(
@@ -127,8 +127,3 @@ class DISTLoss(DistillationLoss):
 
     def extra_repr(self) -> str:
         return f"temperature={self.temperature}"
-
-
-def _check_temperature(temperature: float) -> None:
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature must be above 0; got {temperature}")

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from afdcd.losses.precision import at_least_float32, no_autocast
 from afdcd.losses.registry import LOSSES, DistillationLoss, LossContext, TapShape
+from afdcd.losses.settings import check_temperature
 from afdcd.losses.shapes import match_size
 
 
@@ -34,8 +35,7 @@ def logit_kd(
     Raises:
         ValueError: different numbers of classes or images, or ``temperature`` not above 0.
     """
-    if temperature <= 0:
-        raise ValueError(f"temperature must be above 0; got {temperature}")
+    check_temperature(temperature)
     if student.dim() != 4 or teacher.dim() != 4 or student.shape[:2] != teacher.shape[:2]:
         raise ValueError(
             "logit_kd takes logits [N, K, H, W] of the same images and classes; got student "
@@ -63,8 +63,7 @@ class LogitKDLoss(DistillationLoss):
 
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__()
-        if not temperature > 0:
-            raise ValueError(f"temperature must be above 0; got {temperature}")
+        check_temperature(temperature)
         self.temperature = temperature
 
     @classmethod

@@ -11,6 +11,12 @@ RESERVED = ("name", "taps", "weight", "dims", "schedule")
 _KEYWORDS = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
+def check_temperature(temperature: float) -> None:
+    """Raise ValueError unless a softmax's temperature is above 0, and finite."""
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature must be above 0, and finite; got {temperature}")
+
+
 def loss_defaults(kind: type[Any]) -> dict[str, Any]:
     """The settings of a loss: the constructor's arguments that have a default, with it.
 

@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -17,18 +18,34 @@ import torch
 _UNFINISHED = ".unfinished"
 
 
-def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+def write_atomically(
+    path: Path,
+    write: Callable[[IO[bytes]], Any],
+    *,
+    keep: bool = False,
+    flush: bool = True,
+) -> None:
     """Write a file next to its destination, flush it to the disk, and move it into place.
 
-    A crash at any moment leaves the old file, or the new one, and never a part.
+    A crash at any moment leaves the old file, or the new one, and never a part. Any number of
+    processes may write the same file: one of theirs is there in the end.
+
+    Args:
+        path: of the file; its folder exists.
+        write: given the open file.
+        keep: whether a file that is there, or that another process writes first, stays.
+        flush: whether to wait for the disk. Without it, a power cut may leave an empty file.
     """
-    temporary = path.with_name(f".{path.name}{_UNFINISHED}")
+    # Every writer has a name of its own, or one could move another's half into place.
+    unique = f"{os.getpid()}.{secrets.token_hex(4)}"
+    temporary = path.with_name(f".{path.name}.{unique}{_UNFINISHED}")
     try:
         with open(temporary, "wb") as file:
             write(file)
             file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+            if flush:
+                os.fsync(file.fileno())
+        _move(temporary, path, keep=keep)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         error.filename = error.filename or str(path)  # a full disk's error names no file
@@ -36,12 +53,27 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    if hasattr(os, "O_DIRECTORY"):  # so that the new name survives a power cut too
+    if flush and hasattr(os, "O_DIRECTORY"):  # so that the new name survives a power cut too
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _move(temporary: Path, path: Path, *, keep: bool) -> None:
+    if not keep:
+        temporary.replace(path)
+        return
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        if not path.exists():
+            temporary.replace(path)
+            return
+    temporary.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

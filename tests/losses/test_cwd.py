@@ -132,9 +132,9 @@ def test_precision():
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match="temperature must be above 0; got 0"):
+    with pytest.raises(ValueError, match="temperature must be above 0, and finite; got 0"):
         CWDLoss.check_settings(temperature=0)
-    with pytest.raises(ValueError, match="temperature must be above 0; got nan"):
+    with pytest.raises(ValueError, match="temperature must be above 0, and finite; got nan"):
         cwd(maps(1, 2, 2, 2), maps(1, 2, 2, 2), temperature=math.nan)
     with pytest.raises(ValueError, match=r"student \(1, 3, 2, 2\) and teacher \(1, 4, 2, 2\)"):
         cwd(maps(1, 3, 2, 2), maps(1, 4, 2, 2))

@@ -164,7 +164,7 @@ def test_precision():
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match="temperature must be above 0; got -1"):
+    with pytest.raises(ValueError, match="temperature must be above 0, and finite; got -1"):
         DISTLoss.check_settings(temperature=-1)
     with pytest.raises(ValueError, match=r"student \(1, 3, 2, 2\) and teacher \(2, 3, 2, 2\)"):
         dist(maps(1, 3, 2, 2), maps(2, 3, 2, 2))

@@ -14,6 +14,7 @@ from afdcd.losses.afdcd.kernels.contrast import check_kernel, map_contrast
 from afdcd.losses.afdcd.kernels.tokens import patch_tokens
 from afdcd.losses.precision import at_least_float32, no_autocast
 from afdcd.losses.reduction import check_reduction
+from afdcd.losses.settings import check_temperature
 from afdcd.losses.shapes import check_feature_pair
 
 CONTRAST_KINDS = ("omni", "omni_all", "spatial", "channel")
@@ -165,8 +166,7 @@ def check_contrast_settings(
         raise ValueError(f"kind must be one of {', '.join(CONTRAST_KINDS)}; got {kind!r}")
     if distance not in DISTANCES:
         raise ValueError(f"distance must be one of {', '.join(DISTANCES)}; got {distance!r}")
-    if temperature <= 0:
-        raise ValueError(f"temperature must be above 0; got {temperature}")
+    check_temperature(temperature)
     if len(patch) != 2 or min(patch) < 1:
         raise ValueError(f"patch must be (height, width), each at least 1; got {tuple(patch)}")
     if pool < 0:
