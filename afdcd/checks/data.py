@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from afdcd.data import DataError, Dataset
 from afdcd.data.settings import LoadingSettings
+from afdcd.data.spec import Record
 from afdcd.evaluation.settings import InferenceSettings
 from afdcd.tasks import Task, task_of
 from afdcd.utils.findings import Report
@@ -18,7 +19,12 @@ FILES_CHECKED = 1000
 
 
 def find_tasks(
-    names: Sequence[str], key: str, problems: list[str], load: Callable[[str], Dataset]
+    names: Sequence[str],
+    key: str,
+    problems: list[str],
+    load: Callable[[str], Dataset],
+    *,
+    needed: bool = True,
 ) -> list[Task]:
     """The tasks on the data sets of a config's key; what fails joins ``problems``.
 
@@ -27,9 +33,10 @@ def find_tasks(
         key: such as ``DATASETS.TRAIN``.
         problems: a list to add to.
         load: finds a data set by its name.
+        needed: whether there must be one.
     """
     found = []
-    if not names:
+    if not names and needed:
         problems.append(Problem(f"{key} is empty: name a data set", "dataset"))
     # A training set named twice counts twice; scores have one place each.
     twice = sorted({name for name in names if list(names).count(name) > 1})
@@ -77,8 +84,8 @@ def _kind_problems(one: Task, other: Task) -> list[str]:
     return [Problem(f"{tasks}, but a run has one task", "dataset")]
 
 
-def _real_files(dataset: Dataset) -> set[str]:
-    """The images' paths, links resolved; those of a folder once."""
+def real_files(records: Iterable[Record]) -> set[str]:
+    """Images' paths, links resolved; those of a folder once."""
     real_folder = lru_cache(maxsize=None)(Path.resolve)
 
     def real(name: str) -> str:
@@ -86,14 +93,16 @@ def _real_files(dataset: Dataset) -> set[str]:
         path = real_folder(path.parent) / path.name
         return str(path.resolve() if path.is_symlink() else path)
 
-    return {real(record["file_name"]) for record in dataset.records}
+    return {real(record["file_name"]) for record in records}
 
 
 def _leak_problems(train: Sequence[Task], test: Sequence[Task]) -> list[str]:
     """Whether an image is both trained on and scored."""
     if not train or not test:
         return []
-    trained, scored = ([_real_files(task.dataset) for task in tasks] for tasks in (train, test))
+    trained, scored = (
+        [real_files(task.dataset.records) for task in tasks] for tasks in (train, test)
+    )
     return [
         _leak(one.dataset, other.dataset, shared)
         for one, files in zip(train, trained, strict=True)
@@ -132,7 +141,7 @@ def check_files(
     if train:
         train[0].check_training_files(train[1:], limit=limit, report=report)
     for task in train:
-        _check_sizes(task.dataset, loading, report)
+        check_sizes(task.dataset.spec.name, task.dataset.records, loading, report)
     for task in test:
         task.check_files(limit=limit, training=False, report=report)
         report.fix_problems(_scale_problems(task.dataset, loading, inference))
@@ -159,20 +168,22 @@ def _scale_problems(
     return []
 
 
-def _check_sizes(dataset: Dataset, loading: LoadingSettings, report: Report) -> None:
-    """Whether images fill the crop."""
+def check_sizes(
+    name: str, records: Sequence[Record], loading: LoadingSettings, report: Report
+) -> None:
+    """Whether a data set's images fill the crop."""
     if loading.augmentation is None:
         return
     height, width = loading.augmentation.crop_size
     largest, short = loading.augmentation.scales[1], loading.train_short_side
     always = sometimes = 0
-    for record in dataset.records:
+    for record in records:
         h, w = record["height"], record["width"]
         factor = short / min(h, w) if short else 1.0
         filled = min(h * factor / height, w * factor / width)
         always += filled * largest < 1
         sometimes += filled < 1
-    name, total = dataset.spec.name, len(dataset.records)
+    total = len(records)
     crop = f"the crop INPUT.SCALE_CROP.SIZE {height}x{width}"
     if always > total / 2:
         report.fix(

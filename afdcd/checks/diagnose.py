@@ -12,15 +12,22 @@ from torch import nn
 from afdcd.checks import data, networks, step
 from afdcd.checks.inference import inference_problems
 from afdcd.checks.output import check_output
+from afdcd.checks.unlabeled import (
+    check_unlabeled,
+    compare_confidence,
+    find_unlabeled_sets,
+    overlap_problems,
+)
 from afdcd.checks.weights import class_differences
 from afdcd.data.listing import spread
+from afdcd.data.unlabeled import UnlabeledImages, joined
 from afdcd.distill import Distiller, distiller_settings
 from afdcd.engine.checkpoints import student_of
 from afdcd.engine.precision import autocast
 from afdcd.engine.runtime import Runtime
 from afdcd.engine.settings import TrainingSettings
 from afdcd.evaluation import predict
-from afdcd.tasks import Task
+from afdcd.tasks import Task, task_of
 from afdcd.utils.findings import Report
 from afdcd.utils.problems import constructed
 
@@ -66,7 +73,7 @@ def diagnose(
         return report
     # What can't work is among run.problems().
     settings = constructed(run.training_settings, [])
-    train, test = _find_data(run, report)
+    train, test, unlabeled = _find_data(run, report)
     if settings is not None:
         loading, inference = settings.loading, settings.inference
         _guarded(
@@ -74,10 +81,15 @@ def diagnose(
             "file",
             lambda: data.check_files(train, test, loading, inference, report, limit=limit),
         )
+        _guarded(
+            report,
+            "file",
+            lambda: check_unlabeled(unlabeled, loading, report, limit=limit),
+        )
     model, teacher = _models(run, report)
     if model is not None:
-        if train:
-            _guarded(report, "model", lambda: train[0].bind(student_of(model)))
+        if train or test:
+            _guarded(report, "model", lambda: (train or test)[0].bind(student_of(model)))
         if settings is not None:
             problems = inference_problems(settings.inference, student_of(model))
             report.fix_problems(problems)
@@ -93,8 +105,18 @@ def diagnose(
             "teacher",
             lambda: _score_teacher(teacher, model.teacher, task, scored, report),
         )
-    if model is not None and train and settings is not None:
-        _guarded(report, "step", lambda: _step(settings, model, train[0], device, report))
+        if unlabeled:
+            _guarded(
+                report,
+                "confidence",
+                lambda: compare_confidence(
+                    teacher, model.teacher, (train or test)[0], unlabeled, report
+                ),
+            )
+    if model is not None and (train or (test and unlabeled)) and settings is not None:
+        sets = [task.dataset for task in train]
+        together = task_of(joined((train or test)[0].dataset, sets, unlabeled))
+        _guarded(report, "step", lambda: _step(settings, model, together, device, report))
         if isinstance(model, Distiller) and distiller_settings(run.cfg).teacher.record.folder:
             report.note(
                 "step",
@@ -104,18 +126,25 @@ def diagnose(
     return report
 
 
-def _find_data(run: Runtime, report: Report) -> tuple[list[Task], list[Task]]:
+def _find_data(
+    run: Runtime, report: Report
+) -> tuple[list[Task], list[Task], list[UnlabeledImages]]:
     problems: list[str] = []
+    unlabeled = find_unlabeled_sets(run, problems)
     train, test = (
-        data.find_tasks(names, f"DATASETS.{key}", problems, run.find_dataset)
-        for key, names in (("TRAIN", run.train_names), ("TEST", run.test_names))
+        data.find_tasks(names, f"DATASETS.{key}", problems, run.find_dataset, needed=needed)
+        for key, names, needed in (
+            ("TRAIN", run.train_names, not run.unlabeled_names),
+            ("TEST", run.test_names, True),
+        )
     )
     problems += data.task_problems(train, test, run.channels, run.ignore_value)
+    problems += overlap_problems(unlabeled, test)
     report.fix_problems(problems, "dataset")
     for task in [*train, *test]:
         report.note("incomplete", *filter(None, [task.dataset.count_problem()]))
         report.note("size", *filter(None, [task.dataset.size_problem()]))
-    return train, test
+    return train, test, unlabeled
 
 
 def _score_teacher(

@@ -19,7 +19,6 @@ from afdcd.checks.gradients import (
     judge_values,
     student_taps,
 )
-from afdcd.data.stream import SampleStream
 from afdcd.distill import Distiller, FeatureTaps
 from afdcd.engine.precision import autocast
 from afdcd.engine.settings import TrainingSettings
@@ -36,8 +35,7 @@ def load_batch(
     settings: TrainingSettings, task: Task, count: int, report: Report
 ) -> list[dict[str, Any]]:
     """Augmented samples, timed; empty where a file can't be used."""
-    mapper = settings.loading.training_mapper(task.targets())
-    stream = SampleStream(task.dataset.records, mapper, max(settings.seed, 0))
+    stream = settings.loading.stream(task.dataset.records, task.targets(), max(settings.seed, 0))
     start = time.perf_counter()
     samples = []
     # Files that can't be used have been named already.

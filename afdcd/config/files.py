@@ -214,17 +214,25 @@ def _anchor_teacher(content: dict[str, Any], path: Path) -> None:
             pair[1] = expanded_path(pair[1], f"{where}.OTHERS")
 
 
+def _is_path(name: str, key: str) -> bool:
+    """Whether a data set's name is a description's, or that of a folder of images."""
+    return bool(re.search(r"\.ya?ml:", name)) or (key == "UNLABELED" and "/" in name)
+
+
 def _anchor_datasets(content: dict[str, Any], path: Path) -> None:
-    """Make relative ``<description>.yaml:<split>`` names absolute, from beside the config."""
+    """Make relative ``<description>.yaml:<split>`` names absolute, from beside the config.
+
+    So are folders of unlabelled images, which are written with a slash.
+    """
     node = content.get("DATASETS")
     if not isinstance(node, dict):
         return
-    for key in ("TRAIN", "TEST"):
+    for key in ("TRAIN", "TEST", "UNLABELED"):
         names = node.get(key)
         if isinstance(names, list):
             node[key] = [
                 absolute_path(name, path.parent, f"{path}: DATASETS.{key}")
-                if isinstance(name, str) and re.search(r"\.ya?ml:", name)
+                if isinstance(name, str) and _is_path(name, key)
                 else name
                 for name in names
             ]

@@ -103,6 +103,11 @@ def add_afdcd_config(cfg: CfgNode) -> None:
     distiller.LR_FACTOR = 1.0
 
     # --- Data -------------------------------------------------------------------------------
+    # Images whose labels are never opened, on which the teacher alone teaches: data sets or
+    # descriptions as in TRAIN, or folders of images (docs/unlabeled.md). TRAIN may then be empty.
+    cfg.DATASETS.UNLABELED = ()
+    # Share of each batch that they are, where TRAIN isn't empty.
+    cfg.DATASETS.UNLABELED_SHARE = 0.5
     # "scale_crop": the paper's mapper, for semantic segmentation. "detectron2": Detectron2's own
     # mapper, augmentation and evaluators, for other tasks. Or the name of a mapper that a module of
     # IMPORTS has registered in `afdcd.d2.MAPPERS`.

@@ -13,6 +13,11 @@ from detectron2.solver.build import GradientClipType
 
 from afdcd.checks.data import FILES_CHECKED, file_problems, find_tasks, task_problems
 from afdcd.checks.output import lost_run_problems, occupied_problems, output_problems
+from afdcd.checks.unlabeled import (
+    find_unlabeled_sets,
+    overlap_problems,
+    unlabeled_file_problems,
+)
 from afdcd.checks.weights import result_problems, teacher_problems, weights_problems
 from afdcd.d2 import record_files
 from afdcd.d2.config import trained_architecture
@@ -60,8 +65,10 @@ def check(
             problems += catalog_problems(cfg, names, title, scored=key == "TEST")
             problems += class_count_problems(cfg, names, title)
         else:
-            tasks[key] = find_tasks(names, title, problems, find_dataset)
+            needed = key == "TEST" or not run.unlabeled_names
+            tasks[key] = find_tasks(names, title, problems, find_dataset, needed=needed)
     train, test = tasks["TRAIN"], tasks["TEST"]
+    unlabeled = [] if eval_only or not run.own_mapper else find_unlabeled_sets(run, problems)
     if eval_only:
         checks = [
             result_problems(run.result_weights, fetches=run.FETCHES),
@@ -73,6 +80,7 @@ def check(
             teacher_problems(run),
             weights_problems(run.weights, "MODEL.WEIGHTS", needed=False, fetches=run.FETCHES),
             output_problems(folder),
+            overlap_problems(unlabeled, test),
             (lost_run_problems if resume else occupied_problems)(Checkpoints(folder)),
         ]
     raise_problems(problems, task_problems(train, test, run.channels, run.ignore_value), *checks)
@@ -80,7 +88,10 @@ def check(
         return
     if cfg.INPUT.MAPPER == "scale_crop":
         settings = run.evaluation_settings()
-        raise_problems(file_problems(train, test, settings.loading, settings.inference))
+        raise_problems(
+            file_problems(train, test, settings.loading, settings.inference),
+            unlabeled_file_problems(unlabeled, settings.loading),
+        )
     else:
         found = [p for key in tasks for p in record_files.file_problems(cfg, key, FILES_CHECKED)]
         raise_problems([text for _, text in found])

@@ -20,8 +20,10 @@ from afdcd.data import (
     dataset_names,
     get_spec,
     load_dataset,
+    unlabeled,
 )
 from afdcd.data.spec import Record
+from afdcd.data.unlabeled import UnlabeledImages, without_labels
 
 # The names in Detectron2's catalogs of the data sets that this package has registered.
 _catalog_names: dict[str, str] = {}
@@ -102,6 +104,17 @@ def find_dataset(name: str, *, in_catalog: bool = False) -> Dataset:
     ignored = getattr(metadata, "ignore_label", 255)
     spec = DatasetSpec(name, classes, _colors(metadata, len(classes)), _no_files)
     return Dataset(spec, records, LabelMap(len(classes), ignored=frozenset({ignored, 255})))
+
+
+def find_unlabeled(name: str) -> UnlabeledImages:
+    """Images without labels: of a user's or Detectron2's data set, or as of the other runtime.
+
+    Raises:
+        DataError: there are none.
+    """
+    if name in DatasetCatalog.list() and not is_own_in_catalog(name) and not is_own(name):
+        return without_labels(name, DatasetCatalog.get(name))
+    return unlabeled.find_unlabeled(name)
 
 
 def _no_files(root: Any) -> Any:

@@ -53,8 +53,7 @@ def training_loader(
 
     ``views`` are those of a recorded teacher: see `SampleStream`.
     """
-    mapper = loading_settings(cfg).training_mapper(task.targets())
-    stream = SampleStream(task.dataset.records, mapper, seed, views)
+    stream = loading_settings(cfg).stream(task.dataset.records, task.targets(), seed, views)
     return _echoed(cfg, _Checked(_batches(cfg, stream, first)), first)
 
 

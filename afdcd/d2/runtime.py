@@ -11,13 +11,14 @@ from torch import nn
 
 from afdcd.config import is_overridden
 from afdcd.d2 import checks, config, dry_run
-from afdcd.d2.datasets import find_dataset
+from afdcd.d2.datasets import find_dataset, find_unlabeled
 from afdcd.d2.loader import task_records, task_stream
 from afdcd.d2.modeling import build_student, build_teacher
 from afdcd.d2.weights import load_model_weights
 from afdcd.data import Dataset
 from afdcd.data.spec import Record
 from afdcd.data.stream import RecordedViews, SampleStream
+from afdcd.data.unlabeled import UnlabeledImages
 from afdcd.engine.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -56,6 +57,9 @@ class Detectron2Runtime(Runtime):
 
     def find_dataset(self, name: str) -> Dataset:
         return find_dataset(name)
+
+    def find_unlabeled(self, name: str) -> UnlabeledImages:
+        return find_unlabeled(name)
 
     def build(self) -> nn.Module:
         cfg = self.cfg.clone()

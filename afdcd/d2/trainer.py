@@ -25,6 +25,7 @@ from detectron2.utils.events import (
 )
 from torch import nn
 
+from afdcd.checks.unlabeled import describe_training_images
 from afdcd.checks.weights import class_differences
 from afdcd.d2.datasets import find_dataset
 from afdcd.d2.evaluation import build_evaluator, evaluate
@@ -190,7 +191,9 @@ class DistillTrainer(DefaultTrainer):
         """The plain model or the distiller, on its device."""
         model = build_model(cfg)
         if cfg.INPUT.MAPPER == "scale_crop":
-            task_of(find_dataset(cfg.DATASETS.TRAIN[0])).bind(student_of(model))
+            task_of(find_dataset((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)[0])).bind(
+                student_of(model)
+            )
         if cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor":
             # As a distiller's student: the baseline gets what makes a step faster too.
             format_module(model)
@@ -227,6 +230,7 @@ class DistillTrainer(DefaultTrainer):
         if cfg.INPUT.MAPPER != "scale_crop":
             return detectron2_training_loader(cfg, seed=seed, first=first, views=views)
         task = task_of(Detectron2Runtime(cfg).training_dataset())
+        logger.info("%s", describe_training_images(task.dataset.records))
         return training_loader(cfg, task, seed=seed, first=first, views=views)
 
     @classmethod

@@ -84,6 +84,13 @@ def load(root: Path, *, folder: str) -> tuple[list[Record], LabelMap]:
     return pair_records(published, what), LABEL_MAP
 
 
+def images(root: Path, *, folder: str) -> list[Path]:
+    """The images of `load`, whether there are label maps or not. Raises DataError."""
+    candidates = [root / "ADEChallengeData2016", root / "ade20k", root]
+    base = first_folder(candidates, [f"images/{folder}"], f"ADE20K scene parsing ({folder})")
+    return image_files(base / "images" / folder, "*.jpg")
+
+
 for _split, (_folder, _count) in SPLITS.items():
     # Detectron2's names, so that one config serves both runtimes.
     register_dataset(
@@ -94,5 +101,6 @@ for _split, (_folder, _count) in SPLITS.items():
             partial(load, folder=_folder),
             expected=_count,
             official=LABEL_MAP,
+            images=partial(images, folder=_folder),
         )
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 from afdcd.data.mapper import TrainingAugmentation
 from afdcd.data.settings import LoadingSettings
+from afdcd.data.stream import BatchMix
 from afdcd.utils.problems import constructed, refuse
 
 
@@ -39,12 +40,39 @@ def loading_settings(cfg: Any) -> LoadingSettings:
             cache_dir=cfg.DATALOADER.CACHE_DIR,
             echo=cfg.DATALOADER.ECHO,
             teacher_factor=_teacher_factor(cfg.MODEL),
+            mix=_mix(cfg, problems),
         ),
         problems,
     )
     refuse(problems)
     assert settings is not None
     return settings
+
+
+def _mix(cfg: Any, problems: list[str]) -> BatchMix | None:
+    """From ``DATASETS.UNLABELED_SHARE``; None where all or none of the images have labels."""
+    data = cfg.DATASETS
+    if not data.UNLABELED:
+        return None
+    if cfg.MODEL.META_ARCHITECTURE != "Distiller":
+        problems.append(
+            "DATASETS.UNLABELED: without labels there is only a teacher to learn from: set "
+            "MODEL.META_ARCHITECTURE Distiller, or leave it empty"
+        )
+    if cfg.INPUT.MAPPER != "scale_crop":
+        problems.append(f"DATASETS.UNLABELED takes INPUT.MAPPER scale_crop; got {cfg.INPUT.MAPPER}")
+    if not data.TRAIN:
+        return None
+    key, batch = "DATASETS.UNLABELED_SHARE", cfg.SOLVER.IMS_PER_BATCH
+    number = data.UNLABELED_SHARE * batch
+    if not 0 < number < batch or abs(number - round(number)) > 1e-6:
+        shares = ", ".join(f"{count / batch:.6g}" for count in range(1, batch)) or "none"
+        problems.append(
+            f"{key} {data.UNLABELED_SHARE:g} of SOLVER.IMS_PER_BATCH {batch} is {number:g} images: "
+            f"it takes a whole number of them, at least one with labels and one without ({shares})"
+        )
+        return None
+    return BatchMix(batch, round(number))
 
 
 def _teacher_factor(model: Any) -> float:

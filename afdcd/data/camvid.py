@@ -51,14 +51,24 @@ def load(root: Path, *, splits: tuple[str, ...]) -> tuple[list[Record], LabelMap
         DataError: no such folders, or an image without a label map.
     """
     folders = [name for split in splits for name in (split, f"{split}annot")]
-    candidates = [root / "camvid", root / "CamVid", root]
-    base = first_folder(candidates, folders, f"CamVid ({'+'.join(splits)})")
+    base = _base(root, folders, splits)
     pairs = [
         (image, base / f"{split}annot" / image.name)
         for split in splits
         for image in image_files(base / split, "*.png")
     ]
     return pair_records(pairs, f"CamVid ({'+'.join(splits)}) in {base}"), LABEL_MAP
+
+
+def images(root: Path, *, splits: tuple[str, ...]) -> list[Path]:
+    """The images of `load`, whether there are label maps or not. Raises DataError."""
+    base = _base(root, list(splits), splits)
+    return [image for split in splits for image in image_files(base / split, "*.png")]
+
+
+def _base(root: Path, folders: list[str], splits: tuple[str, ...]) -> Path:
+    candidates = [root / "camvid", root / "CamVid", root]
+    return first_folder(candidates, folders, f"CamVid ({'+'.join(splits)})")
 
 
 for _name, _splits in {s: (s,) for s in SPLITS}.items() | {"trainval": ("train", "val")}.items():
@@ -71,5 +81,6 @@ for _name, _splits in {s: (s,) for s in SPLITS}.items() | {"trainval": ("train",
             expected=sum(SPLITS[s] for s in _splits),
             official=LABEL_MAP,
             size=(360, 480),
+            images=partial(images, splits=_splits),
         )
     )

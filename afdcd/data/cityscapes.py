@@ -74,10 +74,8 @@ def load(root: Path, *, split: str) -> tuple[list[Record], LabelMap]:
         DataError: no such folders, or an image without a label map.
     """
     title = f"Cityscapes ({split})"
-    contents = [f"leftImg8bit/{split}", f"gtFine/{split}"]
-    candidates = [root / "cityscapes", root / "Cityscapes", root]
-    base = first_folder(candidates, contents, title)
-    images = image_files(base / "leftImg8bit" / split, "*/*_leftImg8bit.png")
+    base = _base(root, [f"leftImg8bit/{split}", f"gtFine/{split}"], title)
+    images = _images_in(base, split)
 
     def label_file(image: Path, kind: str) -> Path:
         name = image.name.replace("_leftImg8bit.png", f"_gtFine_{kind}.png")
@@ -87,6 +85,20 @@ def load(root: Path, *, split: str) -> tuple[list[Record], LabelMap]:
     kind = "labelTrainIds" if prepared else "labelIds"
     records = pair_records([(i, label_file(i, kind)) for i in images], f"{title} in {base}")
     return records, TRAIN_ID_MAP if prepared else ID_MAP
+
+
+def images(root: Path, *, split: str) -> list[Path]:
+    """The images of `load`, whether there are label maps or not. Raises DataError."""
+    base = _base(root, [f"leftImg8bit/{split}"], f"Cityscapes ({split})")
+    return _images_in(base, split)
+
+
+def _base(root: Path, contents: list[str], title: str) -> Path:
+    return first_folder([root / "cityscapes", root / "Cityscapes", root], contents, title)
+
+
+def _images_in(base: Path, split: str) -> list[Path]:
+    return image_files(base / "leftImg8bit" / split, "*/*_leftImg8bit.png")
 
 
 for _split, _count in SPLITS.items():
@@ -100,5 +112,6 @@ for _split, _count in SPLITS.items():
             expected=_count,
             official=ID_MAP,
             size=(1024, 2048),
+            images=partial(images, split=_split),
         )
     )

@@ -94,6 +94,17 @@ def load(root: Path, *, folder: str, stored: bool) -> tuple[list[Record], LabelM
     return pair_records(pairs(""), what), STORED_MAP if stored else LABEL_MAP
 
 
+def images(root: Path, *, folder: str) -> list[Path]:
+    """The images of `load`, whether there are pixel maps or not. Raises DataError."""
+    candidates = [root / "coco", root / "coco_stuff164k", root]
+    for base in candidates:
+        for layout, _ in LAYOUTS:
+            if (base / layout.format(folder)).is_dir():
+                return image_files(base / layout.format(folder), "*.jpg")
+    base = first_folder(candidates, [folder], f"COCO-Stuff-164K ({folder})")
+    return image_files(base / folder, "*.jpg")
+
+
 for _split, (_folder, _count) in SPLITS.items():
     for _suffix, _stored in (("", False), ("_182", True)):
         register_dataset(
@@ -105,5 +116,6 @@ for _split, (_folder, _count) in SPLITS.items():
                 expected=_count,
                 official=STORED_MAP if _stored else LABEL_MAP,
                 longest_side=640,
+                images=partial(images, folder=_folder),
             )
         )

@@ -65,8 +65,26 @@ class Description:
         official = None if self.encoding == "panoptic" else self.label_map()
         load = partial(self.load, split=split)
         return DatasetSpec(
-            name, self.classes, self.colors, load, official=official, window=self.window
+            name,
+            self.classes,
+            self.colors,
+            load,
+            official=official,
+            window=self.window,
+            images=partial(self.images, split=split),
         )
+
+    def images(self, root: Path | None = None, *, split: str) -> list[Path]:
+        """The image files of a split; label maps, and a panoptic file, are not looked for.
+
+        Raises:
+            DataError: see `load`.
+        """
+        del root
+        what = f"{self.path} ({split})"
+        listing, chosen = select_split(self.listing, self.splits, split, self.root, what)
+        pairs = read_listing(listing, self.root, what, labeled=False)
+        return [image for image, _ in chosen(pairs)]
 
     def load(self, root: Path | None = None, *, split: str) -> tuple[list[Record], LabelMap]:
         """Records and label map of a split. ``root`` is not used.

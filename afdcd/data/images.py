@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from afdcd.data.labels import DataError
+from afdcd.data.labels import DataError, image_size
 from afdcd.utils.stderr import caught_lines
 
 logger = logging.getLogger(__name__)
@@ -152,6 +152,16 @@ def exif_orientation(path: str | Path) -> int:
 def _orientation(file: IO[bytes]) -> int:
     with Image.open(file) as image:
         return int(image.getexif().get(EXIF_ORIENTATION, 1))
+
+
+def shown_size(path: str | Path) -> tuple[int, int]:
+    """Height and width of an image as `read_image` gives it, from the file's header.
+
+    Raises:
+        DataError: missing or no image.
+    """
+    height, width = image_size(path)
+    return (width, height) if exif_orientation(path) in SIDEWAYS else (height, width)
 
 
 def turned_hint(path: str | Path, image: tuple[int, int], target: tuple[int, int]) -> str:

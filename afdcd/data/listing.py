@@ -63,13 +63,22 @@ class Listing:
         return listing
 
 
-def read_listing(listing: Listing, root: Path, what: str) -> list[Pair]:
+def read_listing(listing: Listing, root: Path, what: str, *, labeled: bool = True) -> list[Pair]:
     """The pairs of folders or of a CSV file, in order.
+
+    Args:
+        listing: where they are.
+        root: that its paths are relative to.
+        what: title for errors.
+        labeled: whether label maps are wanted; without, their folder or column may be empty or
+            missing.
 
     Raises:
         DataError: a folder or file is missing, or there are no images.
     """
-    return _from_csv(root, listing, what) if listing.csv else _from_folders(root, listing, what)
+    if listing.csv:
+        return _from_csv(root, listing, what, labeled=labeled)
+    return _from_folders(root, listing, what, labeled=labeled)
 
 
 def select_split(
@@ -104,9 +113,9 @@ def select_split(
     return listing, lambda pairs: _files(_grouped(pairs, root / listing.csv, split, what))
 
 
-def _from_folders(root: Path, listing: Listing, what: str) -> list[Pair]:
+def _from_folders(root: Path, listing: Listing, what: str, *, labeled: bool) -> list[Pair]:
     images, labels = root / listing.images, root / listing.labels
-    for folder in (images, labels):
+    for folder in (images, labels) if labeled else (images,):
         if not folder.is_dir():
             raise DataError(f"{what}: no folder {folder.absolute()}")
     pairs = []
@@ -142,13 +151,12 @@ def _from_folders(root: Path, listing: Listing, what: str) -> list[Pair]:
     if not pairs:
         ends = listing.image_suffix or "an image's suffix"
         raise DataError(f"{what}: no files that end in {ends} in {images.absolute()}")
-    twice = _twice([pair.label for pair in pairs])
-    if twice:
+    if labeled and (twice := _twice([pair.label for pair in pairs])):
         raise DataError(f"{what}: two images have the label map {twice}: set image_suffix")
     return pairs
 
 
-def _from_csv(root: Path, listing: Listing, what: str) -> list[Pair]:
+def _from_csv(root: Path, listing: Listing, what: str, *, labeled: bool) -> list[Pair]:
     path = root / listing.csv
     if not path.is_file():
         raise DataError(f"{what}: no file {path.absolute()}")
@@ -160,9 +168,10 @@ def _from_csv(root: Path, listing: Listing, what: str) -> list[Pair]:
     pairs = []
     for number, row in rows:
         image, label = (slashes(str(row.get(name) or "")) for name in ("image", "label"))
-        if not image or not label or "\0" in image + label:
+        if not image or (labeled and not label) or "\0" in image + label:
+            needed = "columns image and label" if labeled else "column image"
             raise DataError(
-                f"{path}, line {number}: needs the columns image and label, filled; it has "
+                f"{path}, line {number}: needs the {needed}, filled; it has "
                 f"{', '.join(str(column) for column in row)}"
             )
         key = Path(image).with_suffix("").as_posix()

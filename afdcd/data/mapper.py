@@ -23,7 +23,7 @@ from afdcd.data.images import read_image
 from afdcd.data.labels import IGNORE, DataError
 from afdcd.data.spec import Record
 from afdcd.data.targets import TargetReader, size_problem
-from afdcd.utils.sample_keys import TEACHER_IMAGE
+from afdcd.utils.sample_keys import TEACHER_IMAGE, UNLABELED
 
 # The loader's processes are the parallelism; OpenCV's own threads would fight them.
 cv2.setNumThreads(0)
@@ -188,7 +188,7 @@ class DenseMapper:
         self.short_side = short_side
         self.image_format = image_format
         self.teacher_factor = teacher_factor
-        self._cache: dict[str, tuple[np.ndarray, np.ndarray | None]] = {}
+        self._cache: dict[tuple[str, bool], tuple[np.ndarray, np.ndarray | None]] = {}
         self._cache_room = cache_bytes
         settings = f"{targets} {short_side} {image_format}"
         self._disk = DiskCache(Path(cache_dir), settings) if cache_dir and augmentation else None
@@ -240,8 +240,17 @@ class DenseMapper:
         image, _ = resize_short_side(image, None, side)
         return self.augmentation.apply_larger(image, draw, size=size, factor=self.teacher_factor)
 
+    def _target(self, record: Record, image: np.ndarray) -> np.ndarray:
+        """A record's target; of an unlabelled image one that doesn't count anywhere."""
+        assert self.targets is not None
+        if not record.get(UNLABELED):
+            return self.targets(record)
+        value = self.targets.pad_value
+        whole = isinstance(value, int) and 0 <= value <= np.iinfo(np.uint8).max
+        return np.full(image.shape[:2], value, np.uint8 if whole else np.float32)
+
     def _read(self, record: Record) -> tuple[np.ndarray, np.ndarray | None]:
-        key = record["file_name"]
+        key = record["file_name"], bool(record.get(UNLABELED))
         if key in self._cache:
             return self._cache[key]
         if self._disk is not None and (stored := self._disk.get(record)) is not None:
@@ -249,7 +258,7 @@ class DenseMapper:
         image = read_image(record["file_name"], record.get("window"))
         target = None
         if self.targets is not None:
-            target = self.targets(record)
+            target = self._target(record, image)
             if problem := size_problem(record, image, target):
                 raise DataError(problem)
         if self.image_format == "RGB":

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from afdcd.data.mapper import LARGEST, DenseMapper, TrainingAugmentation
+from afdcd.data.spec import Record
+from afdcd.data.stream import BatchMix, RecordedViews, SampleStream
 from afdcd.data.targets import TargetReader
 from afdcd.utils.problems import refuse
 
@@ -24,6 +26,7 @@ class LoadingSettings:
         cache_dir: folder where training files are kept decoded; empty for none.
         echo: iterations in a row that use each loaded batch.
         teacher_factor: resolution of a teacher's images, in times the student's.
+        mix: of labelled and unlabelled images; None where all or none have labels.
 
     Raises:
         SettingsError: a value that can't work.
@@ -38,6 +41,7 @@ class LoadingSettings:
     cache_dir: str = ""
     echo: int = 1
     teacher_factor: float = 1.0
+    mix: BatchMix | None = None
 
     def __post_init__(self) -> None:
         refuse(self._problems())
@@ -91,6 +95,16 @@ class LoadingSettings:
             cache_dir=self.cache_dir,
             teacher_factor=self.teacher_factor,
         )
+
+    def stream(
+        self,
+        records: list[Record],
+        targets: TargetReader,
+        seed: int,
+        views: RecordedViews | None = None,
+    ) -> SampleStream:
+        """Training samples of records: see `SampleStream`."""
+        return SampleStream(records, self.training_mapper(targets), seed, views, self.mix)
 
     def evaluation_mapper(self) -> DenseMapper:
         """Whole images, without targets: evaluators read these at full size."""

@@ -31,6 +31,8 @@ class DatasetSpec:
         size: (height, width) of all images as published; None where they differ.
         longest_side: of all images as published; None where it isn't limited.
         window: (lowest, highest) value of its images that become 0 and 255; see `read_image`.
+        images: from the root folder to the image files, without looking for label maps, for
+            ``DATASETS.UNLABELED``. Raises DataError where they aren't there.
         task: name in `afdcd.tasks.TASKS`: what its targets are and how predictions are scored.
     """
 
@@ -44,4 +46,5 @@ class DatasetSpec:
     size: tuple[int, int] | None = None
     longest_side: int | None = None
     window: tuple[float, float] | None = None
+    images: Callable[[Path], list[Path]] | None = None
     task: str = "semantic_segmentation"

@@ -15,9 +15,11 @@ from afdcd.data.mapper import DenseMapper
 from afdcd.data.spec import Record
 from afdcd.data.view_store import ViewStore
 from afdcd.data.views import ViewPlan
-from afdcd.utils.sample_keys import ECHO, RECORDED, VIEW
+from afdcd.utils.sample_keys import ECHO, RECORDED, UNLABELED, VIEW
 from afdcd.utils.user_modules import USER_MODULES
 
+# Streams of random numbers of their own; 1 is that of the augmentation.
+_LABELED, _UNLABELED = 0, 2
 Sample = dict[str, Any]
 TrainingMapper = Callable[[Record, np.random.Generator], Sample]
 
@@ -34,6 +36,28 @@ class RecordedViews(NamedTuple):
     store: ViewStore
 
 
+class BatchMix(NamedTuple):
+    """How labelled and unlabelled images are mixed in a batch, the same in each.
+
+    They are spread evenly over it: of parts that divide both numbers, each has equally many.
+
+    Attributes:
+        batch: images in all.
+        unlabeled: those without labels, more than none and fewer than all.
+    """
+
+    batch: int
+    unlabeled: int
+
+    def place(self, number: int) -> tuple[bool, int]:
+        """Whether a sample is unlabelled, and its number among those of its kind."""
+        batch, place = divmod(number, self.batch)
+        before = place * self.unlabeled // self.batch
+        if (place + 1) * self.unlabeled // self.batch > before:
+            return True, batch * self.unlabeled + before
+        return False, batch * (self.batch - self.unlabeled) + place - before
+
+
 class SampleStream(Dataset[Sample]):
     """An endless stream of training samples, shuffled anew each epoch.
 
@@ -41,11 +65,16 @@ class SampleStream(Dataset[Sample]):
     exactly where it stopped, with any number of loader processes.
 
     Args:
-        records: of the training images.
+        records: of the training images, those without labels after the others.
         mapper: from records to samples.
         seed: of the run.
         views: where given, each sample shows one of its image's views; it says which under
             ``view``, and under ``recorded`` holds what is recorded of it.
+        mix: of labelled and unlabelled images, each shuffled by themselves; needed where there are
+            both.
+
+    Raises:
+        ValueError: the records' order and ``mix`` don't fit.
     """
 
     def __init__(
@@ -54,7 +83,16 @@ class SampleStream(Dataset[Sample]):
         mapper: TrainingMapper,
         seed: int,
         views: RecordedViews | None = None,
+        mix: BatchMix | None = None,
     ) -> None:
+        flags = [bool(record.get(UNLABELED)) for record in records]
+        self._labeled = len(flags) - sum(flags)
+        if flags != sorted(flags) or (mix is None) != (self._labeled in (0, len(flags))):
+            raise ValueError(
+                f"{self._labeled} labelled images must come before {sum(flags)} unlabelled ones, "
+                f"with a mix where there are both; got {mix}"
+            )
+        self.mix = mix
         self.records = records
         self.mapper = mapper
         self.seed = seed
@@ -63,18 +101,31 @@ class SampleStream(Dataset[Sample]):
         self._student_mapper: TrainingMapper = (
             mapper.without_teacher() if isinstance(mapper, DenseMapper) else mapper
         )
-        self._order = lru_cache(maxsize=2)(self._epoch_order)
+        self._order = lru_cache(maxsize=4)(self._epoch_order)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        arguments = (self.records, self.mapper, self.seed, self.views)
+        arguments = (self.records, self.mapper, self.seed, self.views, self.mix)
         return _restored, (USER_MODULES, type(self), *arguments)
 
-    def _epoch_order(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.records))
+    def _epoch_order(self, kind: int, count: int, epoch: int) -> np.ndarray:
+        return np.random.default_rng((self.seed, kind, epoch)).permutation(count)
+
+    def _shuffled(self, kind: int, count: int, number: int) -> int:
+        epoch, position = divmod(number, count)
+        return int(self._order(kind, count, epoch)[position])
+
+    def image(self, number: int) -> int:
+        """The index of the image that a sample shows."""
+        if self.mix is None:
+            return self._shuffled(_LABELED, len(self.records), number)
+        unlabeled, number = self.mix.place(number)
+        if not unlabeled:
+            return self._shuffled(_LABELED, self._labeled, number)
+        count = len(self.records) - self._labeled
+        return self._labeled + self._shuffled(_UNLABELED, count, number)
 
     def __getitem__(self, number: int) -> Sample:
-        epoch, position = divmod(number, len(self.records))
-        image = int(self._order(epoch)[position])
+        image = self.image(number)
         if self.views is not None:
             view = self.views.plan.choice(self.seed, number)
             recorded = self.views.store.read(image, view)

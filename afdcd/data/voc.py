@@ -64,6 +64,19 @@ def load(root: Path, *, split: str) -> tuple[list[Record], LabelMap]:
     return pair_records(pairs, f"{title} in {base}"), LABEL_MAP
 
 
+def images(root: Path, *, split: str) -> list[Path]:
+    """The images of a list of ``ImageSets/Segmentation``, with or without label maps.
+
+    Raises:
+        DataError: folders or the list are missing.
+    """
+    title = f"Pascal VOC 2012 ({split})"
+    candidates = [root / name for name in ("VOCdevkit/VOC2012", "VOC2012", "voc/VOC2012", ".")]
+    base = first_folder(candidates, ["JPEGImages", "ImageSets/Segmentation"], title)
+    files = list(AUGMENTED_LISTS) if split == "trainaug" else [f"{split}.txt"]
+    return [base / "JPEGImages" / f"{name}.jpg" for name in _listed(base, files, title)]
+
+
 def _listed(base: Path, files: list[str], title: str) -> list[str]:
     """The image names of the first list that is there."""
     folder = base / "ImageSets/Segmentation"
@@ -102,5 +115,6 @@ for _split, _count in SPLITS.items():
             expected=_count,
             official=LABEL_MAP,
             longest_side=500,
+            images=partial(images, split=_split),
         )
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from afdcd.distill.targets import KeptTargets, Target
 from afdcd.distill.teacher import FrozenTeacher
 from afdcd.losses.registry import TapShape
 from afdcd.utils.memory_format import format_module
+from afdcd.utils.sample_keys import UNLABELED
 
 
 class Distiller(nn.Module):
@@ -75,6 +76,11 @@ class Distiller(nn.Module):
         self._format()
 
     @property
+    def figures(self) -> dict[str, torch.Tensor]:
+        """What losses said of the last forward pass beside their terms: see `LossContext`."""
+        return self.distiller.figures
+
+    @property
     def teacher(self) -> nn.Module:
         """The frozen teacher's model. Raises OSError where it isn't loaded."""
         return self.live.model
@@ -112,6 +118,8 @@ class Distiller(nn.Module):
         paths = list(dict.fromkeys(o.student_tap for o in used))
         with FeatureTaps(self.student, paths, whose="the student") as taps:
             losses = dict(self.student(batched_inputs))
+        if all(item.get(UNLABELED) for item in batched_inputs):
+            losses = self._nothing(losses)
         targets = list(dict.fromkeys(o.target for o in used))
         idle = self._idle = self._idle_parameters([o.name for o in used])
         terms = self.distiller(taps, self.targets(batched_inputs, targets), batched_inputs)
@@ -122,6 +130,15 @@ class Distiller(nn.Module):
             first = next(iter(losses))
             losses[first] = losses[first] + 0.0 * torch.stack([p.sum() for p in idle]).sum()
         return losses | terms
+
+    def _nothing(self, losses: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Losses of 0 in place of those of a task without labels, which a head may divide by 0.
+
+        Their gradient is 0, too, but there is one: processes and the optimizer go on as ever.
+        """
+        parameters = [p for p in self.student.parameters() if p.requires_grad]
+        nothing = 0.0 * torch.stack([p.sum() for p in parameters]).sum()
+        return dict.fromkeys(losses, nothing)
 
     def targets(
         self, batched_inputs: list[dict[str, Any]], targets: Sequence[Target]

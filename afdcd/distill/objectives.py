@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, cast
 
 import torch
@@ -108,6 +108,8 @@ class Objectives(nn.Module):
         self._seed, self._part, self._steps = seed, part, 0
         self._length = steps
         self._portion = (0, 1)
+        # What losses said beside their terms, by name; the mean over the parts of a step.
+        self.figures: dict[str, torch.Tensor] = {}
 
     def take_part(self, index: int, count: int) -> None:
         """Say that the next call is on part ``index`` of ``count`` of this process's batch.
@@ -199,6 +201,8 @@ class Objectives(nn.Module):
             step=self._steps,
             batched_inputs=tuple(batched_inputs),
         )
+        if index == 0:
+            self.figures = {}
         used = {objective.name: self._factor(objective) for objective in self.used_now()}
         if index == count - 1:
             self._steps += 1
@@ -207,9 +211,15 @@ class Objectives(nn.Module):
             if objective.name not in used:
                 continue
             loss = self.loss_of(objective)
+            figures: dict[str, torch.Tensor] = {}
             values = loss(
-                student[objective.student_tap], teacher[objective.target.name], context=context
+                student[objective.student_tap],
+                teacher[objective.target.name],
+                context=replace(context, figures=figures),
             )
+            for key, value in figures.items():
+                name, share = f"{key}{objective.suffix}", value.detach().float() / count
+                self.figures[name] = self.figures[name] + share if name in self.figures else share
             if values.keys() != objective.weights.keys():
                 raise ValueError(
                     f"{type(loss).__name__} returned the terms {', '.join(values)}; its weights "

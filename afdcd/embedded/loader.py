@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from afdcd.data import DataError, DenseMapper
 from afdcd.data.spec import Record
-from afdcd.data.stream import Echo, RecordedViews, RecordList, Sample, SampleStream
+from afdcd.data.stream import Echo, RecordList, Sample, SampleStream
 
 
 def _ignore_interrupts(worker: int) -> None:
@@ -37,21 +37,16 @@ def _checked(loader: DataLoader[Sample]) -> Iterator[list[Sample]]:
 
 
 def training_batches(
-    records: list[Record],
-    mapper: DenseMapper,
+    stream: SampleStream,
     *,
     batch_size: int,
-    seed: int,
     first: int,
     last: int,
     workers: int = 0,
     pin_memory: bool = False,
     echo: int = 1,
-    views: RecordedViews | None = None,
 ) -> Iterator[list[Sample]]:
     """The batches of iterations ``first`` to ``last - 1``, each loaded one for ``echo`` of them.
-
-    ``views`` are those of a recorded teacher: see `SampleStream`.
 
     Raises:
         DataError: a file can't be used.
@@ -61,7 +56,7 @@ def training_batches(
         for iteration in range(first // echo, -(-last // echo))
     ]
     loader: DataLoader[Sample] = DataLoader(
-        SampleStream(records, mapper, seed, views),
+        stream,
         batch_sampler=numbers,  # type: ignore[arg-type]  # any sized iterable of index lists
         num_workers=workers,
         collate_fn=_as_list,

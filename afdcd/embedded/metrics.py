@@ -16,6 +16,9 @@ from afdcd.utils.files import drop_later_lines, json_line
 
 logger = logging.getLogger(__name__)
 
+# Figures of a training line that have a place and a unit of their own; the rest is losses.
+_SHOWN_APART = ("lr", "seconds_per_step", "images_per_second", "data_share")
+
 
 class MetricsFile:
     """``metrics.json``: a JSON object a line, as Detectron2 writes it.
@@ -66,8 +69,8 @@ class RunMetrics:
     def training(self, iteration: int, figures: Mapping[str, float]) -> None:
         """Losses, learning rate and times since the last call."""
         self.write(iteration, figures)
-        losses = {k: v for k, v in figures.items() if k.startswith(("loss_", "total_loss"))}
-        text = "  ".join(f"{name} {value:.4g}" for name, value in losses.items())
+        shown = {name: value for name, value in figures.items() if name not in _SHOWN_APART}
+        text = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
         if self._bar is not None:
             self._bar.set_postfix_str(text, refresh=False)
             return

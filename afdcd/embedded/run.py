@@ -19,6 +19,12 @@ from afdcd.checks.output import (
     output_problems,
     resume_problems,
 )
+from afdcd.checks.unlabeled import (
+    describe_training_images,
+    find_unlabeled_sets,
+    overlap_problems,
+    unlabeled_file_problems,
+)
 from afdcd.checks.weights import (
     class_differences,
     finite_problems,
@@ -28,7 +34,7 @@ from afdcd.checks.weights import (
     weights_problems,
 )
 from afdcd.config import embedded_config
-from afdcd.data import Dataset
+from afdcd.data.unlabeled import joined
 from afdcd.distill import TapError
 from afdcd.embedded import checks
 from afdcd.embedded.build import build_for_training, load_for_evaluation
@@ -116,12 +122,20 @@ def _evaluate_only(
 def _train(
     setup: EmbeddedRuntime, num_gpus: int | None, problems: list[str], *, resume: bool
 ) -> dict[str, Any]:
-    train = find_tasks(setup.train_names, "DATASETS.TRAIN", problems, setup.find_dataset)
+    unlabeled = find_unlabeled_sets(setup, problems)
+    train = find_tasks(
+        setup.train_names,
+        "DATASETS.TRAIN",
+        problems,
+        setup.find_dataset,
+        needed=not setup.unlabeled_names,
+    )
     test = find_tasks(setup.test_names, "DATASETS.TEST", problems, setup.find_dataset)
     folder = setup.output
     raise_problems(
         problems,
         task_problems(train, test, setup.channels, setup.ignore_value),
+        overlap_problems(unlabeled, test),
         teacher_problems(setup),
         weights_problems(setup.weights, "MODEL.WEIGHTS", needed=False),
         output_problems(folder),
@@ -132,9 +146,12 @@ def _train(
     raise_problems(lost_run_problems(checkpoints) if resume else occupied_problems(checkpoints))
     state = _guarded(checkpoints.read_last) if resuming else None
     if state is None:
-        names = ", ".join(task.dataset.spec.name for task in [*train, *test])
-        logger.info("Checking the files of %s", names)
-        raise_problems(file_problems(train, test, settings.loading, settings.inference))
+        names = [task.dataset.spec.name for task in [*train, *test]]
+        logger.info("Checking the files of %s", ", ".join([*names, *setup.unlabeled_names]))
+        raise_problems(
+            file_problems(train, test, settings.loading, settings.inference),
+            unlabeled_file_problems(unlabeled, settings.loading),
+        )
     else:
         raise_problems(resume_problems(state, settings.max_iter))
         if changed := changed_settings(setup.cfg, embedded_config(), folder / CONFIG_COPY):
@@ -144,9 +161,11 @@ def _train(
     seed = settings.seed if settings.seed >= 0 else int.from_bytes(os.urandom(4), "little")
     if state is not None:
         seed = state["seed"]
-    together = _together(train)
+    data = [task.dataset for task in train]
+    together = task_of(joined((train or test)[0].dataset, data, unlabeled))
+    logger.info("%s", describe_training_images(together.dataset.records))
     recording = _guarded(open_recording, setup, together.dataset.records)
-    model, teachers = _guarded(build_for_training, setup, seed, train[0], recording)
+    model, teachers = _guarded(build_for_training, setup, seed, together, recording)
     raise_problems(
         loaded_problems(student_of(model), setup.weights, "the student") if setup.weights else [],
         *(loaded_problems(t.model, t.side.weights, "the teacher") for t in teachers),
@@ -171,13 +190,6 @@ def _train(
         logger.info("Seed %d; output in %s", seed, folder)
         trainer.state.teacher_figures = _teacher_figures(setup, teachers, recording, test[0])
     return _finish(trainer, trainer.train())
-
-
-def _together(train: list[Task]) -> Task:
-    """The task on all training sets as one."""
-    first = train[0].dataset
-    records = [record for task in train for record in task.dataset.records]
-    return task_of(Dataset(first.spec, records, first.label_map))
 
 
 def _finish(trainer: Trainer, figures: dict[str, float]) -> dict[str, Any]:

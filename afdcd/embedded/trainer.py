@@ -138,28 +138,28 @@ class Trainer:
         loading = self.settings.loading
         return iter(
             training_batches(
-                self.train_task.dataset.records,
-                loading.training_mapper(self.train_task.targets()),
+                self._stream(),
                 batch_size=self.settings.batch.images,
-                seed=self.state.seed,
                 first=self.state.iteration,
                 last=self.settings.max_iter,
                 workers=loading.workers,
                 pin_memory=self.device.type == "cuda",
                 echo=loading.echo,
-                views=self.recording.views if self.recording else None,
             )
+        )
+
+    def _stream(self) -> SampleStream:
+        task, views = self.train_task, self.recording.views if self.recording else None
+        return self.settings.loading.stream(
+            task.dataset.records, task.targets(), self.state.seed, views
         )
 
     def _prepare_targets(self) -> None:
         """Fit the teacher's components, or read those of its record."""
         if not isinstance(self.model, Distiller) or self.state.iteration >= self.settings.max_iter:
             return
-        mapper = self.settings.loading.training_mapper(self.train_task.targets())
-        views = self.recording.views if self.recording else None
-        stream = SampleStream(self.train_task.dataset.records, mapper, self.state.seed, views)
         with autocast(self.settings.precision, self.device):
-            seconds = prepare_targets(self.model, self.recording, stream, self.device)
+            seconds = prepare_targets(self.model, self.recording, self._stream(), self.device)
         self.steps.seconds += seconds
 
     def _step(self, batches: Iterator[list[dict[str, Any]]]) -> float | None:

@@ -169,7 +169,14 @@ class SettingsReader:
             processes=processes,
             pooled_head=head.NAME if pooled else "",
             synchronised=synchronised,
+            unlabeled=self._unlabeled(),
         )
+
+    def _unlabeled(self) -> int:
+        """Images without labels in a batch that has both kinds; `loading_settings` checks it."""
+        data = self.cfg.DATASETS
+        mixed = data.UNLABELED and data.TRAIN
+        return round(data.UNLABELED_SHARE * self.cfg.SOLVER.IMS_PER_BATCH) if mixed else 0
 
     def _model_problems(self) -> list[str]:
         problems: list[str] = []

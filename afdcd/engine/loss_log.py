@@ -15,7 +15,7 @@ TOTAL = "total_loss"
 
 
 class Losses(NamedTuple):
-    """Of one step, ``total_loss`` among them; iterations count from 0."""
+    """Of one step, ``total_loss`` and other figures among them; iterations count from 0."""
 
     iteration: int
     values: dict[str, float]
@@ -36,15 +36,21 @@ class LossLog:
         self._pending: list[tuple[int, list[str], torch.Tensor]] = []
         self._checked: list[Losses] = []
 
-    def note(self, iteration: int, losses: Mapping[str, torch.Tensor]) -> None:
-        """Keep a step's losses and their sum.
+    def note(
+        self,
+        iteration: int,
+        losses: Mapping[str, torch.Tensor],
+        figures: Mapping[str, torch.Tensor] | None = None,
+    ) -> None:
+        """Keep a step's losses and their sum, and scalars that are no part of it.
 
         Raises:
             NonFiniteLoss: on a CPU, where one isn't finite.
         """
         values = torch.stack([value.detach().float() for value in losses.values()])
-        values = torch.cat([values, values.sum()[None]])
-        self._pending.append((iteration, [*losses, TOTAL], values))
+        others = {name: value.detach().float() for name, value in (figures or {}).items()}
+        values = torch.cat([values, values.sum()[None], *(v.reshape(1) for v in others.values())])
+        self._pending.append((iteration, [*losses, TOTAL, *others], values))
         if values.device.type == "cpu" and not torch.isfinite(values).all():
             self.check()
 

@@ -14,6 +14,7 @@ from afdcd.data import Dataset
 from afdcd.data.build import loading_settings
 from afdcd.data.spec import Record
 from afdcd.data.stream import RecordedViews, SampleStream
+from afdcd.data.unlabeled import UnlabeledImages, find_unlabeled, joined
 from afdcd.distill import Distiller, build_distiller, distiller_settings, training_size
 from afdcd.distill.teacher_settings import TeacherSettings
 from afdcd.engine.build import SettingsReader
@@ -85,6 +86,10 @@ class Runtime(ABC):
     def find_dataset(self, name: str) -> Dataset:
         """A data set by name. Raises KeyError or DataError."""
 
+    def find_unlabeled(self, name: str) -> UnlabeledImages:
+        """Images without labels by name. Raises DataError."""
+        return find_unlabeled(name)
+
     @abstractmethod
     def build_teacher(self) -> nn.Module:
         """The model of a teacher's config, its weights loaded, all of them."""
@@ -101,14 +106,15 @@ class Runtime(ABC):
             views: of a recorded teacher.
         """
         task = task_of(self.training_dataset())
-        mapper = loading_settings(self.cfg).training_mapper(task.targets())
-        return SampleStream(task.dataset.records, mapper, seed, views)
+        loading = loading_settings(self.cfg)
+        return loading.stream(task.dataset.records, task.targets(), seed, views)
 
     def training_dataset(self) -> Dataset:
-        """All training sets as one."""
-        found = [self.find_dataset(name) for name in self.train_names]
-        records = [record for dataset in found for record in dataset.records]
-        return Dataset(found[0].spec, records, found[0].label_map)
+        """All training sets as one: see `joined`."""
+        labeled = [self.find_dataset(name) for name in self.train_names]
+        unlabeled = [self.find_unlabeled(name) for name in self.unlabeled_names]
+        like = labeled or [self.find_dataset(self.test_names[0])]
+        return joined(like[0], labeled, unlabeled)
 
     @abstractmethod
     def build(self) -> nn.Module:
@@ -257,6 +263,11 @@ class Runtime(ABC):
     def train_names(self) -> tuple[str, ...]:
         """``DATASETS.TRAIN``."""
         return tuple(self.cfg.DATASETS.TRAIN)
+
+    @property
+    def unlabeled_names(self) -> tuple[str, ...]:
+        """``DATASETS.UNLABELED``."""
+        return tuple(self.cfg.DATASETS.UNLABELED)
 
     @property
     def test_names(self) -> tuple[str, ...]:

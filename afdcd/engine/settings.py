@@ -150,6 +150,7 @@ class BatchSettings:
         pooled_head: name of a head that normalizes averages of whole images by the statistics of
             a batch, which takes two images at least; empty where there is none.
         synchronised: whether BatchNorm takes the images of all processes together.
+        unlabeled: how many of the images have no labels; 0 where all or none have some.
 
     Raises:
         SettingsError: the images can't be shared out so.
@@ -160,6 +161,7 @@ class BatchSettings:
     processes: int = 1
     pooled_head: str = ""
     synchronised: bool = False
+    unlabeled: int = 0
 
     def __post_init__(self) -> None:
         refuse(self._problems())
@@ -182,6 +184,12 @@ class BatchSettings:
             if processes > 1:
                 among += f" in {processes} processes"
             yield f"SOLVER.IMS_PER_BATCH {images} can't be shared out evenly to {among}"
+        elif self.unlabeled % (processes * parts):
+            yield (
+                f"DATASETS.UNLABELED_SHARE: {self.unlabeled} of {images} images can't be shared "
+                f"out evenly to {processes} processes and {parts} parts (SOLVER.ACCUMULATE), each "
+                "of which needs equally many with labels"
+            )
 
 
 @dataclass(frozen=True)

@@ -105,9 +105,11 @@ class StepRunner:
         self.optimizer.zero_grad()
         with self.cost.step():
             losses = self._passes(self.model, batch)
+        figures = {}
         if self._distiller is not None:
             self._distiller.drop_idle_gradients()
-        self._losses.note(iteration, losses)
+            figures = self._distiller.figures
+        self._losses.note(iteration, losses, figures)
         self.after_backward()
         # Here rather than within the update, so that clipping sees the true gradients.
         self.scaler.unscale_(self.optimizer)

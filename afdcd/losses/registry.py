@@ -38,12 +38,14 @@ class LossContext:
             are made for the whole batch, so that values don't depend on how it is shared out.
         step: number of this training step, counted from 0.
         batched_inputs: the samples, with their labels, in Detectron2's form; empty where unknown.
+        figures: a loss may put scalars here that are to be logged beside its terms, by name.
     """
 
     generator: torch.Generator | None = None
     part: tuple[int, int] = (0, 1)
     step: int = 0
     batched_inputs: tuple[Mapping[str, Any], ...] = ()
+    figures: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -202,6 +202,10 @@ class Task:
         if style.values:
             self.write_values(folder, name, values, style)
 
+    def confidence(self, output: Mapping[str, torch.Tensor]) -> float | None:
+        """How sure a model is of an output, on average, from 0 to 1; None where nobody knows."""
+        return None
+
     # --- checks -----------------------------------------------------------------------------
 
     def channel_problems(self, channels: int) -> list[str]:

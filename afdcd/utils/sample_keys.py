@@ -4,6 +4,8 @@ from __future__ import annotations
 
 # (image, view): which view of which training image it is.
 VIEW = "view"
+# True of an image whose label map is never opened; also an entry of its record.
+UNLABELED = "unlabeled"
 # Tensors of the recorded teacher, by name.
 RECORDED = "recorded"
 # What a teacher at a resolution of its own sees.

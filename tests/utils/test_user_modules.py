@@ -28,6 +28,7 @@ import os
 import sys
 from pathlib import Path
 
+from afdcd.data.stream import SampleStream
 from afdcd.embedded.loader import evaluation_batches, training_batches
 from afdcd.utils.user_modules import file_module_name, import_user_module
 
@@ -38,7 +39,7 @@ if __name__ == "__main__":
     batches = [
         *evaluation_batches(records, module.Doubling(), workers=2),
         *training_batches(
-            records, module.Doubling(), batch_size=3, seed=0, first=0, last=2, workers=2
+            SampleStream(records, module.Doubling(), 0), batch_size=3, first=0, last=2, workers=2
         ),
     ]
     samples = [sample for batch in batches for sample in batch]

@@ -76,6 +76,10 @@ class SemanticSegmentation(Task):
     def decode(self, output: Mapping[str, torch.Tensor]) -> np.ndarray:
         return output[self.KEY].argmax(0).cpu().numpy()
 
+    def confidence(self, output: Mapping[str, torch.Tensor]) -> float:
+        """The mean over the pixels of the likeliest class's probability."""
+        return float(output[self.KEY].float().softmax(0).amax(0).mean())
+
     def picture(self, values: np.ndarray) -> np.ndarray:
         return colorize(values, self.dataset.spec.colors)
 
