@@ -26,7 +26,7 @@ from afdcd.embedded.runtime import EmbeddedRuntime, configure
 
 from helpers import domains
 from helpers.documents import ALL, DOCUMENTS, ROOT, Block
-from helpers.tiny_runs import STUDENT, TEACHER
+from helpers.tiny_runs import DISTILLED, STUDENT, TEACHER
 
 # Words in a block -> why it isn't looked at.
 SKIPPED = {
@@ -41,6 +41,7 @@ SKIPPED = {
 FOLLOWED = {
     "docs/datasets.md": "tests/test_docs_datasets.py",
     "docs/extending.md": "tests/test_docs_extending.py",
+    "docs/unlabeled.md": "tests/test_docs_unlabeled.py",
 }
 # Names that Python blocks take for granted.
 STAND_INS: dict[str, Callable[[], Any]] = {
@@ -60,6 +61,8 @@ def write_imagenet_weights(path: Path) -> None:
 FILES: dict[str, Callable[[Path], None]] = {
     "resnet18-imagenet.pth": write_imagenet_weights,
     "my_student.yaml": lambda path: _write(path, STUDENT),
+    "my_distilled.yaml": lambda path: _write(path, DISTILLED | {"_BASE_": "my_student.yaml"}),
+    "teacher.yaml": lambda path: _write(path, TEACHER | {"_BASE_": "my_student.yaml"}),
     "my_teacher.yaml": lambda path: _write(path, TEACHER | {"_BASE_": "my_student.yaml"}),
 }
 # Config files in commands that stand for one of the reader's.
