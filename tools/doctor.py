@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from afdcd.cli.doctor import main
+from afdcd.cli.entry import run_command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("doctor"))

@@ -10,9 +10,6 @@ from typing import Any
 import psutil
 import torch
 
-# Share of the cores that other processes may take before times mean nothing.
-MOST_LOAD = 0.1
-
 
 class LoadMeter:
     """The share of the machine's cores that other processes take since the meter's construction.

@@ -19,26 +19,6 @@ from afdcd.engine.runtime import Runtime
 from afdcd.utils.problems import INSTALL_DETECTRON2, SetupError
 
 
-def add_config_flag(parser: argparse.ArgumentParser) -> None:
-    """``--config-file``."""
-    parser.add_argument("--config-file", required=True, metavar="FILE", help="YAML config")
-
-
-def add_runtime_flag(parser: argparse.ArgumentParser) -> None:
-    """``--runtime``."""
-    parser.add_argument(
-        "--runtime",
-        choices=("auto", "detectron2", "embedded"),
-        default="auto",
-        help="auto: Detectron2 where it is installed",
-    )
-
-
-def add_overrides(parser: argparse.ArgumentParser) -> None:
-    """``KEY VALUE ...`` at the end."""
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="overrides")
-
-
 def overrides_of(args: argparse.Namespace) -> list[str]:
     """The words of `add_overrides`."""
     return [word for word in args.opts if word != "--"]

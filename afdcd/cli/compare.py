@@ -1,13 +1,4 @@
-"""Compare ways of training over several seeds: means, and whether they differ by more than chance.
-
-A way is NAME=FOLDERS, the output folders of its runs: several after commas, or with * and ?. The
-first is what the others are compared with, over the seeds that both were run with, e.g.
-
-    tools/compare.py student='output/student_s*' afdcd='output/distilled_s*'
-
-Where two ways are the student alone in schedules of different length, what a distilled way gains is
-also given as the time that the student alone would need to gain as much.
-"""
+"""Ways of training, compared over several seeds: see `afdcd.cli.arguments.compare`."""
 
 from __future__ import annotations
 
@@ -18,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from tabulate import tabulate
 
+from afdcd.cli.arguments.compare import parser
 from afdcd.cli.common import report_errors
 from afdcd.study import (
     Way,
@@ -32,19 +24,6 @@ from afdcd.study import (
     read_runs,
 )
 from afdcd.utils.problems import SetupError
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    p = argparse.ArgumentParser(
-        prog="compare.py",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    p.add_argument("ways", nargs="+", metavar="NAME=FOLDERS", help="the first is the baseline")
-    p.add_argument("--metric", default="mIoU", help="a figure of results.json, e.g. PQ (mIoU)")
-    p.add_argument("--data-set", metavar="NAME", help="which, if the runs were tested on several")
-    return p
 
 
 def main(argv: Sequence[str] | None = None) -> int:

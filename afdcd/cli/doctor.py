@@ -1,7 +1,4 @@
-"""A dry run of a config: find what is wrong with data, weights, taps, losses, memory; say the fix.
-
-Exit code 0: OK; 1: there is something to fix.
-"""
+"""A dry run of a config: find what is wrong, and say the fix."""
 
 from __future__ import annotations
 
@@ -13,27 +10,13 @@ from collections.abc import Sequence
 import torch
 
 from afdcd.checks.diagnose import diagnose
+from afdcd.cli.arguments.doctor import parser
 from afdcd.cli.common import (
-    add_config_flag,
-    add_overrides,
-    add_runtime_flag,
     choose_runtime,
     overrides_of,
 )
 from afdcd.utils.findings import Report
 from afdcd.utils.problems import SetupError
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    p = argparse.ArgumentParser(prog="doctor.py", description=__doc__)
-    add_config_flag(p)
-    p.add_argument("--full", action="store_true", help="open every file, not a sample")
-    p.add_argument("--json", action="store_true", help="print JSON instead of text")
-    add_runtime_flag(p)
-    p.add_argument("--device", help="to measure on (MODEL.DEVICE)")
-    add_overrides(p)
-    return p
 
 
 def main(argv: Sequence[str] | None = None) -> int:

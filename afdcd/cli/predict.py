@@ -1,7 +1,4 @@
-"""Predict images, folders of images, or videos: colour overlays and label maps.
-
-Takes the config of a teacher, a student, or a distilled student (whose student is used).
-"""
+"""Predict images, folders of images, or videos: colour overlays and label maps."""
 
 from __future__ import annotations
 
@@ -15,10 +12,8 @@ from tqdm import tqdm
 from afdcd.checks.inference import inference_problems
 from afdcd.checks.output import output_problems
 from afdcd.checks.weights import finite_problems, result_problems
+from afdcd.cli.arguments.predict import parser
 from afdcd.cli.common import (
-    add_config_flag,
-    add_overrides,
-    add_runtime_flag,
     choose_runtime,
     overrides_of,
     report_errors,
@@ -30,45 +25,9 @@ from afdcd.engine.runtime import Runtime
 from afdcd.prediction import Input, Predictor, batches_of, find_inputs, predict_video
 from afdcd.prediction import output_problems as output_clashes
 from afdcd.tasks import PredictionStyle, SemanticSegmentation, Task, task_of
-from afdcd.utils.paths import expanded, path_flag
 from afdcd.utils.problems import SetupError, raise_problems
 
 logger = logging.getLogger(__name__)
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    p = argparse.ArgumentParser(prog="predict.py", description=__doc__)
-    add_config_flag(p)
-    p.add_argument(
-        "--input",
-        nargs="+",
-        required=True,
-        type=path_flag,
-        help="images, videos, folders (with all below)",
-    )
-    p.add_argument("--output", required=True, type=path_flag, help="folder to write to")
-    p.add_argument(
-        "--weights",
-        type=expanded,
-        help="checkpoint (the run's own result in OUTPUT_DIR, or MODEL.WEIGHTS)",
-    )
-    p.add_argument("--batch-size", type=int, default=1, help="images of one size at once (1)")
-    p.add_argument("--amp", action="store_true", help="mixed precision, of SOLVER.AMP.DTYPE")
-    p.add_argument("--alpha", type=float, default=0.5, help="opacity of the colours (0.5)")
-    p.add_argument("--no-overlay", action="store_true", help="label maps only")
-    p.add_argument("--no-labels", action="store_true", help="overlays only")
-    p.add_argument(
-        "--official-values",
-        action="store_true",
-        help="write label maps with the data set owners' values, as test servers expect "
-        "(Cityscapes: label ids), named as the image",
-    )
-    p.add_argument("--data-set", help="whose colours and values to use (DATASETS.TEST's first)")
-    p.add_argument("--num-gpus", type=int, default=None, help="0 for the CPU")
-    add_runtime_flag(p)
-    add_overrides(p)
-    return p
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,13 +1,7 @@
-"""A first look: a teacher, a student alone, and the same student with Af-DCD, in minutes on a CPU.
-
-All three are trained on synthetic street scenes with the configs in configs/quickstart; student and
-distilled student have one seed, schedule and initialization. Running it again goes on where it
-stopped.
-"""
+"""A first look: a teacher, a student alone, and a distilled student, in minutes on a CPU."""
 
 from __future__ import annotations
 
-import argparse
 import logging
 import sys
 import time
@@ -18,7 +12,8 @@ from typing import Any
 import cv2
 import torch
 
-from afdcd.cli.common import add_overrides, report_errors
+from afdcd.cli.arguments.quickstart import parser
+from afdcd.cli.common import report_errors
 from afdcd.data import Dataset, load_dataset, read_labels
 from afdcd.data.images import read_image
 from afdcd.embedded.build import load_for_evaluation
@@ -31,7 +26,6 @@ from afdcd.models import count_multiply_adds, count_parameters
 from afdcd.report import comparison_panel
 from afdcd.tasks import task_of
 from afdcd.utils.files import write_json
-from afdcd.utils.paths import path_flag
 from afdcd.utils.tables import comparison_table
 
 logger = logging.getLogger(__name__)
@@ -39,19 +33,6 @@ logger = logging.getLogger(__name__)
 # Role -> config.
 ROLES = {"teacher": "teacher.yaml", "student": "student.yaml", "distilled": "afdcd.yaml"}
 PANELS = 8
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    p = argparse.ArgumentParser(prog="quickstart.py", description=__doc__)
-    p.add_argument(
-        "--configs", type=path_flag, default=Path("configs/quickstart"), help="folder of the three"
-    )
-    p.add_argument(
-        "--output", type=path_flag, default=Path("output/quickstart"), help="where to write"
-    )
-    add_overrides(p)
-    return p
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,9 +1,4 @@
-"""Record a teacher ahead of training: what losses compare with, for every view of every image.
-
-Where it records, and of which views, is MODEL.DISTILLER.TEACHER.RECORD (docs/recording.md). It says
-first how many bytes and about how long it takes. Stopped at any moment, the same command goes on;
-it may be given several times at once, on several machines that share the folder.
-"""
+"""Record a teacher ahead of training: what losses compare with, for every view of every image."""
 
 from __future__ import annotations
 
@@ -17,10 +12,8 @@ import torch.multiprocessing as mp
 from tqdm import tqdm
 
 from afdcd.checks.weights import teacher_problems
+from afdcd.cli.arguments.record_teacher import parser
 from afdcd.cli.common import (
-    add_config_flag,
-    add_overrides,
-    add_runtime_flag,
     choose_runtime,
     overrides_of,
     report_errors,
@@ -32,21 +25,6 @@ from afdcd.engine.recording import KEY, Recording
 from afdcd.engine.runtime import Runtime
 from afdcd.tasks import task_of
 from afdcd.utils.problems import SetupError, raise_problems
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    p = argparse.ArgumentParser(
-        prog="record_teacher.py",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_config_flag(p)
-    p.add_argument("--processes", type=int, help="at once (default: one for each GPU, else one)")
-    p.add_argument("--estimate", action="store_true", help="say what it takes, and stop")
-    add_runtime_flag(p)
-    add_overrides(p)
-    return p
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -38,3 +38,19 @@ def expanded(text: str) -> str:
 def path_flag(text: str) -> Path:
     """A command line's path; for argparse, which reports the ValueError."""
     return Path(expanded(text))
+
+
+def config_flag(text: str) -> Path:
+    """A command line's config file or folder; for argparse.
+
+    ``configs/...`` that isn't there is looked for among the configs that come with the package, so
+    that they can be named outside of a checkout.
+    """
+    path = path_flag(text)
+    if path.exists() or path.parts[:1] != ("configs",):
+        return path
+    package = Path(__file__).parents[1]
+    for folder in (package, package.parent):  # installed; in a checkout
+        if (folder / path).exists():
+            return folder / path
+    return path

@@ -1,0 +1,1 @@
+"""The commands' arguments, a file each: without PyTorch, so that ``--help`` comes at once."""
