@@ -2,6 +2,7 @@
 # make test         set up, then run the tests
 # make test-fast    the same without the slow ones: about a minute
 # make check        set up, then lint, types and import rules
+# make docs         set up, then build the site, into site/
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +11,7 @@ LOG := $(VENV)/setup.log
 # Of pytest: in two processes.
 TWO := -n 2 --dist worksteal
 
-.PHONY: setup quickstart test test-fast check clean
+.PHONY: setup quickstart test test-fast check docs clean
 
 quickstart: setup
 	$(VENV)/bin/python tools/quickstart.py
@@ -27,6 +28,9 @@ check: setup
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
+docs: setup
+	$(VENV)/bin/python -m sphinx -W --keep-going -q -b html docs site
+
 setup: $(READY)
 
 # Quiet unless it fails; then the whole log is shown.
@@ -38,4 +42,4 @@ $(READY): constraints.txt pyproject.toml setup.py
 	@touch $(READY)
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

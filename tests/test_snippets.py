@@ -21,6 +21,7 @@ import pytest
 import torch
 import yaml
 
+from afdcd.cli.entry import COMMANDS
 from afdcd.data.description import read_description
 from afdcd.embedded.runtime import EmbeddedRuntime, configure
 
@@ -30,8 +31,6 @@ from helpers.tiny_runs import DISTILLED, STUDENT, TEACHER
 
 # Words in a block -> why it isn't looked at.
 SKIPPED = {
-    "@inproceedings": "the paper's BibTeX entry",
-    "afdcd/losses  ": "the map of folders; test_map reads it",
     "torchvision as t": "torchvision's own download",
     "convert-torchvision-to-d2.py": "a script of Detectron2's repository",
     "mask2former": "another package's; tests/d2/test_third_party.py has one of its kind",
@@ -221,6 +220,7 @@ SHELL = r"""
 set -eu
 python() { printf '%s\n' "@$here" python "$@"; }
 make() { printf '%s\n' "@$here" make "$@"; }
+afdcd() { printf '%s\n' "@$here" afdcd "$@"; }
 pip() { printf '%s\n' "@$here" pip "$@"; }
 seq() { local n; for ((n = 1; n <= $1; n++)); do echo $n; done; }
 command_not_found_handle() { echo "$1: no command that is known here: see SKIPPED" >&2; exit 127; }
@@ -260,6 +260,9 @@ def check_command(words: list[str], block: Block) -> None:
         assert rest[0] == "install"
         if "-c" in rest:
             assert (ROOT / rest[rest.index("-c") + 1]).is_file()
+    elif program == "afdcd":
+        command = COMMANDS[rest[0]]
+        check_tool(f"tools/{command.module}.py", [*command.flags, *rest[1:]], block)
     elif program == "python" and rest[0].startswith("tools/"):
         check_tool(rest[0], rest[1:], block)
     else:
@@ -302,9 +305,9 @@ def test_nothing_that_is_skipped_is_gone():
 
 
 def test_map():
-    """The README's map of folders names what is there, and every room."""
-    (block,) = [b for b in ALL if b.document == "README.md" and "afdcd/losses  " in b.text]
-    named = [line.split()[0].rstrip("/") for line in block.text.splitlines() if line[0] != " "]
+    """The map of folders in docs/use.md names what is there, and every room."""
+    text = (ROOT / "docs/use.md").read_text()
+    named = [path.rstrip("/") for path in re.findall(r"^\| `([\w/]+)` \|", text, re.M)]
     assert [path for path in named if not (ROOT / path).is_dir()] == []
     rooms = {f"afdcd/{path.parent.name}" for path in (ROOT / "afdcd").glob("*/__init__.py")}
     assert rooms <= set(named)

@@ -26,6 +26,7 @@ def add_afdcd_config(cfg: CfgNode) -> None:
     # "deeplab": three 3x3 convolutions (published); "basic": one 7x7 (ImageNet weights of
     # torchvision and timm).
     model.RESNETS.setdefault("STEM_TYPE", "deeplab")
+    # Of MobileNetV2: the factor of its channels, and what is read from it.
     model.MOBILENETV2 = node()
     model.MOBILENETV2.WIDTH_MULT = 1.0
     model.MOBILENETV2.NORM = "BN"

@@ -55,6 +55,8 @@ class _Tap:
 class FeatureTaps:
     """Collects the outputs of modules during one forward.
 
+    ::
+
         with FeatureTaps(model, ["backbone.res5"]) as taps:
             model(batched_inputs)
         features = taps["backbone.res5"]

@@ -36,9 +36,9 @@ def dist(
     and is a mean per class. So ``intra`` depends on how a batch is shared among processes or
     accumulated in parts: each works on its own images, as in the authors' code.
 
-    ``r`` is (a . b) / (|a| * |b| + 1e-8) of the centred rows, as in their code. Two differences:
-    a row without variation except rounding (a uniform pixel, maps of one pixel in ``intra``) has
-    r = 0 and no gradient, where theirs has rounding noise divided by 1e-8; and T with its T^2 is
+    ``r`` is ``(a . b) / (|a| * |b| + 1e-8)`` of the centred rows, as in their code. Two
+    differences: a row without variation except rounding (a uniform pixel, maps of one pixel in
+    ``intra``) has r = 0 and no gradient, where theirs has rounding noise divided by 1e-8; and T with its T^2 is
     from their classification code, since their segmentation code has neither (T = 1). They add the
     loss of the auxiliary head with weight 0.4: for that, add another loss on its taps.
 
@@ -49,8 +49,8 @@ def dist(
 
     Returns:
         the scalars ``inter`` and ``intra``, each in 0..2 times T^2. Both are 0 for equal logits
-        (to 1e-8 / |a|^2 for each row, so a class that is nearly absent counts up to T^2 / K), and
-        neither changes under positive affine maps of a row's probabilities.
+        (to ``1e-8 / |a|^2`` for each row, so a class that is nearly absent counts up to T^2 / K),
+        and neither changes under positive affine maps of a row's probabilities.
 
     Raises:
         ValueError: different numbers of images or classes, fewer than 2 classes, or

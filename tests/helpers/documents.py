@@ -46,7 +46,9 @@ def blocks(document: str) -> list[Block]:
     number = 0
     while number < len(lines):
         first = number + 1
-        if fence := re.match(r"```(\w*)$", lines[number]):
+        if re.match(r"```\{[\w-]+\}", lines[number]):  # a directive of the site
+            number = lines.index("```", first)
+        elif fence := re.match(r"```(\w*)$", lines[number]):
             number = lines.index("```", first)
             text = "".join(f"{line}\n" for line in lines[first:number])
             found.append(Block(document, first + 1, fence[1], text))
