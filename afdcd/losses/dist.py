@@ -38,9 +38,10 @@ def dist(
 
     ``r`` is ``(a . b) / (|a| * |b| + 1e-8)`` of the centred rows, as in their code. Two
     differences: a row without variation except rounding (a uniform pixel, maps of one pixel in
-    ``intra``) has r = 0 and no gradient, where theirs has rounding noise divided by 1e-8; and T with its T^2 is
-    from their classification code, since their segmentation code has neither (T = 1). They add the
-    loss of the auxiliary head with weight 0.4: for that, add another loss on its taps.
+    ``intra``) has r = 0 and no gradient, where theirs has rounding noise divided by 1e-8; and T
+    with its T^2 is from their classification code, since their segmentation code has neither
+    (T = 1). They add the loss of the auxiliary head with weight 0.4: for that, add another loss on
+    its taps.
 
     Args:
         student: logits [N, K, h, w]; resized bilinearly to the teacher's size where they differ.
