@@ -17,7 +17,7 @@ from afdcd.utils.files import drop_later_lines, json_line
 logger = logging.getLogger(__name__)
 
 # Figures of a training line that have a place and a unit of their own; the rest is losses.
-_SHOWN_APART = ("lr", "seconds_per_step", "images_per_second", "data_share")
+_SHOWN_APART = ("lr", "seconds_per_step", "images_per_second", "data_share", "data_time")
 
 
 class MetricsFile:
