@@ -18,8 +18,8 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.intersphinx",
-    "sphinx.ext.mathjax",
     "afdcd_reference",
+    "mathml",
 ]
 exclude_patterns = ["_extensions"]
 myst_enable_extensions = ["dollarmath", "attrs_block", "colon_fence"]
@@ -27,6 +27,7 @@ myst_heading_anchors = 4
 # Examples with comments that a highlighter stumbles over are shown plainly.
 suppress_warnings = ["misc.highlighting_failure"]
 
+html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = f"AfDCD {version}"
 html_static_path: list[str] = []
