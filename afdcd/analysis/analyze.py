@@ -87,8 +87,8 @@ class _Tap:
         counted = np.flatnonzero(at["class"] >= 0)
         drawn = np.random.default_rng(seed).permutation(counted)[:POSITIONS]
         places = torch.from_numpy(drawn)
-        for kind, values in at.items():
-            self.groups[kind].append(values[drawn])
+        for kind, found in at.items():
+            self.groups[kind].append(found[drawn])
         rows = {t: _rows(match_size(f, teacher), places) for t, f in maps.items()}
         for title, values in rows.items():
             self.rows[title].append(values[:keep].cpu())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,9 +44,7 @@ def write_figures(content: Mapping[str, Any], colors: Sequence[Any], folder: Pat
     for name, figure in figures.items():
         for kind in ("png", "svg"):
             path = folder / f"{name}.{kind}"
-            write_atomically(
-                path, lambda file, f=figure, k=kind: f.savefig(file, format=k, dpi=120)
-            )
+            write_atomically(path, partial(figure.savefig, format=kind, dpi=120))
         paths.append(folder / f"{name}.png")
     return paths
 
@@ -55,6 +54,11 @@ def _figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def _legend(axes: Any, *, columns: int = 3) -> None:
+    """Above the axes, where it hides nothing."""
+    axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, frameon=False)
 
 
 def _bars(groups: Mapping[str, Mapping[str, float | None]], label: str, axes: Any = None) -> Any:
@@ -70,9 +74,9 @@ def _bars(groups: Mapping[str, Mapping[str, float | None]], label: str, axes: An
         places = np.arange(len(groups)) + (n - (len(titles) - 1) / 2) * height
         axes.barh(places, values, height, color=COLORS[title], label=title)
     axes.set_yticks(range(len(groups)), list(groups), **PLAIN)
-    axes.invert_yaxis()
+    axes.set_ylim(len(groups) - 0.5, -0.5)
     axes.set_xlabel(label)
-    axes.legend(fontsize=8)
+    _legend(axes)
     return figure
 
 
@@ -92,7 +96,7 @@ def _similarity(tap: Mapping[str, Any]) -> Figure:
         said = "" if distance is None else f" (distance {distance:.3f})"
         edges = np.linspace(-1, 1, len(shares) + 1)
         axes.stairs(shares, edges, color=COLORS[title], label=title + said, linewidth=1.5)
-    axes.legend(fontsize=8)
+    _legend(axes, columns=1)
     return figure
 
 

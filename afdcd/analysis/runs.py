@@ -168,8 +168,8 @@ def subject_of(runs: Sequence[Runtime]) -> Subject:
     """
     distilled = next((run for run in runs if run.distils), None)
     if distilled is None:
-        folders = ", ".join(str(run.output) for run in runs)
-        raise SetupError([f"none of {folders} distils: name a run with a teacher, too"])
+        tried = ", ".join(str(run.output) for run in runs)
+        raise SetupError([f"none of {tried} distils: name a run with a teacher, too"])
     alone = [
         run
         for run in runs
@@ -180,7 +180,8 @@ def subject_of(runs: Sequence[Runtime]) -> Subject:
     networks = {TEACHER: teacher_network(distilled)}
     folders = {TEACHER: distilled.teacher().weights, DISTILLED: str(distilled.output)}
     if alone:
-        networks[ALONE], folders[ALONE] = student_network(alone[0]), str(alone[0].output)
+        networks[ALONE] = student_network(alone[0])
+        folders[ALONE] = str(alone[0].output)
     networks[DISTILLED] = student_network(distilled)
     objectives = distilled.pair(
         distilled.build(), distilled.teacher(), networks[TEACHER].tapped

@@ -191,18 +191,22 @@ def _costs(content: Mapping[str, Any]) -> str:
 def _classes(content: Mapping[str, Any]) -> str:
     ways = [way for way in content["ways"] if way["classes"]]
     names = dict.fromkeys(name for way in ways for name in way["classes"])
+    pair = [next((w for w in ways if w["role"] == role), None) for role in ("alone", "distilled")]
+    before, after = (way["classes"] if way else {} for way in pair)
     rows = []
     for name in names:
         cells = [
-            bar(
-                way["classes"][name], 100, content["ways"].index(way), f"{way['classes'][name]:.1f}"
-            )
-            if name in way["classes"]
+            bar(value, 100, content["ways"].index(way), f"{value:.1f}")
+            if (value := way["classes"].get(name)) is not None
             else "-"
             for way in ways
         ]
+        if before and after:
+            cells.append(f"{after[name] - before[name]:+.1f}" if name in before else "-")
         rows.append([escape(name), *cells])
     head = ["class", *(way["name"] for way in ways)]
+    if before and after:
+        head.append("change")
     return _section("classes", "Classes", table(head, rows, "IoU in percent") if rows else "")
 
 
@@ -261,18 +265,22 @@ def _score_of(panel: Panel, title: str) -> str:
 
 def _settings(content: Mapping[str, Any]) -> str:
     rows = [
-        [f"<code>{escape(key)}</code>", *(f"<code>{escape(str(value))}</code>" for value in values)]
+        [_code(key), *("-" if value is None else _code(str(value)) for value in values)]
         for key, values in content["settings"].items()
     ]
     head = ["setting", *(way["name"] for way in content["ways"])]
-    return _section(
-        "settings", "Settings that differ", table(head, rows, "None: not set") if rows else ""
-    )
+    found = table(head, rows, "Of each way's first run") if rows else ""
+    return _section("settings", "Settings that differ", found)
+
+
+def _code(text: str) -> str:
+    """Code that may break after dots and slashes."""
+    return f"<code>{escape(text).replace('.', '.<wbr>').replace('/', '/<wbr>')}</code>"
 
 
 def _origin(content: Mapping[str, Any]) -> str:
     runs = [
-        [escape(way["name"]), str(run["seed"]), f"<code>{escape(run['folder'])}</code>"]
+        [escape(way["name"]), str(run["seed"]), _code(run["folder"])]
         for way in content["ways"]
         for run in way["runs"]
     ]
