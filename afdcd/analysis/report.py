@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from afdcd.analysis.runs import Network, open_run, student_network, teacher_network
-from afdcd.analysis.summary import find_ways, summarize
+from afdcd.analysis.summary import summarize
 from afdcd.config import ConfigError
 from afdcd.data import DataError
 from afdcd.data.images import read_image
 from afdcd.data.listing import spread
 from afdcd.data.spec import Record
+from afdcd.engine.results import FinishedRun
 from afdcd.engine.runtime import Runtime
 from afdcd.report.page import Panel, render, tile
 from afdcd.report.panels import difference
@@ -30,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 def write_report(
-    words: Sequence[str],
+    ways: Mapping[str, Sequence[FinishedRun]],
     path: Path,
     runtime: type[Runtime],
     *,
@@ -41,7 +42,7 @@ def write_report(
     """Write one HTML file that needs nothing beside it.
 
     Args:
-        words: the runs: see `find_ways`.
+        ways: finished runs by the way that they were trained: see `find_ways`.
         path: of the file.
         runtime: to open the runs with.
         command: words that made it, to show.
@@ -52,9 +53,8 @@ def write_report(
         the content of the JSON in it.
 
     Raises:
-        SetupError: the runs can't be read. Networks that can't be looked at are remarked on.
+        SetupError: see `summarize`. Networks that can't be looked at are remarked on.
     """
-    ways = find_ways(words)
     content = summarize(ways)
     content["made"] = datetime.now().astimezone().isoformat(timespec="minutes")
     content["command"] = shlex.join(command)

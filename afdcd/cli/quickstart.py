@@ -18,6 +18,7 @@ from typing import Any
 import cv2
 import torch
 
+from afdcd.analysis import write_report
 from afdcd.cli.common import add_overrides, report_errors
 from afdcd.data import Dataset, load_dataset, read_labels
 from afdcd.data.images import read_image
@@ -26,6 +27,7 @@ from afdcd.embedded.loader import evaluation_batches
 from afdcd.embedded.run import run
 from afdcd.embedded.runtime import EmbeddedRuntime
 from afdcd.engine.checkpoints import EXPORT
+from afdcd.engine.results import read_run
 from afdcd.evaluation.predict import predict
 from afdcd.models import count_multiply_adds, count_parameters
 from afdcd.report import comparison_panel
@@ -56,11 +58,12 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; exit codes as train_net's."""
-    args = parser().parse_args(argv)
-    return report_errors(lambda: _main(args.configs, args.output, args.opts))
+    words = sys.argv[1:] if argv is None else argv
+    args = parser().parse_args(words)
+    return report_errors(lambda: _main(args.configs, args.output, args.opts, words))
 
 
-def _main(configs: Path, output: Path, overrides: Sequence[str]) -> None:
+def _main(configs: Path, output: Path, overrides: Sequence[str], words: Sequence[str]) -> None:
     start = time.monotonic()
     results: dict[str, dict[str, Any]] = {}
     runs: dict[str, EmbeddedRuntime] = {}
@@ -80,12 +83,17 @@ def _main(configs: Path, output: Path, overrides: Sequence[str]) -> None:
     output.mkdir(parents=True, exist_ok=True)
     write_json(output / "results.json", results)
     panels = _draw_panels(runs, output)
+    report = output / "report.html"
+    command = ["python", "tools/quickstart.py", *words]
+    ways = {role: [read_run(setup.output)] for role, setup in runs.items()}
+    write_report(ways, report, EmbeddedRuntime, command=command)
     print()
     print(comparison_table(results))
     print()
     print(_in_words(results))
     print(f"Figures:  {output / 'results.json'}")
     print(f"Pictures: {panels[0].parent}/ ({len(panels)} of the validation set, by number)")
+    print(f"Report:   {report} (open it in a browser)")
     print(f"Total:    {time.monotonic() - start:.0f} s")
 
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from afdcd.analysis import write_report
+from afdcd.analysis import find_ways, write_report
 from afdcd.cli.common import add_runtime_flag, choose_runtime, report_errors
 from afdcd.utils.paths import path_flag
 from afdcd.utils.problems import SetupError
@@ -47,7 +47,7 @@ def _main(args: argparse.Namespace, words: Sequence[str]) -> None:
             [f"--images must be above 0, --panels at least 0; got {args.images}, {args.panels}"]
         )
     write_report(
-        args.runs,
+        find_ways(args.runs),
         args.output,
         choose_runtime(args.runtime),
         command=["python", "tools/report.py", *words],

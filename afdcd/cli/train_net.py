@@ -40,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--num-gpus", type=int, default=None, help="GPUs a machine; 0 for the CPU (default: auto)"
     )
+    p.add_argument("--quiet", action="store_true", help="print warnings and errors alone")
     p.add_argument("--num-machines", type=int, default=1, help="number of machines")
     p.add_argument("--machine-rank", type=int, default=0, help="this machine's rank")
     p.add_argument("--dist-url", default="auto", help="where the processes meet")
@@ -51,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Returns the exit code: 0, 1 (training failed), 2 (can't start), 130."""
     args = parser().parse_args(argv)
-    return report_errors(lambda: _main(args))
+    return report_errors(lambda: _main(args), quiet=args.quiet)
 
 
 def _main(args: argparse.Namespace) -> None:
@@ -89,6 +90,7 @@ def _run_detectron2(args: argparse.Namespace, overrides: list[str]) -> None:
         num_machines=args.num_machines,
         machine_rank=args.machine_rank,
         dist_url=args.dist_url,
+        quiet=args.quiet,
     )
 
 
