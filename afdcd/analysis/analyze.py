@@ -46,7 +46,7 @@ SHOWN = 1000
 
 
 @dataclass
-class _Tap:
+class Tap:
     """What is gathered of an objective's pair of taps."""
 
     objective: Objective
@@ -112,6 +112,7 @@ class _Tap:
         self.squares += float(wanted_rows.square().sum())
 
     def result(self, classes: tuple[str, ...]) -> dict[str, Any]:
+        """What `analysis.json` says of the taps, with these names of classes."""
         rows = {title: torch.cat(parts) for title, parts in self.rows.items()}
         students = [title for title in rows if title != TEACHER]
         groups = {kind: np.concatenate(parts) for kind, parts in self.groups.items()}
@@ -180,7 +181,7 @@ def analyze(subject: Subject, *, limit: int | None = None) -> dict[str, Any]:
         )
     spec, records = task.dataset.spec, spread(task.dataset.records, limit)
     classes, titles = spec.classes, list(subject.networks)
-    taps = {objective.name: _Tap(objective) for objective in subject.objectives.objectives}
+    taps = {objective.name: Tap(objective) for objective in subject.objectives.objectives}
     evaluators = {title: task.evaluator() for title in titles}
     right: dict[str, Counter[str]] = {title: Counter() for title in titles}
     pixels: Counter[str] = Counter()

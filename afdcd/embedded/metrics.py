@@ -73,7 +73,7 @@ class RunMetrics:
         shown = {name: value for name, value in figures.items() if name not in _SHOWN_APART}
         text = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
         if self._bar is not None:
-            self._losses = text
+            self._losses = text.replace("loss_", "")  # there is little room
             self._show()
             return
         done = iteration + 1 - self._first
