@@ -152,3 +152,29 @@ def test_moved_weights(folder: Path, tmp_path):
     words = ["--teacher-weights", str(moved), "--limit", "1"]
     code, content = run(folder, str(folder / "distilled"), *words)
     assert code == 0 and content["runs"][TEACHER] == str(moved)
+
+
+def test_an_expensive_teacher(folder: Path):
+    """One that sees more pixels, mirror images too, and is averaged with another one."""
+    run = open_run(folder / "distilled", EmbeddedRuntime)
+    teacher = run.cfg.MODEL.DISTILLER.TEACHER
+    run.cfg.INPUT.MIN_SIZE_TRAIN, run.cfg.INPUT.MIN_SIZE_TEST = [24], 24
+    teacher.RESOLUTION, teacher.FLIP = 2.0, True
+    teacher.OTHERS = [[str(folder / "configs/teacher.yaml"), str(folder / "teacher.pth")]]
+    subject = subject_of([run])
+    record = subject.task.dataset.records[0]
+    teachers = subject.networks[TEACHER]
+    output, maps, seen = teachers.see(record, ["backbone.res5"])
+    student, small, _ = subject.networks[DISTILLED].see(record, ["backbone.res5"])
+    assert seen == (48, 64) and maps["backbone.res5"].shape[-2:] == (6, 8)
+    assert small["backbone.res5"].shape[-2:] == (3, 4)
+    assert output["sem_seg"].shape == student["sem_seg"].shape == (11, 48, 64)
+    # Averaged with itself over mirror images: unlike the plain one.
+    plain = teachers.tapped([{**record, "image": _image(teachers, record)}])[0]["sem_seg"]
+    assert not torch.allclose(plain, output["sem_seg"])
+    content = analyze(subject, limit=1)
+    assert content["taps"]["afdcd"]["distance"]["aligned"][DISTILLED]["all"] > 0
+
+
+def _image(network, record) -> torch.Tensor:
+    return network.settings.loading.evaluation_mapper()(record)["image"]

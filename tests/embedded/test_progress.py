@@ -28,7 +28,7 @@ def look(monkeypatch) -> Terminal:
 def test_bars_are_for_terminals(monkeypatch):
     terminal = look(monkeypatch)
     assert list(progress(iter("ab"), "checking x", total=2)) == ["a", "b"]
-    assert "checking x" in terminal.getvalue() and "2/2" in terminal.getvalue()
+    assert "checking x:" in terminal.getvalue() and "0/2" in terminal.getvalue()
     quiet = io.StringIO()
     monkeypatch.setattr(sys, "stderr", quiet)
     assert list(progress([1], "checking x")) == [1]
