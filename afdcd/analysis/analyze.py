@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -183,8 +183,11 @@ def analyze(subject: Subject, *, limit: int | None = None) -> dict[str, Any]:
     classes, titles = spec.classes, list(subject.networks)
     taps = {objective.name: Tap(objective) for objective in subject.objectives.objectives}
     evaluators = {title: task.evaluator() for title in titles}
-    right: dict[str, Counter[str]] = {title: Counter() for title in titles}
-    pixels: Counter[str] = Counter()
+    # Pixels by class of each hard case: all, and those that a network gets right.
+    pixels: dict[str, Any] = defaultdict(lambda: np.zeros(len(classes)))
+    right: dict[str, dict[str, Any]] = {
+        title: defaultdict(lambda: np.zeros(len(classes))) for title in titles
+    }
     images = []
     keep = -(-ROWS // len(records))
     for number, record in enumerate(progress(records, "analysing")):
@@ -197,7 +200,8 @@ def analyze(subject: Subject, *, limit: int | None = None) -> dict[str, Any]:
             "within 2 % of a boundary": (bands <= 1) & counted,
             "everything": counted,
         }
-        pixels.update({name: int(mask.sum()) for name, mask in hard.items()})
+        for name, mask in hard.items():
+            pixels[name] += np.bincount(labels[mask], minlength=len(classes))
         maps: dict[str, dict[str, torch.Tensor]] = {name: {} for name in taps}
         seen: dict[str, tuple[int, int]] = {}
         image: dict[str, Any] = {"image": str(record.get("image_id", record["file_name"]))}
@@ -210,7 +214,9 @@ def analyze(subject: Subject, *, limit: int | None = None) -> dict[str, Any]:
             evaluators[title].confusion.update(prediction, labels)
             evaluators[title].boundary.update(prediction, labels)
             correct = prediction == labels
-            right[title].update({name: int((correct & mask).sum()) for name, mask in hard.items()})
+            for name, mask in hard.items():
+                hits = np.bincount(labels[correct & mask], minlength=len(classes))
+                right[title][name] += hits
             image[title] = 100 * float(correct[counted].mean()) if counted.any() else None
         images.append(image)
         groups = {
@@ -226,13 +232,12 @@ def analyze(subject: Subject, *, limit: int | None = None) -> dict[str, Any]:
             layers = subject.objectives if subject.trained else None
             tap.add(maps[name], groups, layers, keep=keep, seed=number)
     figures = {title: evaluators[title].evaluate() for title in titles}
-    counts = evaluators[DISTILLED].confusion.counts.sum(1)
-    share = counts / max(int(counts.sum()), 1)
-    rare = [name for name, s in zip(classes, share, strict=True) if 0 < s < RARE]
-    accuracy = {
-        name: {t: 100 * right[t][name] / n for t in titles} for name, n in pixels.items() if n
-    }
-    accuracy |= _rare({t: evaluators[t].confusion.counts for t in titles}, classes, rare)
+    counts = pixels["everything"]
+    share = counts / max(counts.sum(), 1)
+    rare = (share > 0) & (share < RARE)
+    for found in (pixels, *right.values()):
+        found["rare classes"] = found["everything"] * rare
+    cases = [name for name, number in pixels.items() if number.any()]
     return {
         "data set": spec.name,
         "images": len(records),
@@ -248,7 +253,16 @@ def analyze(subject: Subject, *, limit: int | None = None) -> dict[str, Any]:
             for n, name in enumerate(classes)
             if counts[n]
         },
-        "hard cases": {"rare classes": rare, "pixels right": accuracy},
+        "hard cases": {
+            "rare classes": [name for name, r in zip(classes, rare, strict=True) if r],
+            "pixels right": {
+                case: {t: _percent(right[t][case].sum(), pixels[case].sum()) for t in titles}
+                for case in cases
+            },
+            "mean over classes": {
+                case: {t: _percent(right[t][case], pixels[case]) for t in titles} for case in cases
+            },
+        },
         "changed most": _changed(images) if ALONE in titles else {},
         "taps": {name: tap.result(classes) for name, tap in taps.items()},
     }
@@ -284,18 +298,10 @@ def _classes_of_rows(classes: list[np.ndarray], rows: list[torch.Tensor]) -> lis
     return [int(label) for label in np.concatenate(kept)[:SHOWN]]
 
 
-def _rare(
-    counts: Mapping[str, np.ndarray], classes: tuple[str, ...], rare: list[str]
-) -> dict[str, dict[str, float]]:
-    """Percent of the rare classes' pixels that are right."""
-    if not rare:
-        return {}
-    chosen = [classes.index(name) for name in rare]
-    return {
-        "rare classes": {
-            t: 100 * float(c[chosen, chosen].sum() / c[chosen].sum()) for t, c in counts.items()
-        }
-    }
+def _percent(part: Any, whole: Any) -> float:
+    """Percent of the whole; the mean over the classes that there are, where both are by class."""
+    known = np.asarray(whole) > 0
+    return 100 * float((np.asarray(part)[known] / np.asarray(whole)[known]).mean())
 
 
 def _changed(images: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

@@ -148,7 +148,7 @@ def _panel(
     predictions, scores = {}, {}
     for title, network in networks.items():
         predictions[title], scores[title] = _score(task, network, record)
-        alt = f"what {title} predicts of image {name}: {task.METRIC} {scores[title]:.1f}"
+        alt = f"what {title} predicts of image {name}: {task.METRIC} {scores[title]:.3g}"
         tiles.append(tile(title, alt, task.picture(predictions[title])))
     if len(pair) == 2 and np.issubdtype(target.dtype, np.integer):
         before, after = (predictions[title] for title in pair)

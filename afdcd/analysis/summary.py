@@ -71,7 +71,7 @@ def summarize(ways: Mapping[str, Sequence[FinishedRun]]) -> dict[str, Any]:
         ``score``, ``gain``, ``cost``, ``classes``), ``settings``, ``remarks``, ``versions``.
 
     Raises:
-        SetupError: the runs were scored by different metrics, or on several data sets.
+        SetupError: the runs were scored by different metrics, or have none.
     """
     stored = {run.folder: _stored(run) for runs in ways.values() for run in runs}
     metrics = {s.get("best", {}).get("metric", "mIoU") for s in stored.values()}
@@ -80,7 +80,7 @@ def summarize(ways: Mapping[str, Sequence[FinishedRun]]) -> dict[str, Any]:
     (metric,) = metrics
     higher = all(t.HIGHER_IS_BETTER for t in map(TASKS.get, TASKS.names()) if metric == t.METRIC)
     known = {
-        name: Way(name, runs, {run.seed: figure(run, metric, None) for run in runs})
+        name: Way(name, runs, {run.seed: figure(run, metric, _first(run)) for run in runs})
         for name, runs in ways.items()
     }
     roles = {name: _role(way, known) for name, way in known.items()}
@@ -102,7 +102,7 @@ def summarize(ways: Mapping[str, Sequence[FinishedRun]]) -> dict[str, Any]:
             }
         )
     students = [known[name] for name in order if roles[name] != "teacher"]
-    classes = {w.name: [classes_of(run.figures, None) for run in w.runs] for w in students}
+    classes = {w.name: [classes_of(run.figures, _first(run)) for run in w.runs] for w in students}
     first = [known[name].runs[0] for name in order]
     differing = sorted({key for run in first[1:] for key in changes(first[0], run)})
     return {
@@ -131,6 +131,11 @@ def interval(values: Sequence[float]) -> dict[str, Any]:
 
     reach = float(t.ppf(0.975, count - 1)) * statistics.stdev(values) / count**0.5
     return {"mean": mean, "low": mean - reach, "high": mean + reach, "seeds": count}
+
+
+def _first(run: FinishedRun) -> str | None:
+    """The data set that decides which student is best."""
+    return next(iter(run.figures), None)
 
 
 def _stored(run: FinishedRun) -> dict[str, Any]:
@@ -174,7 +179,7 @@ def _cost(way: Way, base: Way | None) -> dict[str, Any]:
 
 
 def _mean_classes(way: Way) -> dict[str, float]:
-    runs = [classes_of(run.figures, None) for run in way.runs]
+    runs = [classes_of(run.figures, _first(run)) for run in way.runs]
     names = dict.fromkeys(name for run in runs for name in run)
     return {name: statistics.mean(run[name] for run in runs if name in run) for name in names}
 

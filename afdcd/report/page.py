@@ -117,15 +117,15 @@ def _scores(content: Mapping[str, Any]) -> str:
     rows = []
     for kind, way in enumerate(ways):
         score, gain = way["score"], way["gain"]
-        text = f"{score['mean']:.2f}"
+        text = f"{score['mean']:.4g}"
         between = "one seed"
         if score["low"] is not None:
-            between = f"{score['low']:.2f} to {score['high']:.2f} ({score['seeds']} seeds)"
+            between = f"{score['low']:.4g} to {score['high']:.4g} ({score['seeds']} seeds)"
         said = "-"
         if gain:
-            said = f"{gain['mean']:+.2f} over {gain['over']}"
+            said = f"{gain['mean']:+.3g} over {gain['over']}"
             if gain["error"] is not None:
-                said += f", standard error {gain['error']:.2f}, p = {gain['p']:.2g}"
+                said += f", standard error {gain['error']:.2g}, p = {gain['p']:.2g}"
         bars = bar(score["mean"], largest, kind, text)
         rows.append([escape(way["name"]), bars, escape(between), escape(said)])
     head = ["way", metric, "95 % interval of the mean", "change"]
@@ -134,7 +134,7 @@ def _scores(content: Mapping[str, Any]) -> str:
     teacher = ""
     if known and all(way["role"] != "teacher" for way in ways):
         value = known[0]["runs"][0]["teacher"]
-        teacher = f"<p>The teacher of {escape(known[0]['name'])}: {metric} {value:.2f}.</p>"
+        teacher = f"<p>The teacher of {escape(known[0]['name'])}: {metric} {value:.4g}.</p>"
     single = any(way["score"]["seeds"] == 1 for way in ways)
     caution = "<p>One seed says little: what another seed would change isn't known.</p>" * single
     return _section(
@@ -222,7 +222,7 @@ def _pictures(panels: Sequence[Panel], colors: Mapping[str, Sequence[int]]) -> s
             f"<figcaption>{escape(t.title)}{_score_of(panel, t.title)}</figcaption></figure>"
             for t in panel.tiles
         )
-        change = "" if panel.change is None else f": {panel.change:+.1f} points"
+        change = "" if panel.change is None else f": {panel.change:+.3g} points"
         items.append(
             f'<li class="panel" data-change="{panel.change or 0:.6f}" data-number="{panel.number}">'
             f'<h3>Image {escape(panel.title)}{change}</h3><div class="tiles">{figures}</div></li>'
@@ -260,7 +260,7 @@ def _pictures(panels: Sequence[Panel], colors: Mapping[str, Sequence[int]]) -> s
 
 
 def _score_of(panel: Panel, title: str) -> str:
-    return f" {panel.scores[title]:.1f}" if title in panel.scores else ""
+    return f" {panel.scores[title]:.3g}" if title in panel.scores else ""
 
 
 def _settings(content: Mapping[str, Any]) -> str:

@@ -40,8 +40,12 @@ def test_figures(folder: Path, name: str, capsys):
         for label, values in content["classes"].items():
             assert values["IoU"][title] == pytest.approx(scores[f"IoU-{label}"])
             assert values["boundary IoU"][title] == pytest.approx(scores[f"BoundaryIoU-{label}"])
-    whole = content["hard cases"]["pixels right"]["everything"]
-    assert whole[ALONE] == pytest.approx(content["scores"][ALONE]["pACC"])
+    for key, score in (("pixels right", "pACC"), ("mean over classes", "mACC")):
+        whole = content["hard cases"][key]["everything"]
+        assert whole[ALONE] == pytest.approx(content["scores"][ALONE][score])
+    rare = [label for label, v in content["classes"].items() if v["share of pixels"] < 1]
+    assert content["hard cases"]["rare classes"] == rare
+    assert ("rare classes" in content["hard cases"]["pixels right"]) == bool(rare)
     changed = content["changed most"]
     assert all(image["change"] > 0 for image in changed["gained"])
     assert all(image["change"] < 0 for image in changed["lost"])
@@ -62,8 +66,10 @@ def test_figures(folder: Path, name: str, capsys):
 
 
 def test_means_by_group_add_up(folder: Path):
-    """The mean over all positions is that over the classes, weighted by their positions."""
-    _, content = run(folder, str(folder / "student"), str(folder / "distilled"))
+    """The mean over all positions is among those over the groups."""
+    subject = subject_of([open_run(folder / "distilled", EmbeddedRuntime)])
+    content = analyze(subject, limit=1)
+    assert (content["images"], content["of"]) == (1, 2)
     for distances in content["taps"]["afdcd"]["distance"].values():
         for values in distances.values():
             for by in ("class", "region size", "distance from a boundary"):
@@ -100,13 +106,6 @@ def test_aligned_distance_by_hand():
     assert aligned["class"] == pytest.approx({"road": 1 / (32 / 9), "car": 0.0})
 
 
-def test_limit(folder: Path):
-    runs = str(folder / "student"), str(folder / "distilled")
-    code, content = run(folder, *runs, "--limit", "1")
-    assert code == 0 and (content["images"], content["of"]) == (1, 2)
-    assert run(folder, *runs, "--limit", "0")[0] == 2
-
-
 def test_who_is_who(folder: Path):
     """The teacher's own run isn't the student alone; the first student is."""
     teacher = folder / "teacher_run"
@@ -128,6 +127,7 @@ def test_who_is_who(folder: Path):
         (["student"], "distils: name a run with a teacher, too"),
         (["nowhere"], "holds no config.yaml: name a run's folder"),
         (["distilled", "--teacher-weights", "gone.pth"], "its weights gone.pth are gone"),
+        (["distilled", "--limit", "0"], "--limit must be at least 1"),
     ],
 )
 def test_errors(folder: Path, words: list[str], message: str, capsys):
@@ -137,20 +137,16 @@ def test_errors(folder: Path, words: list[str], message: str, capsys):
 
 def test_layers_that_are_gone(folder: Path, tmp_path):
     """Without model_final.pth there is no distance behind trained layers; the rest is there."""
-    bare = tmp_path / "bare"
-    bare.mkdir()
     for name in ("config.yaml", "student_final.pth"):
-        shutil.copy(folder / "distilled" / name, bare / name)
-    code, content = run(folder, str(folder / "student"), str(bare))
-    assert code == 0
+        shutil.copy(folder / "distilled" / name, tmp_path / name)
+    content = analyze(subject_of([open_run(tmp_path, EmbeddedRuntime)]), limit=1)
     assert all(set(tap["distance"]) == {"relational"} for tap in content["taps"].values())
 
 
 def test_moved_weights(folder: Path, tmp_path):
     moved = tmp_path / "moved.pth"
-    torch.save(torch.load(folder / "teacher.pth", weights_only=True), moved)
-    words = ["--teacher-weights", str(moved), "--limit", "1"]
-    code, content = run(folder, str(folder / "distilled"), *words)
+    shutil.copy(folder / "teacher.pth", moved)
+    code, content = run(folder, str(folder / "distilled"), "--teacher-weights", str(moved))
     assert code == 0 and content["runs"][TEACHER] == str(moved)
 
 

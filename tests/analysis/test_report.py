@@ -86,7 +86,7 @@ def test_its_json_is_the_runs(report: Path, folder: Path):
             assert run["figures"] == results["figures"] and run["seed"] == results["seed"]
             assert run["seconds"] == results["seconds"]
     scores = {way["name"]: way["score"]["mean"] for way in content["ways"]}
-    assert all(f">{value:.2f}</span>" in report.read_text() for value in scores.values())
+    assert all(f">{value:.4g}</span>" in report.read_text() for value in scores.values())
     assert "tools/report.py" in content["command"] and len(content["images"]) == 2
     for image in content["images"]:
         change = image["scores"]["distilled"] - image["scores"]["student"]

@@ -41,7 +41,7 @@ def test_ends_with_table_figures_and_pictures(tmp_path, monkeypatch, capsys):
     report = (output / "report.html").read_text()
     assert str(output / "report.html") in printed
     for figures in results.values():
-        assert f">{figures['miou']:.2f}</span>" in report
+        assert f">{figures['miou']:.4g}</span>" in report
     panels = sorted((output / "panels").glob("*.png"))
     assert len(panels) == 8
     height, width = cv2.imread(str(panels[0])).shape[:2]
