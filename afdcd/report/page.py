@@ -183,7 +183,7 @@ def _costs(content: Mapping[str, Any]) -> str:
     head = ["way", "iterations", "training", "recording the teacher", "a step"]
     head += [
         "a step, in times the student's own",
-        "training and recording, in times the student alone",
+        "in all, in times the student alone",
     ]
     return _section("cost", "Cost", table(head, rows, "Seconds are medians over the runs"))
 
@@ -265,7 +265,7 @@ def _score_of(panel: Panel, title: str) -> str:
 
 def _settings(content: Mapping[str, Any]) -> str:
     rows = [
-        [_code(key), *("-" if value is None else _code(str(value)) for value in values)]
+        [_code(key), *("-" if value in (None, "") else _code(str(value)) for value in values)]
         for key, values in content["settings"].items()
     ]
     head = ["setting", *(way["name"] for way in content["ways"])]
