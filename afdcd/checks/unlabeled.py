@@ -23,6 +23,7 @@ from afdcd.evaluation import predict
 from afdcd.tasks import Task
 from afdcd.utils.findings import Report
 from afdcd.utils.problems import Problem
+from afdcd.utils.progress import progress
 from afdcd.utils.sample_keys import UNLABELED
 
 KEY = "DATASETS.UNLABELED"
@@ -108,7 +109,7 @@ def check_unlabeled(
     for images in unlabeled:
         opened = spread(images.records, limit)
         broken, damaged = [], []
-        for record in opened:
+        for record in progress(opened, f"checking {images.name}"):
             try:
                 _, damage = examine_image(record["file_name"], record.get("window"))
             except DataError as error:

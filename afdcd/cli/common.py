@@ -17,6 +17,7 @@ from afdcd.engine.failures import NonFiniteLoss, ProcessLost
 from afdcd.engine.interrupt import Interrupted
 from afdcd.engine.runtime import Runtime
 from afdcd.utils.problems import INSTALL_DETECTRON2, SetupError
+from afdcd.utils.progress import silence
 
 
 def overrides_of(args: argparse.Namespace) -> list[str]:
@@ -50,13 +51,22 @@ def choose_runtime(name: str) -> type[Runtime]:
     return Detectron2Runtime
 
 
-def report_errors(command: Callable[[], None]) -> int:
+def report_errors(command: Callable[[], None], *, quiet: bool = False) -> int:
     """Run a command with logging set up; turn what users can mend into a line and an exit code.
+
+    Args:
+        command: to run.
+        quiet: whether warnings and errors alone are printed, and no bars shown.
 
     Returns:
         0; 1 (the command failed on its way), 2 (it can't start), 130 (stopped by a person).
     """
     logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(message)s", datefmt="%H:%M:%S")
+    root = logging.getLogger()
+    level = root.level
+    silence(quiet)
+    if quiet:
+        root.setLevel(logging.WARNING)
     try:
         with logging_redirect_tqdm():
             command()
@@ -72,4 +82,6 @@ def report_errors(command: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    finally:
+        root.setLevel(level)
     return 0

@@ -37,6 +37,8 @@ COMMANDS = {
     "predict": Command("predict", "overlays and label maps of images and videos"),
     "record": Command("record_teacher", "record a teacher's targets ahead of training"),
     "compare": Command("compare", "compare ways of training over several seeds"),
+    "report": Command("report", "one HTML file of a run, several, or a comparison"),
+    "analyze": Command("analyze", "features, classes and hard cases of a distilled student"),
     "register": Command("register_dataset", "describe a data set of your own, and check it"),
     "benchmark": Command("benchmark", "what a step costs, in times the student's own"),
     "benchmark-loading": Command("benchmark_loading", "how fast samples are loaded"),

@@ -7,8 +7,6 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from tqdm import tqdm
-
 from afdcd.checks.inference import inference_problems
 from afdcd.checks.output import output_problems
 from afdcd.checks.weights import finite_problems, result_problems
@@ -26,6 +24,7 @@ from afdcd.prediction import Input, Predictor, batches_of, find_inputs, predict_
 from afdcd.prediction import output_problems as output_clashes
 from afdcd.tasks import PredictionStyle, SemanticSegmentation, Task, task_of
 from afdcd.utils.problems import SetupError, raise_problems
+from afdcd.utils.progress import progress
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +96,7 @@ def _predict_images(
     unusable: list[str] = []
     task = predictor.task
     batches = batches_of(images, args.batch_size, task.dataset.spec.window, unusable)
-    for batch in tqdm(batches, disable=not sys.stderr.isatty()):
+    for batch in progress(batches, "predicting"):
         try:
             predictions = predictor([image for _, image in batch])
         except DataError as error:  # they have one size

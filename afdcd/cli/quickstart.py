@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import torch
 
+from afdcd.analysis import write_report
 from afdcd.cli.arguments.quickstart import parser
 from afdcd.cli.common import report_errors
 from afdcd.data import Dataset, load_dataset, read_labels
@@ -21,6 +22,7 @@ from afdcd.embedded.loader import evaluation_batches
 from afdcd.embedded.run import run
 from afdcd.embedded.runtime import EmbeddedRuntime
 from afdcd.engine.checkpoints import EXPORT
+from afdcd.engine.results import read_run
 from afdcd.evaluation.predict import predict
 from afdcd.models import count_multiply_adds, count_parameters
 from afdcd.report import comparison_panel
@@ -37,11 +39,12 @@ PANELS = 8
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; exit codes as train_net's."""
-    args = parser().parse_args(argv)
-    return report_errors(lambda: _main(args.configs, args.output, args.opts))
+    words = sys.argv[1:] if argv is None else argv
+    args = parser().parse_args(words)
+    return report_errors(lambda: _main(args.configs, args.output, args.opts, words))
 
 
-def _main(configs: Path, output: Path, overrides: Sequence[str]) -> None:
+def _main(configs: Path, output: Path, overrides: Sequence[str], words: Sequence[str]) -> None:
     start = time.monotonic()
     results: dict[str, dict[str, Any]] = {}
     runs: dict[str, EmbeddedRuntime] = {}
@@ -61,12 +64,17 @@ def _main(configs: Path, output: Path, overrides: Sequence[str]) -> None:
     output.mkdir(parents=True, exist_ok=True)
     write_json(output / "results.json", results)
     panels = _draw_panels(runs, output)
+    report = output / "report.html"
+    command = ["python", "tools/quickstart.py", *words]
+    ways = {role: [read_run(setup.output)] for role, setup in runs.items()}
+    write_report(ways, report, EmbeddedRuntime, command=command)
     print()
     print(comparison_table(results))
     print()
     print(_in_words(results))
     print(f"Figures:  {output / 'results.json'}")
     print(f"Pictures: {panels[0].parent}/ ({len(panels)} of the validation set, by number)")
+    print(f"Report:   {report} (open it in a browser)")
     print(f"Total:    {time.monotonic() - start:.0f} s")
 
 

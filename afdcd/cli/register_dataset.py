@@ -194,11 +194,7 @@ def _check(path: Path, *, full: bool) -> None:
             problems.append(str(error))
             continue
         spec = description.spec(split, f"{path}:{split}")
-        scan = scan_files(
-            Dataset(spec, records, label_map),
-            limit=None if full else SAMPLE,
-            progress=sys.stderr.isatty(),
-        )
+        scan = scan_files(Dataset(spec, records, label_map), limit=None if full else SAMPLE)
         scans[f"{split} ({scan.files} of {len(records)} files)"] = scan
         trained[split] = Dataset(spec, records, label_map), scan
         problems += [*first_few(scan.problems), *first_few(scan.damaged)]

@@ -20,7 +20,7 @@ from afdcd.utils.problems import INSTALL_DETECTRON2
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Returns the exit code: 0, 1 (training failed), 2 (can't start), 130."""
     args = parser().parse_args(argv)
-    return report_errors(lambda: _main(args))
+    return report_errors(lambda: _main(args), quiet=args.quiet)
 
 
 def _main(args: argparse.Namespace) -> None:
@@ -58,6 +58,7 @@ def _run_detectron2(args: argparse.Namespace, overrides: list[str]) -> None:
         num_machines=args.num_machines,
         machine_rank=args.machine_rank,
         dist_url=args.dist_url,
+        quiet=args.quiet,
     )
 
 

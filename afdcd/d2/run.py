@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -54,10 +55,12 @@ def launch_run(
     num_machines: int = 1,
     machine_rank: int = 0,
     dist_url: str = "auto",
+    quiet: bool = False,
 ) -> None:
     """Train or evaluate a config in as many processes as asked for.
 
-    With ``MODEL.DEVICE cpu``, ``num_gpus`` is the number of CPU processes.
+    With ``MODEL.DEVICE cpu``, ``num_gpus`` is the number of CPU processes. ``quiet``
+    prints warnings and errors alone; ``log.txt`` holds everything.
 
     Raises:
         ConfigError, SetupError, DataError: the run can't start.
@@ -69,7 +72,7 @@ def launch_run(
     setup = _configured(config_file, list(overrides), processes * num_machines)
     check(setup, processes * num_machines, num_gpus, eval_only=eval_only, resume=resume)
     if processes * num_machines == 1:
-        run(*arguments, num_gpus)
+        run(*arguments, num_gpus, quiet)
         return
     if num_machines > 1:
         last = Checkpoints(setup.output).last() if resume else None
@@ -82,6 +85,7 @@ def launch_run(
         processes,
         *arguments,
         num_gpus,
+        quiet,
         num_machines=num_machines,
         machine_rank=machine_rank,
         dist_url=dist_url,
@@ -89,7 +93,12 @@ def launch_run(
 
 
 def run(
-    config_file: str, overrides: list[str], eval_only: bool, resume: bool, num_gpus: int | None
+    config_file: str,
+    overrides: list[str],
+    eval_only: bool,
+    resume: bool,
+    num_gpus: int | None,
+    quiet: bool = False,
 ) -> dict[str, Any]:
     """One process's part of a run.
 
@@ -109,6 +118,8 @@ def run(
         cfg.SEED = state["seed"]
     cfg.freeze()
     comm.synchronize()  # the copy that was compared with is about to be replaced
+    if quiet:
+        _print_warnings_alone(cfg)
     default_setup(cfg, None)
     if comm.is_main_process():
         # Detectron2's own copy is sorted; the order of the losses matters to what they draw.
@@ -190,6 +201,17 @@ def _log_own_messages(cfg: Any) -> None:
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="afdcd")
     logging.getLogger("afdcd").setLevel(logging.INFO)
     logging.getLogger("detectron2.engine.train_loop").addFilter(_WITHOUT_TRACEBACKS)
+
+
+def _print_warnings_alone(cfg: Any) -> None:
+    """Keep the screen, not the log files, to warnings and errors."""
+    for name in ("fvcore", "detectron2"):  # as `default_setup` does, which finds it done
+        arguments = {} if name == "detectron2" else {"name": name}
+        setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), **arguments)
+    for name in ("afdcd", "fvcore", "detectron2"):
+        for handler in logging.getLogger(name).handlers:
+            if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
+                handler.setLevel(logging.WARNING)
 
 
 def _setup(function: Callable[..., T], *args: Any, **settings: Any) -> T:

@@ -10,6 +10,7 @@ from afdcd.engine.precision import autocast
 from afdcd.engine.settings import EvaluationSettings
 from afdcd.evaluation import predict
 from afdcd.tasks import Task
+from afdcd.utils.progress import progress
 
 
 def evaluate(settings: EvaluationSettings, model: nn.Module, task: Task) -> dict[str, float]:
@@ -31,7 +32,8 @@ def evaluate(settings: EvaluationSettings, model: nn.Module, task: Task) -> dict
     model.eval()
     try:
         with torch.no_grad(), autocast(settings.precision, device):
-            for batch in evaluation_batches(records, mapper, workers=settings.loading.workers):
+            batches = evaluation_batches(records, mapper, workers=settings.loading.workers)
+            for batch in progress(batches, "evaluating", total=len(records)):
                 evaluator.process(batch, predict(settings.inference, model, batch))
     finally:
         model.train(was_training)

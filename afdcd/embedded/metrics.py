@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Mapping
 from datetime import timedelta
@@ -13,11 +12,12 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from afdcd.utils.files import drop_later_lines, json_line
+from afdcd.utils.progress import shows_bars
 
 logger = logging.getLogger(__name__)
 
-# Figures of a training line that have a place and a unit of their own; the rest is losses.
-_SHOWN_APART = ("lr", "seconds_per_step", "images_per_second", "data_share", "data_time")
+# Figures of a training line with a place and a unit of their own, or none; the rest is losses.
+_SHOWN_APART = ("lr", "seconds_per_step", "images_per_second", "data_time", "data_share")
 
 
 class MetricsFile:
@@ -56,10 +56,11 @@ class RunMetrics:
         self._board = SummaryWriter(str(folder), purge_step=first)
         self._bar = (
             tqdm(total=last, initial=first, desc=title, unit="it", dynamic_ncols=True)
-            if sys.stderr.isatty()
+            if shows_bars()
             else None
         )
         self._last, self._first, self._started = last, first, time.monotonic()
+        self._score, self._losses = "", ""
 
     def step(self, iteration: int) -> None:
         """An iteration is done."""
@@ -72,7 +73,8 @@ class RunMetrics:
         shown = {name: value for name, value in figures.items() if name not in _SHOWN_APART}
         text = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
         if self._bar is not None:
-            self._bar.set_postfix_str(text, refresh=False)
+            self._losses = text.replace("loss_", "")  # there is little room
+            self._show()
             return
         done = iteration + 1 - self._first
         remaining = (time.monotonic() - self._started) / done * (self._last - iteration - 1)
@@ -88,6 +90,27 @@ class RunMetrics:
             100 * figures["data_share"],
             timedelta(seconds=round(remaining)),
         )
+
+    def scored(
+        self, metric: str, value: float, *, best: float | None, teacher: float | None
+    ) -> None:
+        """The student's last score, for the bar: beside the best so far and the teacher's.
+
+        Args:
+            metric: name of the score.
+            value: of the last evaluation.
+            best, teacher: None where there is none.
+        """
+        beside = [
+            f"{name} {v:.4g}" for name, v in (("best", best), ("teacher", teacher)) if v is not None
+        ]
+        self._score = f"{metric} {value:.4g}" + (f" ({', '.join(beside)})" if beside else "")
+        self._show()
+
+    def _show(self) -> None:
+        """The score first: what a narrow terminal cuts off is at the end."""
+        if self._bar is not None:
+            self._bar.set_postfix_str("  ".join(filter(None, (self._score, self._losses))))
 
     def write(self, iteration: int, figures: Mapping[str, float]) -> None:
         """Figures of any kind, to the files alone."""

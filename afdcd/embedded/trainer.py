@@ -226,4 +226,10 @@ class Trainer:
         if main.better(figures[main.METRIC], than=self.state.best.get("value")):
             self.state.note_score(main.METRIC, figures[main.METRIC])
             self.checkpoints.save_weights(BEST, self.model)
+        metrics.scored(
+            main.METRIC,
+            figures[main.METRIC],
+            best=self.state.best.get("value"),
+            teacher=self.state.teacher_figures.get(main.METRIC),
+        )
         return figures

@@ -92,6 +92,11 @@ class CWDLoss(DistillationLoss):
     def check_settings(cls, **settings: Any) -> None:
         cls(1, 1, **settings)
 
+    def compared(
+        self, student: torch.Tensor, teacher: torch.Tensor, *, context: LossContext
+    ) -> torch.Tensor:
+        return self.align(student)
+
     def forward(
         self, student: torch.Tensor, teacher: torch.Tensor, *, context: LossContext
     ) -> dict[str, torch.Tensor]:
@@ -105,7 +110,8 @@ class CWDLoss(DistillationLoss):
         Raises:
             ValueError: channels or numbers of images don't fit.
         """
-        return {"cwd": cwd(self.align(student), teacher, temperature=self.temperature)}
+        aligned = self.compared(student, teacher, context=context)
+        return {"cwd": cwd(aligned, teacher, temperature=self.temperature)}
 
     def extra_repr(self) -> str:
         return f"temperature={self.temperature}"

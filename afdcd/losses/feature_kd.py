@@ -133,6 +133,11 @@ class FeatureKDLoss(DistillationLoss):
     def check_settings(cls, **settings: Any) -> None:
         cls(1, 1, **settings)
 
+    def compared(
+        self, student: torch.Tensor, teacher: torch.Tensor, *, context: LossContext
+    ) -> torch.Tensor:
+        return self.projector(student)
+
     def forward(
         self, student: torch.Tensor, teacher: torch.Tensor, *, context: LossContext
     ) -> dict[str, torch.Tensor]:
@@ -146,7 +151,7 @@ class FeatureKDLoss(DistillationLoss):
         Raises:
             ValueError: channels or numbers of images don't fit.
         """
-        projected = self.projector(student)
+        projected = self.compared(student, teacher, context=context)
         return {"feature_kd": feature_kd(projected, teacher, form=self.form, alpha=self.alpha)}
 
     def extra_repr(self) -> str:

@@ -102,6 +102,23 @@ class DistillationLoss(nn.Module):
         """Figures and remarks on maps of these shapes, which ``tools/doctor.py`` shows."""
         return LossDescription()
 
+    def compared(
+        self, student: torch.Tensor, teacher: torch.Tensor, *, context: LossContext
+    ) -> torch.Tensor:
+        """The student's map as the loss compares it with the teacher's.
+
+        Losses with layers of their own (align, projector) override it; analyses use it.
+
+        Args:
+            student: [N, Cs, h, w].
+            teacher: [N, Ct, H, W].
+            context: as in `forward`.
+
+        Returns:
+            [N, C, h', w']; the student's map itself where the loss has no layers.
+        """
+        return student
+
     def forward(
         self,
         student: torch.Tensor,

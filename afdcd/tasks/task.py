@@ -21,6 +21,7 @@ from afdcd.data.targets import TargetReader, size_problem
 from afdcd.tasks.registry import TASKS
 from afdcd.utils.files import write_atomically, write_png
 from afdcd.utils.findings import Report
+from afdcd.utils.progress import progress
 
 # Where Detectron2's SemanticSegmentor, and ours, look for a dense target and put a dense
 # prediction, whatever it shows.
@@ -245,7 +246,8 @@ class Task:
             report: takes what is found.
         """
         records = spread(self.dataset.records, limit)
-        problems = [text for record in records if (text := self.pair_problem(record))]
+        opened = progress(records, f"checking {self.dataset.spec.name}")
+        problems = [text for record in opened if (text := self.pair_problem(record))]
         report.fix("file", *problems[:5])
         report.facts[f"files of {self.dataset.spec.name}"] = {
             "opened": len(records),

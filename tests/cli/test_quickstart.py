@@ -38,6 +38,10 @@ def test_ends_with_table_figures_and_pictures(tmp_path, monkeypatch, capsys):
     for figures in results.values():
         assert f"{figures['miou']:.2f}" in printed
     assert "At equal iterations (3)" in printed and str(output / "results.json") in printed
+    report = (output / "report.html").read_text()
+    assert str(output / "report.html") in printed
+    for figures in results.values():
+        assert f">{figures['miou']:.4g}</span>" in report
     panels = sorted((output / "panels").glob("*.png"))
     assert len(panels) == 8
     height, width = cv2.imread(str(panels[0])).shape[:2]

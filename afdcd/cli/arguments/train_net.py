@@ -27,6 +27,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--num-gpus", type=int, default=None, help="GPUs a machine; 0 for the CPU (default: auto)"
     )
+    p.add_argument("--quiet", action="store_true", help="print warnings and errors alone")
     p.add_argument("--num-machines", type=int, default=1, help="number of machines")
     p.add_argument("--machine-rank", type=int, default=0, help="this machine's rank")
     p.add_argument("--dist-url", default="auto", help="where the processes meet")

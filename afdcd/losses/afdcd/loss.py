@@ -151,6 +151,21 @@ class AfDCDLoss(DistillationLoss):
             ValueError: channels or sizes don't fit.
         """
         context = context or LossContext()
+        projected = self.compared(student, teacher, mask, context=context)
+        value = reconstruction(projected, teacher, reduction=self.settings.reduction)
+        if self.settings.reduction == "mean":
+            value = value * (self.teacher_channels / self.whole_channels)
+        return {"reconstruction": value, "contrast": self._contrast_of(projected, teacher)}
+
+    def compared(
+        self,
+        student: torch.Tensor,
+        teacher: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        *,
+        context: LossContext,
+    ) -> torch.Tensor:
+        """The student's map aligned, masked and regenerated: [N, Ct, H, W]. See `forward`."""
         self._check_channels(student, teacher)
         student = match_size(student, teacher)
         if not torch.is_autocast_enabled(student.device.type):
@@ -166,17 +181,13 @@ class AfDCDLoss(DistillationLoss):
                 part=context.part,
                 device="cpu",
             )
-        projected = project(
+        return project(
             student,
             align=self.align,
             mask=mask,
             projector=self.projector,
             masked_conv=self.settings.masked_conv,
         )
-        value = reconstruction(projected, teacher, reduction=self.settings.reduction)
-        if self.settings.reduction == "mean":
-            value = value * (self.teacher_channels / self.whole_channels)
-        return {"reconstruction": value, "contrast": self._contrast_of(projected, teacher)}
 
     def _contrast_of(self, projected: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
         settings = self.settings

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
-from tqdm import tqdm
 
 from afdcd.data.datasets import Dataset
 from afdcd.data.images import examine_image
@@ -18,6 +16,7 @@ from afdcd.data.spec import Record
 from afdcd.data.targets import size_problem
 from afdcd.utils.findings import Report
 from afdcd.utils.problems import SHOWN, first_few
+from afdcd.utils.progress import progress
 
 
 @dataclass
@@ -57,23 +56,20 @@ RARE = 1e-4
 FLAT_RANGE = 16
 
 
-def scan_files(
-    dataset: Dataset, *, limit: int | None = None, workers: int = 4, progress: bool = False
-) -> Scan:
-    """Open image and label map of records, in parallel.
+def scan_files(dataset: Dataset, *, limit: int | None = None, workers: int = 4) -> Scan:
+    """Open image and label map of records, in parallel, with a bar on terminals.
 
     Args:
         dataset: whose files to open.
         limit: number of records, evenly spread; None for all.
         workers: threads.
-        progress: whether to show a bar on the terminal.
     """
     records = spread(dataset.records, limit)
     classes = len(dataset.spec.classes)
     result = Scan(len(records), [], np.zeros(classes, np.int64), np.zeros(classes, np.int64))
     with ThreadPoolExecutor(workers) as pool:
         opened = pool.map(lambda record: _open(record, dataset.label_map), records)
-        bar = tqdm(opened, total=len(records), desc=dataset.spec.name, disable=not progress)
+        bar = progress(opened, f"checking {dataset.spec.name}", total=len(records))
         for record, item in zip(records, bar, strict=True):
             if isinstance(item, str):
                 result.problems.append(item)
@@ -116,7 +112,7 @@ def _open(
 
 def judge_files(dataset: Dataset, *, limit: int | None, report: Report) -> Scan:
     """Open files and judge what they hold, but for the classes: see `judge_classes`."""
-    scan = scan_files(dataset, limit=limit, progress=sys.stderr.isatty())
+    scan = scan_files(dataset, limit=limit)
     name, total = dataset.spec.name, len(dataset.records)
     shares = scan.shares()
     report.facts[f"files of {name}"] = {
