@@ -52,7 +52,12 @@ class TokenNorm(nn.LayerNorm):
 
 
 def to_tokens(maps: torch.Tensor) -> torch.Tensor:
-    """[N, C, H, W] to [N, H * W, C], row by row."""
+    """[N, C, H, W] to [N, H * W, C], row by row.
+
+    The maps' gradient comes in the memory format of its device's convolutions, too.
+    """
+    if maps.requires_grad:
+        maps.register_hook(in_device_format)
     return maps.flatten(2).transpose(1, 2)
 
 

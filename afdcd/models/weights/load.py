@@ -163,7 +163,7 @@ def _check(
     elif any(n.startswith("decode_head.convs.") for n in unexpected):
         hint = ". mmsegmentation's head has norms in its MLP: set MODEL.SEM_SEG_HEAD.MLP_NORM True"
     elif any(n.startswith("backbone.res") for n in missing) or any(
-        "res" in n or "layer" in n for n in unexpected
+        "res" in n or "layer" in n or "block" in n for n in unexpected
     ):
         hint = ". Its network differs from the model in kind, depth or stem"
     raise CheckpointError(f"{title} doesn't fit the model: {'; '.join(problems)}{hint}")

@@ -165,45 +165,39 @@ def arrange_segformer(entries: Entries) -> Entries:
     return arranged
 
 
-def _has(*wanted: str) -> Callable[[frozenset[str]], bool]:
-    return lambda names: not names.isdisjoint(wanted)
+def _begins(*beginnings: str) -> Callable[[frozenset[str]], bool]:
+    return lambda names: any(name.startswith(beginnings) for name in names)
 
 
-# Each with its whole networks, and with backbones alone.
+# Each with its whole networks, and with backbones alone: told by the first patch embedding.
 SEGFORMER_FORMATS = (
     NameFormat(
         "the published SegFormer",
-        _has("patch_embed1.proj.weight", "backbone.patch_embed1.proj.weight"),
+        _begins("patch_embed1.", "backbone.patch_embed1."),
         _PUBLISHED,
         arrange_segformer,
     ),
     NameFormat(
         "segmentation_models_pytorch's SegFormer",
-        _has("encoder.patch_embed1.proj.weight"),
+        _begins("encoder.patch_embed1."),
         _SMP,
         arrange_segformer,
     ),
     NameFormat(
         "Hugging Face's SegFormer files",
-        _has(
-            "encoder.patch_embeddings.0.proj.weight",
-            "segformer.encoder.patch_embeddings.0.proj.weight",
-        ),
+        _begins("encoder.patch_embeddings.0.", "segformer.encoder.patch_embeddings.0."),
         _HUGGING_FACE,
         arrange_segformer,
     ),
     NameFormat(
         "transformers' SegFormer in memory",
-        _has(
-            "stages.0.patch_embeddings.proj.weight",
-            "segformer.stages.0.patch_embeddings.proj.weight",
-        ),
+        _begins("stages.0.patch_embeddings.", "segformer.stages.0.patch_embeddings."),
         _TRANSFORMERS,
         arrange_segformer,
     ),
     NameFormat(
         "mmsegmentation's SegFormer",
-        _has("layers.0.0.projection.weight", "backbone.layers.0.0.projection.weight"),
+        _begins("layers.0.0.projection.", "backbone.layers.0.0.projection."),
         _MMSEGMENTATION,
         arrange_segformer,
     ),
