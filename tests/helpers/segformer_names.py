@@ -145,13 +145,8 @@ def backbone_entries(state: dict, dialect: str, prefix: str = "") -> dict[str, t
     for n, (stage, depth) in enumerate(zip(STAGES, DEPTHS, strict=True)):
         ours = f"backbone.{stage}"
 
-        def add(mine: str, theirs: str, n: int = n, ours: str = ours, **numbers: int) -> None:
-            theirs = prefix + theirs.format(n=n, m=n + 1, **numbers)
-            found.update(_entries(state, f"{ours}.{mine}", theirs))
-
-        add("embed.proj", f"{embed}.{projection}")
-        add("embed.norm", f"{embed}.{embed_norm}")
-        add("norm", norm)
+        pairs = {"embed.proj": f"{embed}.{projection}", "embed.norm": f"{embed}.{embed_norm}"}
+        pairs |= {"norm": norm}
         for b in range(depth):
             mine, width = f"{ours}.blocks.{b}", WIDTHS[n]
             for kind in ("weight", "bias"):
@@ -161,11 +156,13 @@ def backbone_entries(state: dict, dialect: str, prefix: str = "") -> dict[str, t
                     where = prefix + block.format(n=n, b=b)
                     found[f"{where}.attn.attn.in_proj_{kind}"] = torch.cat((q, kv))
             for part, theirs in inside.items():
-                add(f"blocks.{b}.{part}", f"{block}.{theirs}", b=b)
-            if dialect == "mmsegmentation":
-                for layer in ("0", "4"):  # conv1x1
-                    name = f"{prefix}{block.format(n=n, b=b)}.ffn.layers.{layer}.weight"
-                    found[name] = found[name][:, :, None, None]
+                pairs[f"blocks.{b}.{part}"] = f"{block.replace('{b}', str(b))}.{theirs}"
+        for mine, theirs in pairs.items():
+            theirs = prefix + theirs.format(n=n, m=n + 1)
+            found.update(_entries(state, f"{ours}.{mine}", theirs))
+    for name, value in found.items():
+        if name.endswith(("ffn.layers.0.weight", "ffn.layers.4.weight")):
+            found[name] = value[:, :, None, None]  # conv1x1
     return found
 
 

@@ -262,7 +262,8 @@ class MiT(StagedBackbone):
         if not 0 <= drop_path < 1:
             raise ValueError(f"drop_path must be from 0 to below 1; got {drop_path}")
         self.stem = nn.Identity()
-        rates = iter(torch.linspace(0, drop_path, sum(depths)).tolist())
+        blocks_in_all = sum(depths)
+        rates = iter(drop_path * n / max(blocks_in_all - 1, 1) for n in range(blocks_in_all))
         in_channels = 3
         for stage, width, depth, count, ratio in zip(
             STAGES, widths, depths, heads, REDUCTIONS, strict=True
