@@ -95,7 +95,9 @@ def add_afdcd_config(cfg: CfgNode) -> None:
     #
     # NAME: of the loss in `afdcd.losses.LOSSES`; may be left out where the label is that name.
     # TAPS: pairs of [student's module path, teacher's module path], several for an FPN; for the
-    #   losses of this package their own where left out (res5, or the logits).
+    #   losses of this package their own where left out (res5, or the logits). A module that gives
+    #   tokens [N, L, C] (a transformer's block or LayerNorm) counts as the map that they lie on,
+    #   without class and register tokens: see `afdcd.distill.tokens`.
     # DIMS: principal components of the teacher's map that the loss compares with; 0 for the map
     #   itself, as published. See `AfDCDLoss` and `afdcd.distill.components`.
     # SCHEDULE: {START: 0.0, END: 1.0, EVERY: 1, FADE: 0.0}: the part of the run that it is used in.
