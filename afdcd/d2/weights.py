@@ -67,13 +67,13 @@ def load_model_weights(model: nn.Module, path: str, *, complete: bool) -> None:
     """
     checkpointer = _ReportingCheckpointer(model)
     local = _local_file(checkpointer, path)
-    if isinstance(getattr(model, "sem_seg_head", None), Head):
-        logger.info(load_weights(model, local, part="model" if complete else "auto"))
-        return
     bottom_up = getattr(getattr(model, "backbone", None), "bottom_up", None)
     if isinstance(bottom_up, Backbone) and not complete and not _has_pyramid(local):
         holder = nn.ModuleDict({"backbone": bottom_up})
         logger.info(load_weights(holder, local, part="backbone"))
+        return
+    if isinstance(getattr(model, "sem_seg_head", None), Head):
+        logger.info(load_weights(model, local, part="model" if complete else "auto"))
         return
     try:
         checkpointer.load(path)

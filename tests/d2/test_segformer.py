@@ -144,7 +144,13 @@ def test_weights_for_the_backbone_below_a_pyramid(runs, tmp_path):
         assert "bottom_up" in name or torch.equal(value, before[name]), name
     with pytest.raises(CheckpointError, match="holds a backbone alone"):
         load_model_weights(model, file, complete=True)
-    # The whole model's own file still is Detectron2's business.
+    # With this package's head on the pyramid, too.
+    words += ["MODEL.SEM_SEG_HEAD.NAME", "MLPHead"]
+    model = build_model(configure(path, words))
+    load_model_weights(model, file, complete=False)
+    assert torch.equal(model.backbone.bottom_up.res2.norm.bias, source.backbone.res2.norm.bias)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    # The whole model's own file is taken as it was before.
     torch.save({"model": before}, tmp_path / "whole.pth")
     for complete in (False, True):
         load_model_weights(model, str(tmp_path / "whole.pth"), complete=complete)

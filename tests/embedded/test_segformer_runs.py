@@ -72,3 +72,22 @@ def test_scores_and_predicts(command, configs, tmp_path):
     words = ["--input", image, "--output", str(tmp_path / "out"), "OUTPUT_DIR", str(output)]
     assert predict([*flags, *words]) == 0
     assert Image.open(tmp_path / "out/00000_labels.png").size == (64, 48)
+
+
+def test_a_recorded_teacher_in_low_precision(command, tmp_path):
+    """Its convolutions are put into bfloat16, its norms stay; tokens are stored as maps."""
+    teacher = "MODEL.DISTILLER.TEACHER"
+    words = [f"{teacher}.DTYPE", "bfloat16", f"{teacher}.RECORD.VIEWS", "2"]
+    words += [f"{teacher}.RECORD.FOLDER", str(tmp_path / "record"), "SOLVER.MAX_ITER", "12"]
+    output = command("segformer_teacher", "recorded", *words)
+    lines = [json.loads(line) for line in (output / "metrics.json").read_text().splitlines()]
+    steps = [line for line in lines if "total_loss" in line]
+    assert all(0 < step["loss_feature_kd"] < 1e6 for step in steps)
+    assert any((tmp_path / "record").rglob("*"))
+
+
+def test_float16_training(command):
+    output = command(
+        "segformer_student", "half", "SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.DTYPE", "float16"
+    )
+    assert all(value.isfinite().all() for value in model_of(output).values())
