@@ -41,10 +41,9 @@ SMALLEST = 29
 
 
 class TokenNorm(nn.LayerNorm):
-    """LayerNorm in its weights' precision, in and out.
+    """LayerNorm in its weights' precision, which is float32 under autocast, on every device.
 
-    Autocast leaves the weights in float32: with this before every branch, and the branches added to
-    what it returned first, the residual sum stays in float32 on every device.
+    The patch embedding ends in one, so that the sum which the blocks add to is in float32, too.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
