@@ -31,6 +31,20 @@ def add_afdcd_config(cfg: CfgNode) -> None:
     model.MOBILENETV2.WIDTH_MULT = 1.0
     model.MOBILENETV2.NORM = "BN"
     model.MOBILENETV2.OUT_FEATURES = ["res5"]
+    # SegFormer's backbone: "b0" to "b5".
+    model.MIT = node()
+    model.MIT.VARIANT = "b0"
+    # Channels (multiples of 1, 2, 5, 8) and blocks of res2 to res5; the variant's when empty.
+    model.MIT.WIDTHS = []
+    model.MIT.DEPTHS = []
+    # Stochastic depth: share of the images that the last block's branches are left out of, in
+    # training; 0 in the first block.
+    model.MIT.DROP_PATH = 0.1
+    # Of the blocks' and stages' LayerNorm; 1e-5 for the very numbers of transformers.
+    model.MIT.NORM_EPS = 1e-6
+    model.MIT.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
+    # MLPHead: whether NORM and ReLU follow each stage's projection, as in mmsegmentation.
+    head.MLP_NORM = False
     # Weight of the auxiliary head's loss; 0 builds none. 0.4 for the published ResNets.
     head.AUX_WEIGHT = 0.0
     head.AUX_IN_FEATURE = "res4"
@@ -82,7 +96,9 @@ def add_afdcd_config(cfg: CfgNode) -> None:
     #
     # NAME: of the loss in `afdcd.losses.LOSSES`; may be left out where the label is that name.
     # TAPS: pairs of [student's module path, teacher's module path], several for an FPN; for the
-    #   losses of this package their own where left out (res5, or the logits).
+    #   losses of this package their own where left out (res5, or the logits). A module that gives
+    #   tokens [N, L, C] (a transformer's block or LayerNorm) counts as the map that they lie on,
+    #   without class and register tokens: see `afdcd.distill.tokens`.
     # DIMS: principal components of the teacher's map that the loss compares with; 0 for the map
     #   itself, as published. See `AfDCDLoss` and `afdcd.distill.components`.
     # SCHEDULE: {START: 0.0, END: 1.0, EVERY: 1, FADE: 0.0}: the part of the run that it is used in.

@@ -14,12 +14,13 @@ from detectron2.modeling import (
     SEM_SEG_HEADS_REGISTRY,
 )
 from detectron2.modeling import Backbone as Detectron2Backbone
+from detectron2.modeling.backbone.fpn import FPN, LastLevelMaxPool
 from detectron2.utils.registry import Registry as Detectron2Registry
 from torch import nn
 
 from afdcd.d2.config import trained_architecture
 from afdcd.d2.weights import load_model_weights
-from afdcd.models import BACKBONES, HEADS, Backbone, Head
+from afdcd.models import BACKBONES, HEADS, Backbone, Head, MiT
 from afdcd.utils.registry import Registry
 
 logger = logging.getLogger(__name__)
@@ -62,6 +63,19 @@ def _any_norm(arguments: dict[str, Any]) -> dict[str, Any]:
 
 _offer(BACKBONES, BACKBONE_REGISTRY, _build_backbone)
 _offer(HEADS, SEM_SEG_HEADS_REGISTRY, _build_head)
+
+
+@BACKBONE_REGISTRY.register()
+def build_mit_fpn_backbone(cfg: Any, input_shape: ShapeSpec) -> FPN:
+    """MiT (``MODEL.MIT``) under Detectron2's feature pyramid (``MODEL.FPN``)."""
+    return FPN(
+        bottom_up=_build_backbone(MiT, cfg, input_shape),
+        in_features=cfg.MODEL.FPN.IN_FEATURES,
+        out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
+        norm=cfg.MODEL.FPN.NORM,
+        top_block=LastLevelMaxPool(),
+        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
+    )
 
 
 def build_student(cfg: Any) -> nn.Module:

@@ -9,7 +9,7 @@ from typing import Any
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
-from afdcd.models import Head, load_weights
+from afdcd.models import Backbone, Head, load_weights
 from afdcd.models.weights import (
     BACKBONE_ALONE,
     CheckpointError,
@@ -53,7 +53,8 @@ def load_model_weights(model: nn.Module, path: str, *, complete: bool) -> None:
     """Load a checkpoint into a model.
 
     This package's networks take everything that `load_weights` recognises; other models whatever
-    Detectron2's checkpointer does, its model zoo among them.
+    Detectron2's checkpointer does, its model zoo among them. Where a backbone of this package is
+    under Detectron2's pyramid, a file without the pyramid may hold what `load_weights` recognises.
 
     Args:
         model: not wrapped.
@@ -66,6 +67,11 @@ def load_model_weights(model: nn.Module, path: str, *, complete: bool) -> None:
     """
     checkpointer = _ReportingCheckpointer(model)
     local = _local_file(checkpointer, path)
+    bottom_up = getattr(getattr(model, "backbone", None), "bottom_up", None)
+    if isinstance(bottom_up, Backbone) and not complete and not _has_pyramid(local):
+        holder = nn.ModuleDict({"backbone": bottom_up})
+        logger.info(load_weights(holder, local, part="backbone"))
+        return
     if isinstance(getattr(model, "sem_seg_head", None), Head):
         logger.info(load_weights(model, local, part="model" if complete else "auto"))
         return
@@ -93,6 +99,10 @@ def load_model_weights(model: nn.Module, path: str, *, complete: bool) -> None:
             f"{path} doesn't fit the model: {len(problems)} of {entries} entries are not set: "
             f"{'; '.join(problems[:5])}"
         )
+
+
+def _has_pyramid(path: str) -> bool:
+    return any("bottom_up." in name for name in model_entries(read_checkpoint(path), path))
 
 
 def _shapes(found: Any) -> list[tuple[str, Any, Any]]:

@@ -11,6 +11,9 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from afdcd.distill.tokens import TokenError, TokenGrids
+from afdcd.utils.memory_format import in_device_format
+
 
 class TapError(ValueError):
     """A tap's path doesn't exist, or its module doesn't give one feature map per forward."""
@@ -61,7 +64,8 @@ class FeatureTaps:
             model(batched_inputs)
         features = taps["backbone.res5"]
 
-    The hooks live only inside the ``with`` block.
+    The hooks live only inside the ``with`` block. Tokens [N, L, C], such as a transformer block's,
+    become maps by the rule of `afdcd.distill.tokens.TokenGrids`.
 
     Args:
         model: any module.
@@ -72,8 +76,8 @@ class FeatureTaps:
 
     Raises:
         TapError: at construction for a path that doesn't exist; inside the block for an output
-            that isn't one [N, C, H, W] tensor, or a module that runs twice in one forward; at the
-            block's end for a module that didn't run.
+            that is neither one [N, C, H, W] tensor nor tokens [N, L, C] of a known grid, or a
+            module that runs twice in one forward; at the block's end for a module that didn't run.
     """
 
     def __init__(
@@ -85,15 +89,18 @@ class FeatureTaps:
         whose: str = "the model",
     ) -> None:
         self._modules = {path: find_module(model, path, whose) for path in paths}
+        self._grids = TokenGrids(model, self._modules)
         self._stop_early = stop_early
         self._whose = whose
         self._handles: list[RemovableHandle] = []
         self._features: dict[str, torch.Tensor] = {}
         self._versions: dict[str, int] = {}
+        self._of_tokens: set[str] = set()
 
     def __enter__(self) -> FeatureTaps:
         self._features, self._versions = {}, {}
-        self._handles = [
+        self._handles = self._grids.watch()
+        self._handles += [
             module.register_forward_hook(_Tap(self, path)) for path, module in self._modules.items()
         ]
         return self
@@ -127,16 +134,22 @@ class FeatureTaps:
                 f"{self._whose} overwrites the output of {path!r} in place after the tap: tap the "
                 "module that does so, or one after it"
             )
-        return features
+        return in_device_format(features) if path in self._of_tokens else features
 
     def receive(self, path: str, output: Any) -> None:
         """Take a module's output. Called by the hooks."""
+        if isinstance(output, torch.Tensor) and output.dim() == 3:
+            try:
+                output = self._grids.to_map(path, output)
+            except TokenError as error:
+                raise TapError(f"{self._whose}: {error}") from error
+            self._of_tokens.add(path)
         if not isinstance(output, torch.Tensor) or output.dim() != 4:
             shape = tuple(output.shape) if isinstance(output, torch.Tensor) else None
             what = f"a tensor of shape {shape}" if shape is not None else type(output).__name__
             raise TapError(
                 f"{self._whose}: {path!r} gives {what}, but a tap takes one feature map "
-                "[N, C, H, W]: tap a module inside it"
+                "[N, C, H, W] or tokens [N, L, C]: tap a module inside it"
             )
         if path in self._features:
             raise TapError(

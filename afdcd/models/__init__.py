@@ -1,11 +1,13 @@
-"""The paper's networks as plain modules with Detectron2's attribute names and protocol."""
+"""The paper's networks and SegFormer, with Detectron2's attribute names and protocol."""
 
+from afdcd.models.backbones.mit import MiT
 from afdcd.models.backbones.mobilenetv2 import MobileNetV2
 from afdcd.models.backbones.registry import BACKBONES, Backbone
 from afdcd.models.backbones.resnet import ResNet
 from afdcd.models.build import build_segmentor, build_segmentor_from_config
 from afdcd.models.complexity import count_multiply_adds, count_parameters
 from afdcd.models.heads.aspp_head import ASPPHead
+from afdcd.models.heads.mlp_head import MLPHead
 from afdcd.models.heads.psp_head import PSPHead
 from afdcd.models.heads.registry import HEADS, Head
 from afdcd.models.heads.segmentation_head import SegmentationHead
@@ -20,6 +22,8 @@ __all__ = [
     "Backbone",
     "ConvNorm",
     "Head",
+    "MLPHead",
+    "MiT",
     "MobileNetV2",
     "PSPHead",
     "ResNet",

@@ -18,7 +18,8 @@ from afdcd.engine.build import SettingsReader
 from afdcd.engine.optimizer import build_optimizer, set_lr
 from afdcd.engine.schedule import learning_rate
 from afdcd.models import build_segmentor, load_weights
-from afdcd.models.weights.names import recognise, translate
+from afdcd.models.weights.names import recognise
+from afdcd.models.weights.rules import translate
 from afdcd.utils.memory_format import format_module
 
 from .settings import solver_settings

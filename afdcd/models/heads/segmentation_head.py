@@ -55,7 +55,7 @@ class FCNHead(nn.Module):
 
 
 class SegmentationHead(Head):
-    """Context module, fusing conv3x3, dropout and classifier on one backbone output.
+    """Context module, fusing convolution, dropout and classifier on one backbone output.
 
     Follows the protocol of Detectron2's semantic segmentation heads: in training `forward` returns
     ``(None, losses)``, in evaluation ``(logits at the image's size, {})``.
@@ -66,6 +66,7 @@ class SegmentationHead(Head):
         num_classes: K.
         context: module from the input's channels to ``context_channels``.
         hidden_channels: output of the fusing convolution.
+        fuse_size: kernel of the fusing convolution.
         dropout: before the classifier.
         aux_weight: weight of the auxiliary head's loss; 0 builds none.
         aux_in_feature: the output that the auxiliary head works on.
@@ -82,6 +83,7 @@ class SegmentationHead(Head):
         num_classes: int,
         context_channels: int,
         hidden_channels: int,
+        fuse_size: int = 3,
         dropout: float = 0.1,
         aux_weight: float = 0.0,
         aux_in_feature: str = "res4",
@@ -105,7 +107,7 @@ class SegmentationHead(Head):
         )
         self.aux_weight = aux_weight
         self.stride = input_shape[in_features].stride or 1
-        self.fuse = ConvNorm(context_channels, hidden_channels, 3, norm=norm)
+        self.fuse = ConvNorm(context_channels, hidden_channels, fuse_size, norm=norm)
         self.dropout = nn.Dropout(dropout)
         self.predictor = nn.Conv2d(hidden_channels, num_classes, 1)
         self.aux = (
@@ -132,9 +134,14 @@ class SegmentationHead(Head):
                 f"MODEL.SEM_SEG_HEAD.IN_FEATURES: {cls.__name__} takes one backbone output, e.g. "
                 f"['res5']; got {list(head.IN_FEATURES)}"
             )
+        return cls.common_arguments(cfg, input_shape) | {"in_features": head.IN_FEATURES[0]}
+
+    @classmethod
+    def common_arguments(cls, cfg: Any, input_shape: Mapping[str, ShapeSpec]) -> dict[str, Any]:
+        """Constructor arguments from ``MODEL.SEM_SEG_HEAD``, without ``in_features``."""
+        head = cfg.MODEL.SEM_SEG_HEAD
         return {
             "input_shape": input_shape,
-            "in_features": head.IN_FEATURES[0],
             "num_classes": head.NUM_CLASSES,
             "hidden_channels": head.CONVS_DIM,
             "aux_weight": head.AUX_WEIGHT,
@@ -165,7 +172,7 @@ class SegmentationHead(Head):
         """
         logits = self.layers(features)
         if not self.training:
-            return upsample(logits, self._image_size(features, logits)), {}
+            return self.resize(logits, self._image_size(features, logits)), {}
         if targets is None:
             raise ValueError('training needs labels: each input must hold "sem_seg" [H, W]')
         return None, self.losses(features, logits, targets)
@@ -174,11 +181,19 @@ class SegmentationHead(Head):
         self, features: Mapping[str, torch.Tensor], logits: torch.Tensor, targets: torch.Tensor
     ) -> dict[str, torch.Tensor]:
         """Weighted losses: the main one and, with an auxiliary head, ``<name>_aux``."""
-        losses = {self.loss_name: self.loss_weight * self.loss(logits, targets)}
+        losses = {self.loss_name: self.loss_weight * self.loss_of(logits, targets)}
         if self.aux is not None:
-            aux_loss = self.loss(self.aux(features[self.aux_in_feature]), targets)
+            aux_loss = self.loss_of(self.aux(features[self.aux_in_feature]), targets)
             losses[f"{self.loss_name}_aux"] = self.aux_weight * aux_loss
         return losses
+
+    def loss_of(self, output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """The loss of an output [N, K, h, w], unweighted; targets are [N, H, W]."""
+        return self.loss(output, targets)
+
+    def resize(self, logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """Logits [N, K, h, w] at another size."""
+        return upsample(logits, size)
 
     def _image_size(
         self, features: Mapping[str, torch.Tensor], logits: torch.Tensor

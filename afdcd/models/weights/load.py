@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from afdcd.models.weights.names import FORMATS, recognise, translate
+from afdcd.models.weights.names import FORMATS, recognise
 from afdcd.models.weights.read import CheckpointError, model_entries, read_checkpoint
+from afdcd.models.weights.rules import translate
 
 BACKBONE = "backbone."
 AUXILIARY = "sem_seg_head.aux."
@@ -61,8 +62,9 @@ def load_weights(
 ) -> LoadReport:
     """Load a checkpoint into a segmentation network.
 
-    Recognises the names of this package and Detectron2, of the published Af-DCD networks, and of
-    torchvision's, timm's and Detectron2's ImageNet backbones.
+    Recognises the names of this package and Detectron2, of the published Af-DCD networks, of
+    torchvision's, timm's and Detectron2's ImageNet backbones, and of SegFormers of the published
+    code, segmentation_models_pytorch, Hugging Face and mmsegmentation.
 
     Args:
         model: with ``backbone`` and ``sem_seg_head``.
@@ -93,7 +95,9 @@ def load_weights(
             f"Known codebases: {'; '.join(f.title for f in FORMATS)}"
         )
     translated = {name: translate(name, naming) for name in entries}
-    has_head = any((new or "").startswith("sem_seg_head.") for new in translated.values())
+    original = {new: name for name, new in translated.items() if new is not None}
+    arranged = naming.arrange({new: entries[name] for new, name in original.items()})
+    has_head = any(new.startswith("sem_seg_head.") for new in arranged)
     if part == "auto":
         part = "model" if has_head else "backbone"
 
@@ -106,15 +110,15 @@ def load_weights(
     if part == "model" and not has_head and any(not n.startswith(BACKBONE) for n in wanted):
         raise CheckpointError(f"{title} {BACKBONE_ALONE}")
     report = LoadReport(title, naming.title, part)
+    report.left_out = [name for name, new in translated.items() if new is None]
     values: dict[str, torch.Tensor] = {}
     unexpected = []
-    for name, new in translated.items():
+    for new, tensor in arranged.items():
+        name = original.get(new, new)
         if new in wanted:
-            values[new] = entries[name]
-        elif (
-            new is None
-            or (part == "backbone" and not new.startswith(BACKBONE))
-            or (new.startswith(AUXILIARY) and not any(n.startswith(AUXILIARY) for n in wanted))
+            values[new] = tensor
+        elif (part == "backbone" and not new.startswith(BACKBONE)) or (
+            new.startswith(AUXILIARY) and not any(n.startswith(AUXILIARY) for n in wanted)
         ):
             report.left_out.append(name)
         else:
@@ -156,8 +160,10 @@ def _check(
             ". The numbers of classes differ: set MODEL.SEM_SEG_HEAD.NUM_CLASSES, or load the "
             "backbone alone (part='backbone')"
         )
+    elif any(n.startswith("decode_head.convs.") for n in unexpected):
+        hint = ". mmsegmentation's head has norms in its MLP: set MODEL.SEM_SEG_HEAD.MLP_NORM True"
     elif any(n.startswith("backbone.res") for n in missing) or any(
-        "res" in n or "layer" in n for n in unexpected
+        "res" in n or "layer" in n or "block" in n for n in unexpected
     ):
         hint = ". Its network differs from the model in kind, depth or stem"
     raise CheckpointError(f"{title} doesn't fit the model: {'; '.join(problems)}{hint}")

@@ -1,32 +1,18 @@
-"""Translate the names of other codebases' checkpoints to this package's (Detectron2's).
-
-A translation gives each entry its name here, or None for one that has no place here by design
-(such as an ImageNet classifier). An entry that no rule knows keeps its name, so that it shows up as
-unexpected.
-"""
+"""Which codebase's names a checkpoint has, and the rules that translate them to Detectron2's."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Iterable
 
-NUM = r"(\d+)"
+from afdcd.models.weights.rules import NUM, NameFormat, Rule
+from afdcd.models.weights.segformer import SEGFORMER_FORMATS
+
 # Where torchvision's flat list of MobileNetV2 blocks is cut into stages.
 _MOBILENET_STAGES = ((2, "res2"), (4, "res3"), (7, "res4"), (14, "res5"), (18, None))
 # timm's groups of blocks, and how many blocks of the same stage come before each.
 _TIMM_STAGES = {1: ("res2", 0), 2: ("res3", 0), 3: ("res4", 0), 4: ("res4", 4), 5: ("res5", 0)}
 _TIMM_STAGES[6] = ("res5", 3)
-
-Rule = tuple[str, str | Callable[[re.Match[str]], str] | None]
-
-
-class NameFormat(NamedTuple):
-    """A codebase's naming: its title, how to recognise it and how to translate it."""
-
-    title: str
-    recognises: Callable[[frozenset[str]], bool]
-    rules: tuple[Rule, ...]
 
 
 def _mobilenet_block(index: int) -> str:
@@ -145,6 +131,7 @@ _PUBLISHED_HEAD_RULES: tuple[Rule, ...] = (
 
 # Tried in this order; the first that recognises the names is used.
 FORMATS = (
+    *SEGFORMER_FORMATS,  # some of which begin with "backbone.", too
     NameFormat(
         "afdcd",
         lambda names: any(n.startswith(("backbone.", "sem_seg_head.")) for n in names),
@@ -189,13 +176,3 @@ def recognise(names: Iterable[str]) -> NameFormat | None:
     """The naming that these state-dict names follow, or None."""
     names = frozenset(names)
     return next((f for f in FORMATS if f.recognises(names)), None)
-
-
-def translate(name: str, name_format: NameFormat) -> str | None:
-    """The name of an entry here; None for one that has no place here by design."""
-    for pattern, replacement in name_format.rules:
-        if re.search(pattern, name):
-            if replacement is None:
-                return None
-            name = re.sub(pattern, replacement, name, count=1)
-    return name
