@@ -23,11 +23,12 @@ from afdcd.data.datasets import Dataset
 from afdcd.data.description import ENCODINGS, NOTHING, Description, read_description
 from afdcd.data.labels import IGNORE, DataError, read_stored_labels
 from afdcd.data.listing import Listing, read_listing
+from afdcd.tasks.depth.scan import check_splits
 from afdcd.tasks.semantic_segmentation.scan import Scan, ignored_hint, judge_classes, scan_files
 from afdcd.utils.files import write_text
 from afdcd.utils.findings import Report
 from afdcd.utils.paths import path_flag
-from afdcd.utils.problems import SetupError, first_few
+from afdcd.utils.problems import SetupError, first_few, raise_problems
 
 EPILOG = """\
 examples:
@@ -247,6 +248,11 @@ def _found_classes(
 
 def _check(path: Path, *, full: bool) -> None:
     description = read_description(path)
+    if description.form is not None:
+        report = check_splits(path, description, None if full else SAMPLE)
+        print(report.text())
+        raise_problems([finding.text for finding in report.to_fix])
+        return
     problems: list[str] = []
     scans: dict[str, Scan] = {}
     owners: dict[str, str] = {}
