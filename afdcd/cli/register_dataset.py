@@ -28,7 +28,7 @@ from afdcd.tasks.semantic_segmentation.scan import Scan, ignored_hint, judge_cla
 from afdcd.utils.files import write_text
 from afdcd.utils.findings import Report
 from afdcd.utils.paths import path_flag
-from afdcd.utils.problems import SetupError, first_few, raise_problems
+from afdcd.utils.problems import SetupError, first_few
 
 EPILOG = """\
 examples:
@@ -249,9 +249,7 @@ def _found_classes(
 def _check(path: Path, *, full: bool) -> None:
     description = read_description(path)
     if description.form is not None:
-        report = check_splits(path, description, None if full else SAMPLE)
-        print(report.text())
-        raise_problems([finding.text for finding in report.to_fix])
+        print(check_splits(path, description, None if full else SAMPLE))
         return
     problems: list[str] = []
     scans: dict[str, Scan] = {}

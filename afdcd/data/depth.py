@@ -131,8 +131,8 @@ def read_depth(path: str | Path, form: DepthForm) -> np.ndarray:
     valid = np.isfinite(stored) & (stored > 0)
     for value in form.invalid:
         valid &= stored != value
-    meters = np.where(valid, stored, 0).astype(np.float32) * np.float32(form.scale)
-    # A product beyond float32 is no depth either.
+    with np.errstate(over="ignore"):  # what is beyond float32 is no depth either
+        meters = np.where(valid, stored, 0).astype(np.float32) * np.float32(form.scale)
     return np.where(np.isfinite(meters), meters, np.float32(NO_DEPTH))
 
 

@@ -106,8 +106,7 @@ class Description:
             )
         else:
             pairs = read_listing(listing, self.root, what)
-        size_of = image_size if self.form is None else depth.depth_size
-        records = pair_records(chosen(pairs), what, size_of)
+        records = pair_records(chosen(pairs), what, depth.depth_size if self.form else image_size)
         if self.window is not None:
             records = [{**record, "window": list(self.window)} for record in records]
         return records, label_map
@@ -168,7 +167,6 @@ def read_description(path: Path) -> Description:
     top = Fields(read_yaml(path), str(path), _KEYS)
     folder = Path(top.path("root", "."))
     form = depth.read_form(top)
-    classes, colors = _classes(top, str(path)) if form is None else (depth.CHANNELS, depth.COLORS)
     keys = ("encoding", "mapping", "ignore") if form is None else depth.KEYS
     labels = Fields(top.raw("labels"), f"{path}: labels", keys)
     encoding = labels.text("encoding", "index")
@@ -176,6 +174,7 @@ def read_description(path: Path) -> Description:
         raise DescriptionError(
             f"{path}: labels: encoding must be one of {', '.join(known)}; got {encoding!r}"
         )
+    classes, colors = _classes(top, str(path)) if form is None else (depth.CHANNELS, depth.COLORS)
     mapping, ignored = _mapping(labels, encoding, classes, colors)
     images = Fields(top.raw("images"), f"{path}: images", ("window",))
     window = None

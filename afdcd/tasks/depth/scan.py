@@ -17,7 +17,7 @@ from afdcd.data.listing import spread
 from afdcd.data.spec import Record
 from afdcd.data.targets import size_problem
 from afdcd.utils.findings import Report
-from afdcd.utils.problems import first_few
+from afdcd.utils.problems import first_few, raise_problems
 
 # Half of what a camera sees is nearer than the first and farther than the second, in metres, only
 # if the scale is wrong.
@@ -151,21 +151,28 @@ def judge_depths(dataset: Dataset, *, limit: int | None, training: bool, report:
         )
 
 
-def check_splits(path: Path, description: Description, limit: int | None) -> Report:
+def check_splits(path: Path, description: Description, limit: int | None) -> str:
     """Open files of each split of a description, for ``register_dataset.py``.
 
     Args:
         path: of the description.
         description: of depth maps.
         limit: number of records of each split, evenly spread; None for all.
+
+    Returns:
+        what was found, for a person.
+
+    Raises:
+        SetupError: what is to be fixed, all of it.
     """
     report = Report()
     for split in description.splits:
+        name = f"{path}:{split}"
         try:
-            records, label_map = description.load(split=split)
+            dataset = Dataset(description.spec(split, name), *description.load(split=split))
         except DataError as error:
             report.fix("dataset", str(error))
             continue
-        dataset = Dataset(description.spec(split, f"{path}:{split}"), records, label_map)
         judge_depths(dataset, limit=limit, training=True, report=report)
-    return report
+    raise_problems([finding.text for finding in report.to_fix])
+    return report.text()
