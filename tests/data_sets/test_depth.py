@@ -126,13 +126,17 @@ assert read_depth("a.exr", DepthForm()).tolist() == [[1.5, 0.0, 3.0]]
 
 
 def test_openexr_where_opencv_reads_it(tmp_path):
-    if not re.search(r"OpenEXR:\s+(?!NO)", cv2.getBuildInformation()):
+    if not re.search(r"OpenEXR:\s+(?!NO)\S", cv2.getBuildInformation()):
         pytest.skip("this OpenCV is built without OpenEXR")
     root = Path(__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "-c", READ_EXR],
         cwd=tmp_path,
-        env={**os.environ, "OPENCV_IO_ENABLE_OPENEXR": "1", "PYTHONPATH": str(root)},
+        env={
+            **os.environ,
+            "OPENCV_IO_ENABLE_OPENEXR": "1",
+            "PYTHONPATH": os.pathsep.join([str(root), *filter(None, sys.path)]),
+        },
         capture_output=True,
         text=True,
         check=False,
