@@ -86,8 +86,11 @@ def test_resumed_to_the_last_bit(place, tmp_path, monkeypatch, name: str):
     assert_equal_runs(tmp_path / "whole", tmp_path / "parts", parts)
 
 
-def test_every_term_is_learnt(place, tmp_path):
-    train(place, "distilled", tmp_path / "run")
+@pytest.mark.parametrize(
+    "amp", [(), ("SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.DTYPE", "bfloat16")]
+)
+def test_every_term_is_learnt(place, tmp_path, amp: tuple[str, ...]):
+    train(place, "distilled", tmp_path / "run", *amp)
     found = losses(tmp_path / "run")[0]
     assert {"loss_depth", "loss_depth_aux", "loss_contrast", "loss_cwd"} <= found.keys()
     assert all(np.isfinite(value) for value in found.values())
@@ -296,3 +299,16 @@ def test_what_cannot_work_is_said_before_training(place, tmp_path, capsys):
     spec = get_spec("camvid_train")
     with pytest.raises(ValueError, match="register it as a DepthSpec"):
         task_of(Dataset(replace(spec, task="depth"), [], LabelMap(1)))
+
+
+def test_a_segmentation_teacher_teaches_features(place, configs, tmp_path):
+    """Its classes are no depths: features alone are compared, and it isn't scored."""
+    words = ["MODEL.DISTILLER.TEACHER.CONFIG_FILE", str(configs / "teacher.yaml")]
+    words += ["MODEL.DISTILLER.TEACHER.WEIGHTS", str(configs.parent / "teacher.pth")]
+    results = train(
+        place, "distilled", tmp_path / "a", *words, "MODEL.DISTILLER.LOSSES.cwd", "null"
+    )
+    assert results["figures"][f"{place}/data.yaml:val"]["AbsRel"] > 0
+    assert losses(tmp_path / "a")[0]["loss_reconstruction"] > 0
+    with pytest.raises(SetupError, match="their logits can't be compared"):
+        train(place, "distilled", tmp_path / "b", *words)
