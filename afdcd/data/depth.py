@@ -14,10 +14,10 @@ from afdcd.data.labels import DataError, LabelMap, image_size, read_stored_label
 from afdcd.data.spec import Color, DatasetSpec, Record
 from afdcd.data.yaml_fields import DescriptionError, Fields, is_number
 
-# Of a description's labels; each is its task's name, too. Relative depths are known up to a
+# Of labels in a description; each is its task's name, too. Relative depths are known up to a
 # factor of their own for each image.
 ENCODINGS = ("depth", "relative_depth")
-# Of a description's labels.
+# Of labels in a description, for these encodings.
 KEYS = ("encoding", "scale", "invalid")
 # A depth network has one output channel, which takes the place of the classes.
 CHANNELS: tuple[str, ...] = ("depth",)

@@ -152,6 +152,28 @@ def test_the_task_counts_labelled_images_only(place):
     torch.testing.assert_close(task.loss(torch.cat([prediction] * 2), more), alone)
 
 
+def test_relative_depths(place, tmp_path):
+    """A factor of each image's own changes neither the loss nor the scores."""
+    change_labels(place, encoding="relative_depth")
+    results = train(place, "student", tmp_path / "run")
+    assert np.isfinite(results["figures"][f"{place}/data.yaml:val"]["AbsRel"])
+    task = task_of(load_dataset(f"{place}/data.yaml:val"))
+    targets = torch.from_numpy(np.stack([task.targets()(r) for r in task.dataset.records]))
+    output = torch.randn(2, 1, 48, 64, dtype=torch.float64)
+    shifted = output + torch.tensor([3.0, -1.0])[:, None, None, None]
+    torch.testing.assert_close(task.loss(shifted, targets), task.loss(output, targets))
+    scores = []
+    for prediction in (output, shifted):
+        evaluator = task.evaluator()
+        outputs = [{"sem_seg": image.float()} for image in prediction]
+        evaluator.process(task.dataset.records, outputs)
+        scores.append(evaluator.evaluate())
+    assert scores[0] == pytest.approx(scores[1], rel=1e-4)
+    change_labels(place, encoding="depth")
+    metric = task_of(load_dataset(f"{place}/data.yaml:val"))
+    assert not torch.isclose(metric.loss(shifted, targets), metric.loss(output, targets))
+
+
 def test_a_network_that_pads_its_images_leaves_the_padding_out(place):
     """With sides of multiples of 32, 33x40 images are padded; no padding is 255 metres far."""
     cfg = configure(str(place / "student.yaml"), [])
