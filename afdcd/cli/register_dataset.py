@@ -20,6 +20,7 @@ from afdcd.data.datasets import Dataset
 from afdcd.data.description import NOTHING, Description, read_description
 from afdcd.data.labels import IGNORE, DataError, read_stored_labels
 from afdcd.data.listing import Listing, read_listing
+from afdcd.tasks.depth.scan import check_splits
 from afdcd.tasks.semantic_segmentation.scan import Scan, ignored_hint, judge_classes, scan_files
 from afdcd.utils.files import write_text
 from afdcd.utils.findings import Report
@@ -183,6 +184,9 @@ def _found_classes(
 
 def _check(path: Path, *, full: bool) -> None:
     description = read_description(path)
+    if description.form is not None:
+        print(check_splits(path, description, None if full else SAMPLE))
+        return
     problems: list[str] = []
     scans: dict[str, Scan] = {}
     owners: dict[str, str] = {}

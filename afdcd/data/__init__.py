@@ -18,6 +18,7 @@ from afdcd.data.labels import IGNORE, DataError, LabelMap, read_labels
 from afdcd.data.mapper import DenseMapper, TrainingAugmentation
 from afdcd.data.spec import Color, DatasetSpec, Record
 from afdcd.data.synthetic import dataset as _synthetic  # noqa: F401
+from afdcd.data.synthetic import depth as _synthetic_depth  # noqa: F401
 
 __all__ = [
     "IGNORE",

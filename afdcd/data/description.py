@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from afdcd.data.labels import IGNORE, LabelMap, rgb_code
+from afdcd.data import depth
+from afdcd.data.labels import IGNORE, LabelMap, image_size, rgb_code
 from afdcd.data.listing import Listing, read_listing, select_split
 from afdcd.data.pairs import pair_records
 from afdcd.data.palette import bit_palette
@@ -43,6 +44,7 @@ class Description:
         window: (lowest, highest) image value, or None.
         listing: where the files are.
         splits: by name, what is chosen of the listing, or a listing of its own.
+        form: of depth maps, which have no classes; else None.
     """
 
     path: Path
@@ -55,6 +57,7 @@ class Description:
     window: tuple[float, float] | None
     listing: Listing | None
     splits: Mapping[str, Fields]
+    form: depth.DepthForm | None = None
 
     def label_map(self) -> LabelMap:
         """Of ``index`` and ``rgb`` files."""
@@ -64,7 +67,7 @@ class Description:
         """A split as a data set called ``name``."""
         official = None if self.encoding == "panoptic" else self.label_map()
         load = partial(self.load, split=split)
-        return DatasetSpec(
+        spec = DatasetSpec(
             name,
             self.classes,
             self.colors,
@@ -73,6 +76,7 @@ class Description:
             window=self.window,
             images=partial(self.images, split=split),
         )
+        return spec if self.form is None else depth.as_depth(spec, self.form, self.encoding)
 
     def images(self, root: Path | None = None, *, split: str) -> list[Path]:
         """The image files of a split; label maps, and a panoptic file, are not looked for.
@@ -102,7 +106,7 @@ class Description:
             )
         else:
             pairs = read_listing(listing, self.root, what)
-        records = pair_records(chosen(pairs), what)
+        records = pair_records(chosen(pairs), what, depth.depth_size if self.form else image_size)
         if self.window is not None:
             records = [{**record, "window": list(self.window)} for record in records]
         return records, label_map
@@ -162,13 +166,15 @@ def read_description(path: Path) -> Description:
     """
     top = Fields(read_yaml(path), str(path), _KEYS)
     folder = Path(top.path("root", "."))
-    classes, colors = _classes(top, str(path))
-    labels = Fields(top.raw("labels"), f"{path}: labels", ("encoding", "mapping", "ignore"))
+    form = depth.read_form(top)
+    keys = ("encoding", "mapping", "ignore") if form is None else depth.KEYS
+    labels = Fields(top.raw("labels"), f"{path}: labels", keys)
     encoding = labels.text("encoding", "index")
-    if encoding not in ENCODINGS:
+    if encoding not in (known := (*ENCODINGS, *depth.ENCODINGS)):
         raise DescriptionError(
-            f"{path}: labels: encoding must be one of {', '.join(ENCODINGS)}; got {encoding!r}"
+            f"{path}: labels: encoding must be one of {', '.join(known)}; got {encoding!r}"
         )
+    classes, colors = _classes(top, str(path)) if form is None else (depth.CHANNELS, depth.COLORS)
     mapping, ignored = _mapping(labels, encoding, classes, colors)
     images = Fields(top.raw("images"), f"{path}: images", ("window",))
     window = None
@@ -191,6 +197,7 @@ def read_description(path: Path) -> Description:
         window=window,
         listing=listing,
         splits=_splits(top, str(path), listing),
+        form=form,
     )
 
 

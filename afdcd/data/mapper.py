@@ -215,6 +215,8 @@ class DenseMapper:
             draw = self.augmentation.draw(rng or np.random.default_rng())
             pad, size = self.targets.pad_value, (image.shape[0], image.shape[1])
             image, target = self.augmentation.apply(image, target, draw, pad_target=pad)
+            if hasattr(self.targets, "at_scale"):
+                target = self.targets.at_scale(target, draw.scale)
             if self.teacher_factor != 1:
                 larger = self._larger(record, draw, size)
                 sample[TEACHER_IMAGE] = _as_tensor(larger)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,12 +28,17 @@ class Pair:
     row: int = 0
 
 
-def pair_records(pairs: Iterable[tuple[Path, Path]], what: str) -> list[Record]:
+def pair_records(
+    pairs: Iterable[tuple[Path, Path]],
+    what: str,
+    size_of: Callable[[Path], tuple[int, int]] = image_size,
+) -> list[Record]:
     """Detectron2's semantic segmentation records of (image, label map) files.
 
     Args:
         pairs: the files.
         what: the data set's title, for errors.
+        size_of: gives a label file's height and width.
 
     Returns:
         ``file_name, sem_seg_file_name, height, width, image_id`` for each.
@@ -51,7 +56,7 @@ def pair_records(pairs: Iterable[tuple[Path, Path]], what: str) -> list[Record]:
         if not image.is_file():
             absent.append(image)
             continue
-        height, width = image_size(label)
+        height, width = size_of(label)
         records.append(
             {
                 "file_name": str(image),

@@ -21,6 +21,8 @@ class TargetReader(Protocol):
     Attributes:
         key: under which samples hold the target.
         pad_value: of pixels that don't count, such as those of a padded image.
+
+    One whose values depend on the image's scale, as depth does, has ``at_scale(target, scale)``.
     """
 
     @property

@@ -126,6 +126,7 @@ class Task:
                 f"this package's, or one with a method set_loss); got {type(head).__name__}"
             )
         head.set_loss(self.LOSS, self.loss)
+        head.ignore_value = self.targets().pad_value  # of a network that pads its images
 
     # --- scores -----------------------------------------------------------------------------
 

@@ -9,12 +9,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 import torch
 
 from afdcd.data.view_store import ViewStore
 from afdcd.data.views import ViewPlan, spread_views
+from afdcd.utils.files import write_atomically
 
 TENSORS = {"map": torch.arange(24).reshape(2, 3, 4).to(torch.int8), "scale": torch.rand(2)}
 
@@ -60,13 +62,15 @@ def test_a_damaged_file_counts_as_missing(tmp_path, harm: str):
 def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
     store = ViewStore(tmp_path)
     store.write(0, 0, TENSORS)
-    write = Path.write_bytes
 
-    def fill(self: Path, content: bytes) -> int:
-        write(self, content[: len(content) // 2])
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def fill(path: Path, write: Any, **settings: Any) -> None:
+        def half(file: IO[bytes]) -> None:
+            file.write(b"half of it")
+            raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", fill)
+        write_atomically(path, half, **settings)
+
+    monkeypatch.setattr("afdcd.data.view_store.write_atomically", fill)
     with pytest.raises(OSError, match="No space"):
         store.write(0, 0, {"map": torch.zeros(9)})
     assert same(store.read(0, 0))  # nothing that was there is lost

@@ -101,8 +101,12 @@ def render_scene(seed: tuple[int, ...], height: int, width: int) -> tuple[np.nda
     Returns:
         image uint8 [H, W, 3] in BGR and labels uint8 [H, W], an index of `CLASSES` or 255.
     """
-    rng = np.random.default_rng(seed)
-    scene = Scene(rng, height, width)
+    return draw_scene(Scene(np.random.default_rng(seed), height, width))
+
+
+def draw_scene(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
+    """Draw into an empty scene; see `render_scene`."""
+    rng = scene.rng
     _sky(scene)
     _background(scene)
     _street(scene)

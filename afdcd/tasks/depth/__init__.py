@@ -1,0 +1,120 @@
+"""Monocular depth: a distance for every pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+import torch
+from tabulate import tabulate
+
+from afdcd.data.datasets import Dataset
+from afdcd.data.depth import DepthReader, DepthSpec
+from afdcd.evaluation.depth import DepthEvaluator, depth_of
+from afdcd.tasks.depth.drawing import add_legend, depth_picture
+from afdcd.tasks.depth.loss import scale_invariant_log
+from afdcd.tasks.depth.scan import judge_depths
+from afdcd.tasks.registry import TASKS
+from afdcd.tasks.task import Evaluator, Task
+from afdcd.utils.findings import Report
+
+# A teacher knows something of the data if its error is below this share of a constant's.
+_KNOWING = 0.9
+
+
+@TASKS.register("depth")
+class Depth(Task):
+    """Depth in metres. The model's one output channel is its natural logarithm.
+
+    Raises:
+        ValueError: the data set doesn't say how its depths are stored.
+
+    Attributes:
+        INVARIANCE: see `scale_invariant_log`.
+        MEDIAN_SCALING: whether predictions are scored up to a factor; see `depth_figures`.
+        UNIT: of depths, in pictures.
+    """
+
+    TITLE = "depth"
+    LOSS = "loss_depth"
+    METRIC = "AbsRel"
+    HIGHER_IS_BETTER = False
+    INVARIANCE: ClassVar[float] = 0.5
+    MEDIAN_SCALING: ClassVar[bool] = False
+    UNIT: ClassVar[str] = " m"
+
+    def __init__(self, dataset: Dataset) -> None:
+        super().__init__(dataset)
+        spec = dataset.spec
+        if not isinstance(spec, DepthSpec):
+            raise ValueError(
+                f"{spec.name} is of the task {spec.task}, but doesn't say how its depths are "
+                "stored: register it as a DepthSpec (afdcd/data/depth.py)"
+            )
+        self.reader = DepthReader(spec.form)
+
+    @property
+    def channels(self) -> int:
+        return 1
+
+    def targets(self) -> DepthReader:
+        return self.reader
+
+    def loss(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return scale_invariant_log(prediction, target, invariance=self.INVARIANCE)
+
+    def evaluator(self) -> DepthEvaluator:
+        return DepthEvaluator(self.reader, median_scaling=self.MEDIAN_SCALING)
+
+    def describe(self, figures: Mapping[str, float]) -> str:
+        return (
+            f"AbsRel {figures['AbsRel']:.2f} %, RMSE {figures['RMSE']:.3g}{self.UNIT}, below 1.25: "
+            f"{figures['delta1']:.2f} %"
+        )
+
+    def table(self, figures: Mapping[str, float]) -> str:
+        rows = [[name, f"{value:.4f}"] for name, value in figures.items()]
+        return tabulate(rows, disable_numparse=True, colalign=("left", "right"))
+
+    def decode(self, output: Mapping[str, torch.Tensor]) -> np.ndarray:
+        """Depths, float32 [H, W] above 0."""
+        return depth_of(output[self.KEY][0])
+
+    def picture(self, values: np.ndarray) -> np.ndarray:
+        return depth_picture(values)
+
+    def overlay(self, image: np.ndarray, values: np.ndarray, alpha: float) -> np.ndarray:
+        """With a legend that says which depths the brightest and the darkest colour are."""
+        return add_legend(super().overlay(image, values, alpha), values, self.UNIT)
+
+    def check_files(self, *, limit: int | None, training: bool, report: Report) -> None:
+        judge_depths(self.dataset, limit=limit, training=training, report=report)
+
+    def check_teacher(self, evaluator: Evaluator, images: int, report: Report) -> None:
+        assert isinstance(evaluator, DepthEvaluator)
+        value, constant = evaluator.evaluate()["AbsRel"], evaluator.constant()
+        name = self.dataset.spec.name
+        report.facts["teacher"] = {
+            f"AbsRel on {images} images of {name}": value,
+            "each image's median depth everywhere would have": constant,
+        }
+        if value >= _KNOWING * constant:
+            report.fix(
+                "teacher",
+                f"the teacher's AbsRel on {images} images of {name} is {value:.2f} %, no better "
+                f"than one depth everywhere ({constant:.2f} %): are its weights trained, and are "
+                "INPUT.FORMAT, PIXEL_MEAN and the scale of its depths those of its training?",
+            )
+
+
+@TASKS.register("relative_depth")
+class RelativeDepth(Depth):
+    """Depth up to a factor of each image's own, as of data sets without a unit.
+
+    The loss doesn't depend on the factor, and predictions are scored after median scaling.
+    """
+
+    INVARIANCE = 1.0
+    MEDIAN_SCALING = True
+    UNIT = ""

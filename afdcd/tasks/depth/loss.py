@@ -1,0 +1,47 @@
+"""The loss of depths: squared error of their logarithms, less a share of what a scale explains."""
+
+from __future__ import annotations
+
+import torch
+
+from afdcd.losses.precision import at_least_float32, no_autocast
+from afdcd.models.heads.segmentation_head import upsample
+
+
+def scale_invariant_log(
+    prediction: torch.Tensor, target: torch.Tensor, *, invariance: float
+) -> torch.Tensor:
+    """Scale-invariant log error of Eigen et al.
+
+    "Depth Map Prediction from a Single Image using a Multi-Scale Deep Network", NIPS 2014
+    (arXiv 1406.2283), equation 4. With d the predicted less the true log depth, over the n pixels
+    of an image that have a depth::
+
+        1 / n * sum of d^2 - invariance / n^2 * (sum of d)^2
+
+    averaged over the images with such a pixel: per pixel within an image, then per image. It is
+    computed as variance(d) + (1 - invariance) * mean(d)^2, the same without cancellation.
+
+    Args:
+        prediction: natural logarithms of depths, [N, 1, h, w]; upsampled bilinearly with
+            ``align_corners=True``, in float32 at least, whatever the autocast.
+        target: depths [N, H, W]; pixels of 0 don't count.
+        invariance: lambda in the paper. 0: the squared log error. 1: a factor common to an image's
+            depths makes no difference. 0.5 in the paper's training.
+
+    Returns:
+        scalar, at least 0; 0 (with a zero gradient) where no pixel has a depth.
+    """
+    with no_autocast(prediction):
+        size = (target.shape[-2], target.shape[-1])
+        log_depth = upsample(at_least_float32(prediction), size)[:, 0]
+        counted = target > 0
+        log_truth = torch.where(counted, target, 1).to(log_depth.dtype).log()
+        difference = torch.where(counted, log_depth - log_truth, 0)
+        pixels = counted.sum((1, 2))
+        divisor = pixels.clamp(min=1)
+        mean = difference.sum((1, 2)) / divisor
+        centred = torch.where(counted, difference - mean[:, None, None], 0)
+        variance = centred.square().sum((1, 2)) / divisor
+        each = variance + (1 - invariance) * mean.square()
+        return each.sum() / (pixels > 0).sum().clamp(min=1)

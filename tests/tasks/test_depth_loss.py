@@ -1,0 +1,102 @@
+"""The scale-invariant log error: hand-worked numbers, a naive loop, and properties."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from afdcd.tasks.depth.loss import scale_invariant_log
+
+
+def naive(prediction: torch.Tensor, target: torch.Tensor, invariance: float) -> float:
+    """Equation 4, pixel by pixel, of predictions at the targets' size."""
+    values = []
+    for log_depth, depths in zip(prediction[:, 0].tolist(), target.tolist(), strict=True):
+        squares, total, n = 0.0, 0.0, 0
+        for row, others in zip(log_depth, depths, strict=True):
+            for y, t in zip(row, others, strict=True):
+                if t > 0:
+                    d = y - math.log(t)
+                    squares, total, n = squares + d * d, total + d, n + 1
+        if n:
+            values.append(squares / n - invariance * total * total / n**2)
+    return sum(values) / len(values) if values else 0.0
+
+
+def case(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    prediction = torch.randn(3, 1, 5, 6, generator=generator, dtype=torch.float64)
+    target = torch.rand(3, 5, 6, generator=generator, dtype=torch.float64) * 9 + 0.1
+    target[torch.rand(3, 5, 6, generator=generator) < 0.3] = 0
+    return prediction, target
+
+
+def test_worked_by_hand():
+    """Differences 1, 3 and none: squares 1 + 9, sum 4."""
+    prediction = torch.tensor([[[[1.0, 3.0, 7.0]]]])
+    target = torch.tensor([[[1.0, 1.0, 0.0]]])
+    for invariance, expected in ((0.0, 5.0), (0.5, 3.0), (1.0, 1.0)):
+        assert scale_invariant_log(prediction, target, invariance=invariance).item() == expected
+    # A second image, off by 2 in its one pixel, 4 (or half of it); and one without a depth.
+    prediction = torch.cat([prediction, torch.full((2, 1, 1, 3), 2.0)])
+    target = torch.cat([target, torch.tensor([[[1.0, 0.0, 0.0]], [[0.0, 0.0, 0.0]]])])
+    assert scale_invariant_log(prediction, target, invariance=0.0).item() == (5 + 4) / 2
+    assert scale_invariant_log(prediction, target, invariance=0.5).item() == (3 + 2) / 2
+
+
+@pytest.mark.parametrize("invariance", [0.0, 0.5, 0.85, 1.0])
+def test_beside_a_naive_loop(invariance: float):
+    prediction, target = case()
+    target[1] = 0
+    value = scale_invariant_log(prediction, target, invariance=invariance)
+    assert value.item() == pytest.approx(naive(prediction, target, invariance), rel=1e-12)
+    prediction.requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda x: scale_invariant_log(x, target, invariance=invariance), (prediction,)
+    )
+
+
+def test_a_common_factor():
+    prediction, target = case()
+    for invariance, same in ((1.0, True), (0.5, False)):
+        one = scale_invariant_log(prediction, target, invariance=invariance)
+        factors = torch.tensor([0.1, 3.0, 40.0], dtype=torch.float64)[:, None, None]
+        other = scale_invariant_log(prediction, target * factors, invariance=invariance)
+        assert torch.isclose(one, other, rtol=1e-10) == same
+    perfect = torch.where(target > 0, target, 1).log()[:, None]
+    assert scale_invariant_log(perfect, target, invariance=0.5).item() == 0
+    assert scale_invariant_log(perfect + 2, target, invariance=1.0).item() < 1e-28
+
+
+def test_pixels_without_a_depth_have_no_gradient():
+    prediction, target = case()
+    prediction.requires_grad_()
+    scale_invariant_log(prediction, target, invariance=0.5).backward()
+    assert torch.equal(prediction.grad[:, 0] != 0, target > 0)
+    prediction.grad = None
+    value = scale_invariant_log(prediction, torch.zeros_like(target), invariance=0.5)
+    value.backward()
+    assert value.item() == 0 and torch.equal(prediction.grad, torch.zeros_like(prediction))
+
+
+def test_no_cancellation_far_from_the_truth():
+    """In float32, squares of 1000 less a square of a mean would lose the variance of 0.01."""
+    prediction = torch.tensor([[[[1000.0, 1000.2]]]])
+    value = scale_invariant_log(prediction, torch.ones(1, 1, 2), invariance=1.0)
+    assert value.item() == pytest.approx(0.01, rel=2e-3)
+
+
+def test_float32_under_autocast():
+    prediction, target = (x.float() for x in case())
+    expected = scale_invariant_log(prediction.bfloat16().float(), target, invariance=0.5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = scale_invariant_log(prediction.bfloat16(), target, invariance=0.5)
+    assert value.dtype == torch.float32 and torch.equal(value, expected)
+
+
+def test_upsampled_with_corners_on_corners():
+    prediction = torch.tensor([[[[0.0, 1.0]]]])
+    target = torch.exp(torch.tensor([[[0.0, 0.5, 1.0]]]))
+    assert scale_invariant_log(prediction, target, invariance=0.0).item() < 1e-12
