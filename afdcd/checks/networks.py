@@ -134,7 +134,7 @@ def _describe_taps(size: tuple[int, int], distiller: Distiller, report: Report) 
             }
     for objective in distiller.distiller.objectives:
         one, other = (
-            shapes["student", objective.student_tap],
+            objective.student_shape(shapes["student", objective.student_tap]),
             target_shape(shapes["teacher", objective.teacher_tap], objective.target),
         )
         if one[1:3] != other[1:3]:

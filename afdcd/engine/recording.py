@@ -25,6 +25,7 @@ from afdcd.data.stream import RecordedViews, SampleStream
 from afdcd.data.view_store import ViewStore
 from afdcd.data.views import ViewPlan, spread_views
 from afdcd.distill import Distiller, distiller_settings
+from afdcd.distill.objectives import target_shape
 from afdcd.distill.record import SecondsLog
 from afdcd.distill.targets import Target
 from afdcd.engine.runtime import Runtime
@@ -173,10 +174,9 @@ class Recording:
         assert distiller.record is not None
         total = 0
         for target in distiller.distiller.targets:
-            shape = self.shapes[target.path]
-            channels = target.dims or shape.channels
+            shape = target_shape(self.shapes[target.path], target)
             encoding = distiller.record.encoding
-            total += encoding.bytes_of(target, channels, shape.height, shape.width)
+            total += encoding.bytes_of(target, shape.channels, shape.height, shape.width)
         return total
 
     def _say(self, distiller: Distiller) -> None:
