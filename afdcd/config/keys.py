@@ -51,10 +51,11 @@ def add_afdcd_config(cfg: CfgNode) -> None:
     distiller.TEACHER.CONFIG_FILE = ""
     distiller.TEACHER.WEIGHTS = ""
     distiller.TEACHER.OPTS = []
-    # Or it is a model of other people's (docs/teachers.md): "hf:folder" or "hf:ORG/NAME"
-    # (transformers); "smp:folder", or "smp:ARCH/ENCODER" with WEIGHTS
-    # (segmentation_models_pytorch); "file.pt2" (torch.export); "file.pt" or "file.ts" (TorchScript);
-    # "package.module:function" or "file.py:function". Relative paths: of the working directory.
+    # Or it is a model of other people's (docs/teachers.md): "hf:folder" or "hf:ORG/NAME" of
+    # transformers; "smp:folder" or, with WEIGHTS, "smp:ARCH/ENCODER" of
+    # segmentation_models_pytorch; "file.pt2" of torch.export; "file.pt", "file.ts" of TorchScript;
+    # "package.module:function" or "file.py:function". Relative paths start from the working
+    # directory, as in WEIGHTS.
     distiller.TEACHER.NAME = ""
     # How a teacher of NAME takes its images. Empty: as its own files say, else RGB with ImageNet's
     # mean and deviation (in 0..255, in FORMAT's order), whole, and padded as its kind needs.

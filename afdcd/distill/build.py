@@ -197,8 +197,9 @@ def _padding_problem(
         getattr(getattr(model, "backbone", None), "size_divisibility", 0) or 1
         for model in (student, teacher)
     ]
-    if hasattr(teacher, "padding_of"):
-        steps[1] = teacher.padding_of(teacher_taps)
+    padding_of: Any = getattr(teacher, "padding_of", None)
+    if padding_of is not None:
+        steps[1] = padding_of(teacher_taps)
     if steps[0] == steps[1]:
         return None
     if size and all(side % step == 0 for side in size for step in steps):
