@@ -102,8 +102,7 @@ def _frozen_teacher(
     def frozen(model: nn.Module, image_format: str, **averages: Any) -> FrozenTeacher:
         flip = image_format != cfg.INPUT.FORMAT
         dtype = DTYPES[settings.dtype]
-        prepare = not getattr(model, "KEEPS_WEIGHTS", False)
-        return FrozenTeacher(model, flip_channels=flip, dtype=dtype, prepare=prepare, **averages)
+        return FrozenTeacher(model, flip_channels=flip, dtype=dtype, **averages)
 
     return frozen(
         model,

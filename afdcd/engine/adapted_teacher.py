@@ -10,6 +10,7 @@ from torch import nn
 
 from afdcd.data import Dataset
 from afdcd.distill.teacher_settings import TeacherSettings
+from afdcd.engine.class_names import listed_classes
 from afdcd.engine.runtime import Runtime
 from afdcd.models import count_parameters
 from afdcd.models.adapters import ADAPTERS, Adapter, ImageSettings, Source, read_source
@@ -84,11 +85,19 @@ class AdaptedTeacher(Runtime):
 
         Raises:
             CheckpointError: it can't be loaded, or not be run on training images.
+            ValueError: its classes by name aren't as many as its channels.
         """
         model = self.kind.load(self.source)
-        resolution = TeacherSettings.read(self.cfg.MODEL.DISTILLER.TEACHER).resolution
-        height, width = (round(side * resolution) for side in self.training_size)
+        settings = TeacherSettings.read(self.cfg.MODEL.DISTILLER.TEACHER)
+        height, width = (round(side * settings.resolution) for side in self.training_size)
         model.probe((height, width))
+        names = listed_classes(settings.classes) or self.class_names
+        if names and len(names) != model.channels:
+            raise ValueError(
+                f"{self.source.name} gives {model.channels} channels, but its classes are "
+                f"{len(names)}, from {names[0]!r} to {names[-1]!r}: name what its channels stand "
+                "for in MODEL.DISTILLER.TEACHER.CLASSES"
+            )
         return model
 
     def build_teacher(self) -> nn.Module:

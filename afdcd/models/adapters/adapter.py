@@ -188,7 +188,7 @@ class Adapter(nn.Module):
                 "of a number, take MODEL.DISTILLER.TEACHER.IMAGES.SIZE or MULTIPLE"
             ) from error
         self.channels = maps[_logits_name(maps)].shape[1]
-        for name in maps if len(maps) > 1 else ():
+        for name in maps:
             self.maps.add_module(name, nn.Identity())
 
     def padding_of(self, paths: Sequence[str]) -> int:

@@ -41,7 +41,8 @@ class FunctionAdapter(Adapter):
         elif not _is_found(module):
             problems.append(
                 f"{source.name}: no module {module}: install it, add its folder to PYTHONPATH, or "
-                f"name a file ({module.rpartition('.')[2]}{SUFFIX}:function)"
+                f"name a file ({module.rpartition('.')[2]}{SUFFIX}:function). Names of other kinds "
+                "begin with hf: or smp:"
             )
         if source.weights and (problem := file_problem(source.weights)):
             problems.append(f"MODEL.DISTILLER.TEACHER.WEIGHTS: {problem}")
