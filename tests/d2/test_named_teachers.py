@@ -35,13 +35,12 @@ def named(configs, tmp_path):
 
 
 def test_both_runtimes_agree(named, tmp_path):
-    train_embedded(named, tmp_path / "one")
-    train_detectron2(named, tmp_path / "other")
-    for ours, theirs in zip(losses(tmp_path / "one"), losses(tmp_path / "other"), strict=True):
-        assert ours.keys() == theirs.keys()
-        assert "loss_logit_kd" in ours and "loss_contrast" in ours
-        for name, value in ours.items():
-            assert theirs[name] == pytest.approx(value, rel=1e-4), name
+    train_embedded(named, tmp_path / "one", "SOLVER.MAX_ITER", "1")
+    train_detectron2(named, tmp_path / "other", "SOLVER.MAX_ITER", "1")
+    (ours,), (theirs,) = losses(tmp_path / "one"), losses(tmp_path / "other")
+    assert ours.keys() == theirs.keys() >= {"loss_logit_kd", "loss_contrast"}
+    for name, value in ours.items():
+        assert theirs[name] == pytest.approx(value, rel=1e-5), name
     figures = [
         json.loads((tmp_path / name / "results.json").read_text())["teacher"]["mIoU"]
         for name in ("one", "other")
