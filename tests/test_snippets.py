@@ -41,6 +41,7 @@ SKIPPED = {
 FOLLOWED = {
     "docs/datasets.md": "tests/test_docs_datasets.py",
     "docs/extending.md": "tests/test_docs_extending.py",
+    "docs/teachers.md": "tests/test_docs_teachers.py",
 }
 # Names that Python blocks take for granted.
 STAND_INS: dict[str, Callable[[], Any]] = {
