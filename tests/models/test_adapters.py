@@ -189,6 +189,24 @@ def test_a_program_for_single_images_of_one_size(tmp_path):
         torch.testing.assert_close(made([item])[0]["sem_seg"], output["sem_seg"])
 
 
+def test_a_program_is_loaded_anew_on_the_device_that_it_is_moved_to(tmp_path, monkeypatch):
+    """Devices may stand in its code. The meta device stands in for a GPU."""
+    made = load(write_program(tmp_path / "net.pt"))
+    read = []
+
+    def fresh(cls, path: str, device: torch.device) -> nn.Module:
+        read.append((path, device.type))
+        return Net().to(device)
+
+    monkeypatch.setattr(ADAPTERS.get("torchscript"), "read", classmethod(fresh))
+    made.float()
+    assert not read  # the same device
+    made._apply(lambda tensor: tensor.to("meta"))
+    assert read == [(str(tmp_path / "net.pt"), "meta")]
+    assert made.device.type == "meta" and not made.model.training
+    assert not any(p.requires_grad for p in made.parameters())
+
+
 @pytest.mark.parametrize("name", ["net.pt2", "net.pt"])
 def test_files_that_are_no_programs(tmp_path, name: str):
     (tmp_path / name).write_bytes(b"nothing")

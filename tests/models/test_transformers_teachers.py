@@ -148,7 +148,19 @@ def test_class_scores_by_hand():
     assert scores.flatten().tolist() == pytest.approx([0.25, 0.325])
 
 
-@pytest.fixture(params=["mask2former", "maskformer"])
+def write_tokenizer(folder: Path, library) -> None:
+    """One that numbers the words of OneFormer's task from 2 to 5."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = {word: n for n, word in enumerate(["<pad>", "<unk>", "the", "task", "is", "semantic"])}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    library.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>"
+    ).save_pretrained(folder)
+
+
+@pytest.fixture(params=["mask2former", "maskformer", "oneformer", "eomt"])
 def universal(library, request, tmp_path) -> Path:
     torch.manual_seed(0)
     swin = library.SwinConfig(
@@ -174,6 +186,36 @@ def universal(library, request, tmp_path) -> Path:
             id2label=ID2LABEL,
         )
         model = library.Mask2FormerForUniversalSegmentation(config)
+    elif request.param == "eomt":
+        config = library.EomtConfig(
+            hidden_size=16,
+            num_hidden_layers=4,
+            num_attention_heads=2,
+            image_size=64,
+            num_queries=5,
+            num_blocks=2,
+            num_upscale_blocks=1,
+            id2label=ID2LABEL,
+        )
+        model = library.EomtForUniversalSegmentation(config)
+    elif request.param == "oneformer":
+        config = library.OneFormerConfig(
+            backbone_config=swin,
+            conv_dim=32,
+            mask_dim=32,
+            hidden_dim=32,
+            num_queries=5,
+            encoder_layers=1,
+            decoder_layers=2,
+            query_dec_layers=1,
+            encoder_feedforward_dim=16,
+            num_attention_heads=2,
+            dim_feedforward=16,
+            task_seq_len=8,
+            is_training=False,
+            id2label=ID2LABEL,
+        )
+        model = library.OneFormerForUniversalSegmentation(config)
     else:
         detr = library.DetrConfig(
             d_model=32,
@@ -198,6 +240,8 @@ def universal(library, request, tmp_path) -> Path:
     folder = tmp_path / request.param
     model.save_pretrained(folder)
     write_processor(folder)
+    if request.param == "oneformer":
+        write_tokenizer(folder, library)
     return folder
 
 
@@ -207,7 +251,10 @@ def test_universal_models_give_the_logarithm_of_class_scores(universal):
     image = torch.rand(3, 64, 64) * 255
     with torch.no_grad(), FeatureTaps(made, [PREDICTOR]) as taps:
         made([{"image": image}])
-        own = made.model(pixel_values=normalized(image[None]))
+        more = (
+            {} if made.task is None else {"task_inputs": torch.tensor([[2, 3, 4, 5, 0, 0, 0, 0]])}
+        )
+        own = made.model(pixel_values=normalized(image[None]), **more)
     naive = torch.zeros(len(CLASSES), *own.masks_queries_logits.shape[-2:])
     for query in range(5):
         classes = own.class_queries_logits[0, query].softmax(0)[:-1]

@@ -18,8 +18,8 @@ from afdcd.models.weights.read import CheckpointError, file_problem
 class ProgramAdapter(Adapter):
     """A file that holds a network with its code; loading it may run code, as a pickle may.
 
-    It is loaded anew on the device that it is moved to, since programs may name devices in their
-    code, and runs in its own precision: autocast is off in it.
+    It is never moved or cast, but loaded anew on the device that its adapter is moved to, since
+    programs may name devices in their code. It runs in its own precision: autocast is off in it.
     """
 
     @classmethod
@@ -73,7 +73,7 @@ class ProgramAdapter(Adapter):
     def _apply(
         self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True
     ) -> ProgramAdapter:
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse=False)
         if self.device != self._loaded_on:
             self._loaded_on = self.device
             self.model = self._guarded(self._source, self.device)
