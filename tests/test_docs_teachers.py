@@ -30,6 +30,7 @@ def test_the_example(tmp_path):
         shlex.split(line) for b in BLOCKS if b.language == "bash" for line in b.text.splitlines()
     ]
     assert len(commands) == 4
+    outputs = []
     for command in commands:
         tool = Path(command[1]).parent.name == "tools"
         words = ["--runtime", "embedded", *command[2:], *SMALL] if tool else command[2:]
@@ -42,11 +43,12 @@ def test_the_example(tmp_path):
             check=False,
         )
         said = done.stdout + done.stderr
-        # The doctor sees that a step's batch is small.
+        # The doctor may find the toy's weights unsound.
         assert done.returncode == 0 or "doctor" in command[1], said
         assert "Traceback" not in said, said
+        outputs.append(said)
     for name in ("by_function", "by_program"):
         lines = (tmp_path / f"output/own/{name}/metrics.json").read_text().splitlines()
         losses = next(line for line in map(json.loads, lines) if "total_loss" in line)
         assert losses["loss_logit_kd"] > 0 and losses["loss_contrast"] > 0
-    assert "traffic sign" in (tmp_path / "output/own/by_function/config.yaml").read_text().lower()
+    assert "traffic sign" in outputs[0] and "Traffic_Sign" in outputs[0]
