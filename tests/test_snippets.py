@@ -260,6 +260,8 @@ def check_command(words: list[str], block: Block) -> None:
             assert (ROOT / rest[rest.index("-c") + 1]).is_file()
     elif program == "python" and rest[0].startswith("tools/"):
         check_tool(rest[0], rest[1:], block)
+    elif program == "python" and rest[0] in {b.file for b in ALL if b.document == block.document}:
+        assert block.document in FOLLOWED
     else:
         pytest.fail(f"{block}: {shlex.join(words)}: no command that is known here: see SKIPPED")
 
