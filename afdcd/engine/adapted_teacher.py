@@ -72,7 +72,12 @@ class AdaptedTeacher(Runtime):
         return {"MEAN": list(images.mean[::order]), "STD": list(images.std[::order])}
 
     def problems(self) -> list[str]:
-        return self.kind.problems(self.source)
+        problems = list(self.kind.problems(self.source))
+        if self.cfg.MODEL.DISTILLER.TEACHER.OPTS:
+            problems.append(
+                f"{self.source.name} has no config that TEACHER.OPTS could change: set it to []"
+            )
+        return problems
 
     def teacher(self) -> Runtime:
         raise NotImplementedError("a teacher has no teacher")

@@ -112,6 +112,7 @@ def test_a_teacher_of_features_alone(configs, code, tmp_path, caplog):
         ([f"{TEACHER}.CLASSES", "[nowhere]"], "no data set of classes is called so"),
         ([f"{TEACHER}.CLASS_MAP", "{zebra: Pavment}"], "did you mean Pavement?"),
         ([f"{TEACHER}.CONFIG_FILE", "teacher.yaml"], "both CONFIG_FILE"),
+        ([f"{TEACHER}.OPTS", "['SEED', '1']"], "no config that TEACHER.OPTS could change"),
         ([f"{TEACHER}.NAME", "absent.pt2"], "no checkpoint at"),
         ([f"{TEACHER}.NAME", "teacher.onnx"], "names no model of a known kind"),
         ([f"{TEACHER}.NAME", ""], "or a model of other people's"),

@@ -237,6 +237,18 @@ def test_names_of_nothing(name: str, words: str):
         read_source(name)
 
 
+def test_a_kind_of_ones_own(monkeypatch):
+    monkeypatch.setattr(ADAPTERS, "_obj_map", dict(ADAPTERS._obj_map))
+
+    @ADAPTERS.register("mine")
+    class Mine(Adapter):
+        @classmethod
+        def load(cls, source):
+            return cls(source, Net(), cls.image_defaults(source))
+
+    assert load("mine:anything").channels == len(CLASSES)
+
+
 def test_kinds_by_name(tmp_path):
     names = {
         "hf:org/name": "hf",
