@@ -40,6 +40,7 @@ SKIPPED = {
 FOLLOWED = {
     "docs/datasets.md": "tests/test_docs_datasets.py",
     "docs/extending.md": "tests/test_docs_extending.py",
+    "docs/teachers.md": "tests/test_docs_teachers.py",
     "docs/unlabeled.md": "tests/test_docs_unlabeled.py",
 }
 # Names that Python blocks take for granted.
@@ -267,6 +268,8 @@ def check_command(words: list[str], block: Block) -> None:
         check_tool(f"tools/{command.module}.py", [*command.flags, *rest[1:]], block)
     elif program == "python" and rest[0].startswith("tools/"):
         check_tool(rest[0], rest[1:], block)
+    elif program == "python" and rest[0] in {b.file for b in ALL if b.document == block.document}:
+        assert block.document in FOLLOWED
     else:
         pytest.fail(f"{block}: {shlex.join(words)}: no command that is known here: see SKIPPED")
 

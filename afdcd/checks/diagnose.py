@@ -22,10 +22,11 @@ from afdcd.checks.weights import class_differences
 from afdcd.data.listing import spread
 from afdcd.data.unlabeled import UnlabeledImages, joined
 from afdcd.distill import Distiller, distiller_settings
+from afdcd.engine.averaged_teacher import in_students_order
 from afdcd.engine.checkpoints import student_of
 from afdcd.engine.precision import autocast
 from afdcd.engine.runtime import Runtime
-from afdcd.engine.settings import TrainingSettings
+from afdcd.engine.settings import EvaluationSettings, TrainingSettings
 from afdcd.evaluation import predict
 from afdcd.tasks import Task, task_of
 from afdcd.utils.findings import Report
@@ -103,7 +104,9 @@ def diagnose(
         _guarded(
             report,
             "teacher",
-            lambda: _score_teacher(teacher, model.teacher, task, scored, report),
+            lambda: _score_teacher(
+                *in_students_order(run, teacher, model.teacher), task, scored, report
+            ),
         )
         if unlabeled:
             _guarded(
@@ -148,10 +151,14 @@ def _find_data(
 
 
 def _score_teacher(
-    side: Runtime, teacher: nn.Module, task: Task, limit: int | None, report: Report
+    settings: EvaluationSettings,
+    teacher: nn.Module,
+    task: Task,
+    limit: int | None,
+    report: Report,
 ) -> None:
     """Evaluate the teacher on some images, and have the task judge it."""
-    settings, evaluator = side.evaluation_settings(), task.evaluator()
+    evaluator = task.evaluator()
     mapper = settings.loading.evaluation_mapper()
     device = next(teacher.parameters()).device
     teacher.eval()
@@ -179,7 +186,7 @@ def _other_task(run: Runtime, device: torch.device, limit: int | None, report: R
     if model is None or problems:
         return
     model.to(device)
-    if isinstance(model, Distiller) and teacher is not None:
+    if isinstance(model, Distiller) and teacher is not None and not run.teacher_name:
         scored = None if limit is None else SCORED
         _guarded(
             report,

@@ -8,9 +8,12 @@ import torch
 from torch import nn
 
 from afdcd.checks.weights import (
+    NO_TEACHER,
     class_differences,
+    finite_problems,
     loaded_problems,
     teacher_class_problems,
+    teacher_config_problems,
     teacher_weights_problems,
     weights_problems,
 )
@@ -35,17 +38,18 @@ def build_student(run: Runtime, report: Report) -> nn.Module | None:
 
 def build_teacher(run: Runtime, report: Report) -> tuple[Runtime | None, nn.Module | None]:
     """The teacher's config and the teacher, or None where there is none to be had."""
-    if not run.teacher_file:
-        key = "MODEL.DISTILLER.TEACHER.CONFIG_FILE"
-        report.fix("teacher", f"{key} is empty: name the teacher's YAML file")
+    if not (run.teacher_file or run.teacher_name):
+        report.fix("teacher", NO_TEACHER)
         return None, None
     try:
         teacher = run.teacher()
     except ValueError as error:
         report.fix("teacher", f"MODEL.DISTILLER.TEACHER: {error}")
         return None, None
-    wrong = teacher.problems_as_teacher()
-    report.fix("teacher", *(f"the teacher's config: {text}" for text in wrong))
+    wrong = teacher_config_problems(run, teacher)
+    report.fix("teacher", *wrong)
+    if run.teacher_name:
+        return teacher, None if wrong else _adapted(teacher, report)
     model = _build(teacher, "the teacher", report)
     problems = teacher_weights_problems(run, teacher)
     report.fix("weights", *problems)
@@ -63,6 +67,17 @@ def _build(run: Runtime, whose: str, report: Report) -> nn.Module | None:
         return None
     report.facts[f"parameters of {whose}, M"] = count_parameters(model) / 1e6
     return model
+
+
+def _adapted(teacher: Runtime, report: Report) -> nn.Module | None:
+    """A model of other people's, which comes with its weights."""
+    model = _build(teacher, "the teacher", report)
+    if model is None:
+        return None
+    report.facts["weights of the teacher"] = teacher.load(model, teacher.weights, complete=True)
+    problems = finite_problems(model, teacher.weights, "the teacher")
+    report.fix_problems(problems)
+    return None if problems else model
 
 
 def _load(run: Runtime, model: nn.Module, complete: bool, whose: str, report: Report) -> bool:
@@ -88,8 +103,17 @@ def check_teacher_classes(run: Runtime, teacher: Runtime, report: Report) -> Non
     """Whether the teacher was trained on the student's classes."""
     problems = teacher_class_problems(run, teacher)
     report.fix_problems(problems, "class-order")
-    if not problems and class_differences(run, teacher):
-        report.note("teacher", "it has other classes than the student, so it isn't scored")
+    if problems:
+        return
+    if run.compares_classes and (matching := run.class_matching(teacher)):
+        report.facts["classes matched by name"] = {
+            f"{matching.student[one]} (teacher's {other})": matching.teacher[other]
+            for one, other in matching.pairs
+        }
+        report.note("classes", *matching.remarks)
+    if differences := class_differences(run, teacher):
+        text = f"it has other classes than the student, so it isn't scored: {differences[0]}"
+        report.note("teacher", text)
 
 
 def check_format(run: Runtime, teacher: Runtime, report: Report) -> None:
@@ -134,7 +158,7 @@ def _describe_taps(size: tuple[int, int], distiller: Distiller, report: Report) 
             }
     for objective in distiller.distiller.objectives:
         one, other = (
-            shapes["student", objective.student_tap],
+            objective.student_shape(shapes["student", objective.student_tap]),
             target_shape(shapes["teacher", objective.teacher_tap], objective.target),
         )
         if one[1:3] != other[1:3]:

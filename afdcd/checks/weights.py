@@ -9,10 +9,15 @@ from torch import nn
 from afdcd.config import ConfigError
 from afdcd.data import Dataset, LabelMap, get_spec
 from afdcd.engine.checkpoints import ResultWeights
-from afdcd.engine.runtime import Runtime
+from afdcd.engine.runtime import NO_NAMES, Runtime
 from afdcd.models.weights import file_problem, is_address
 from afdcd.tasks import task_of
-from afdcd.utils.problems import Problem
+from afdcd.utils.problems import Problem, constructed
+
+NO_TEACHER = (
+    "MODEL.DISTILLER.TEACHER.CONFIG_FILE is empty: name the teacher's YAML file, or a model of "
+    "other people's in MODEL.DISTILLER.TEACHER.NAME"
+)
 
 
 def weights_problems(path: str, key: str, *, needed: bool, fetches: bool = False) -> list[str]:
@@ -58,7 +63,8 @@ def loaded_problems(model: nn.Module, path: str, whose: str) -> list[str]:
     if problems := finite_problems(model, path, whose):
         return problems
     entries = model.state_dict()
-    constant = [n for n, v in entries.items() if v.dim() == 4 and v.numel() > 64 and v.std() == 0]
+    weights = {n: v for n, v in entries.items() if v.is_floating_point() and v.dim() == 4}
+    constant = [n for n, v in weights.items() if v.numel() > 64 and v.std() == 0]
     if constant:
         text = f"{path} holds constant convolutions, {len(constant)} such as {constant[0]}"
         return [Problem(f"{whose}: {text}: they were never trained", "weights")]
@@ -81,15 +87,23 @@ def teacher_problems(run: Runtime) -> list[str]:
     if not run.distils:
         return []
     key = "MODEL.DISTILLER.TEACHER"
-    if not run.teacher_file:
-        return [f"{key}.CONFIG_FILE is empty: name the teacher's YAML file"]
+    if not (run.teacher_file or run.teacher_name):
+        return [NO_TEACHER]
     try:
         teacher = run.teacher()
-    except ConfigError as error:
+    except (ConfigError, ValueError) as error:
         return [f"{key}: {error}"]
-    problems = [f"the teacher's config: {text}" for text in teacher.problems_as_teacher()]
+    problems = teacher_config_problems(run, teacher)
     problems += teacher_class_problems(run, teacher) + teacher_weights_problems(run, teacher)
     return problems + _other_teacher_problems(run, teacher)
+
+
+def teacher_config_problems(run: Runtime, teacher: Runtime) -> list[str]:
+    """What can't work in the teacher's config, or of a model of other people's."""
+    if run.teacher_name and is_recorded(run):
+        return []
+    where = "MODEL.DISTILLER.TEACHER.NAME" if run.teacher_name else "the teacher's config"
+    return [f"{where}: {text}" for text in teacher.problems_as_teacher()]
 
 
 def _other_teacher_problems(run: Runtime, teacher: Runtime) -> list[str]:
@@ -113,7 +127,7 @@ def _other_teacher_problems(run: Runtime, teacher: Runtime) -> list[str]:
 def teacher_weights_problems(run: Runtime, teacher: Runtime) -> list[str]:
     """Whether the teacher's checkpoint is there, with the command that makes it where it isn't."""
     key = "MODEL.DISTILLER.TEACHER.WEIGHTS"
-    if is_recorded(run):
+    if is_recorded(run) or run.teacher_name:  # of which the adapter looks for its own files
         return []
     command = f"tools/train_net.py --config-file {run.teacher_file}"
     return [
@@ -133,16 +147,29 @@ def is_recorded(run: Runtime) -> bool:
 
 def teacher_class_problems(run: Runtime, teacher: Runtime) -> list[str]:
     """Whether losses compare the classes of two models that were trained on different ones."""
-    problems = class_differences(run, teacher)
-    return problems if run.compares_classes else []
+    if not run.compares_classes:
+        return []
+    problems: list[str] = []
+    if constructed(lambda: run.class_matching(teacher), problems) or problems:
+        return problems
+    return class_differences(run, teacher)
 
 
 def class_differences(run: Runtime, teacher: Runtime) -> list[str]:
     """In what the teacher's classes differ from the student's; it can't be scored on these then.
 
-    By the data sets that the two configs train on, as far as their targets are known.
+    By the data sets that the two configs train on, as far as their targets are known; or, where
+    classes are matched by name, which of the student's it lacks.
     """
     problems: list[str] = []
+    matching = constructed(lambda: run.class_matching(teacher), problems)
+    if problems:
+        return problems
+    if matching is not None:
+        missing = ", ".join(matching.alone_in_student)
+        return [Problem(f"the teacher has no class {missing}", "classes")] if missing else []
+    if run.teacher_name and run.class_names:
+        return [Problem(NO_NAMES, "classes")]
     try:
         names = run.train_names[0], teacher.train_names[0]
         one, other = (task_of(Dataset(get_spec(name), [], LabelMap(1))) for name in names)

@@ -11,7 +11,7 @@ import torch
 import torch.multiprocessing as mp
 from tqdm import tqdm
 
-from afdcd.checks.weights import teacher_problems
+from afdcd.checks.weights import class_differences, teacher_problems
 from afdcd.cli.arguments.record_teacher import parser
 from afdcd.cli.common import (
     choose_runtime,
@@ -117,7 +117,7 @@ def _score(run: Runtime, recording: Recording) -> None:
     task = task_of(run.find_dataset(run.test_names[0]))
     name = task.dataset.spec.name
     sides = run.all_teachers()
-    if recording.teacher_figures(name) or sides[0].channels != task.channels:
+    if recording.teacher_figures(name) or class_differences(run, sides[0]):
         return
     settings, model = evaluated_teacher(run, sides, [side.build_teacher() for side in sides])
     figures = evaluate(settings, model.to(_device(run, 0)), task)

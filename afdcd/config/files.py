@@ -23,6 +23,8 @@ from afdcd.utils.strict_yaml import read_strict_yaml
 # A list whose items are of several types, and a number that may be None.
 MIXED = "MODEL.DISTILLER.TEACHER.OPTS"
 OPTIONAL = "SOLVER.WEIGHT_DECAY_BIAS"
+# How the name of a file of class names ends.
+CLASS_FILE = ".txt"
 
 
 def merge_file(cfg: CfgNode, path: str | Path) -> None:
@@ -207,11 +209,25 @@ def _anchor_teacher(content: dict[str, Any], path: Path) -> None:
     if isinstance(node.get("CONFIG_FILE"), str) and node["CONFIG_FILE"]:
         where_file = f"{where}.CONFIG_FILE"
         node["CONFIG_FILE"] = absolute_path(node["CONFIG_FILE"], path.parent, where_file)
+    if isinstance(node.get("CLASSES"), str):
+        node["CLASSES"] = [node["CLASSES"]]
+    classes = node.get("CLASSES")
+    if isinstance(classes, list) and len(classes) == 1 and str(classes[0]).endswith(CLASS_FILE):
+        node["CLASSES"] = [absolute_path(classes[0], path.parent, f"{where}.CLASSES")]
     others = node.get("OTHERS")
     for pair in others if isinstance(others, list) else []:
         if isinstance(pair, list) and len(pair) == 2 and all(isinstance(x, str) for x in pair):
             pair[0] = absolute_path(pair[0], path.parent, f"{where}.OTHERS")
             pair[1] = expanded_path(pair[1], f"{where}.OTHERS")
+
+
+def _list_class_map(content: dict[str, Any]) -> None:
+    """Turn the keys of ``TEACHER.CLASS_MAP``, which are names of classes, into a list of pairs."""
+    node: Any = content
+    for name in ("MODEL", "DISTILLER", "TEACHER"):
+        node = node.get(name) if isinstance(node, dict) else None
+    if isinstance(node, dict) and isinstance(node.get("CLASS_MAP"), dict):
+        node["CLASS_MAP"] = [[theirs, mine] for theirs, mine in node["CLASS_MAP"].items()]
 
 
 def _is_path(name: str, key: str) -> bool:
@@ -248,6 +264,7 @@ def _merge(
         losses = take_losses(content)
     except ValueError as error:
         raise ConfigError(f"{source}: {error}") from error
+    _list_class_map(content)
     _fit_keys(cfg, content, source)
     expand_paths(content, source)
     try:

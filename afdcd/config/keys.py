@@ -66,6 +66,28 @@ def add_afdcd_config(cfg: CfgNode) -> None:
     distiller.TEACHER.CONFIG_FILE = ""
     distiller.TEACHER.WEIGHTS = ""
     distiller.TEACHER.OPTS = []
+    # Or it is a model of other people's (docs/teachers.md): "hf:folder" or "hf:ORG/NAME" of
+    # transformers; "smp:folder" or, with WEIGHTS, "smp:ARCH/ENCODER" of
+    # segmentation_models_pytorch; "file.pt2" of torch.export; "file.pt", "file.ts" of TorchScript;
+    # "package.module:function" or "file.py:function". Relative paths start from the working
+    # directory, as in WEIGHTS.
+    distiller.TEACHER.NAME = ""
+    # How a teacher of NAME takes its images. Empty: as its own files say, else RGB with ImageNet's
+    # mean and deviation (in 0..255, in FORMAT's order), whole, and padded as its kind needs.
+    images = distiller.TEACHER.IMAGES = node()
+    images.FORMAT = ""  # "RGB" or "BGR"
+    images.PIXEL_MEAN = []
+    images.PIXEL_STD = []
+    images.MULTIPLE = 0  # they are padded to multiples of this many pixels; 1 for no padding
+    images.SIZE = []  # [height, width] that they are resized to, for models that take one size only
+    # The teacher's classes: names in its channels' order, [a text file with a name a line], or [a
+    # data set's name]. Empty: as its own files or its training set say.
+    distiller.TEACHER.CLASSES = []
+    # {teacher's name: student's name} of classes whose names differ; null for no partner.
+    distiller.TEACHER.CLASS_MAP = []
+    # Whether losses of logits compare classes by name rather than channel by channel: always where
+    # NAME, CLASSES or CLASS_MAP is set.
+    distiller.TEACHER.MATCH_CLASSES = False
     # Of its convolutions: "float32", "bfloat16" or "float16"; "" for SOLVER.AMP's.
     distiller.TEACHER.DTYPE = ""
     # What it sees, in times the student's resolution, rendered from the files: 3 for a student at

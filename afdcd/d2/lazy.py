@@ -13,6 +13,7 @@ from afdcd.config import ConfigError, merge_content
 from afdcd.d2.config import get_cfg
 from afdcd.d2.weights import load_model_weights
 from afdcd.distill import Distiller, build_distiller
+from afdcd.distill.teacher_settings import TeacherSettings
 
 
 def distill(
@@ -57,6 +58,11 @@ def distill(
         raise ConfigError(
             "DISTILLER.TEACHER.RECORD takes the loader of afdcd.d2.DistillTrainer (YAML configs): "
             "leave it out"
+        )
+    if TeacherSettings.read(cfg.MODEL.DISTILLER.TEACHER).matches_classes:
+        raise ConfigError(
+            "DISTILLER.TEACHER's NAME, CLASSES, CLASS_MAP and MATCH_CLASSES are of YAML configs: "
+            "leave them out; here both models have the same channels"
         )
     cfg.SOLVER.MAX_ITER = max_iter
     cfg.INPUT.SCALE_CROP.SIZE = list(image_size)

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from detectron2.data import MetadataCatalog
 from detectron2.utils.events import EventStorage
 from torch import nn
 
@@ -19,6 +20,7 @@ from afdcd.data import Dataset
 from afdcd.data.spec import Record
 from afdcd.data.stream import RecordedViews, SampleStream
 from afdcd.data.unlabeled import UnlabeledImages
+from afdcd.engine.adapted_teacher import AdaptedTeacher
 from afdcd.engine.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -41,7 +43,18 @@ class Detectron2Runtime(Runtime):
     def problems_as_teacher(self) -> list[str]:
         return checks.teacher_config_problems(self.cfg)
 
-    def teacher(self) -> Detectron2Runtime:
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        names = [*self.train_names, *self.test_names][:1]
+        catalogued = [name for name in names if name in MetadataCatalog.list()]
+        if known := super().class_names:
+            return known
+        found = [getattr(MetadataCatalog.get(name), "stuff_classes", ()) for name in catalogued]
+        return tuple(found[0]) if found else ()
+
+    def teacher(self) -> Runtime:
+        if self.teacher_name:
+            return AdaptedTeacher(self)
         return Detectron2Runtime(config.teacher_config(self.cfg))
 
     def build_teacher(self) -> nn.Module:

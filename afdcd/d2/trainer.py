@@ -46,6 +46,7 @@ from afdcd.engine.checkpoints import BEST, EXPORT, Checkpoints, student_of
 from afdcd.engine.optimizer import build_optimizer, clip_distiller
 from afdcd.engine.precision import autocast
 from afdcd.engine.recording import Recording, prepare_targets
+from afdcd.engine.runtime import Runtime
 from afdcd.engine.state import TrainingState
 from afdcd.engine.step_cost import describe_cost
 from afdcd.engine.step_runner import LOG_PERIOD, StepRunner
@@ -475,7 +476,8 @@ class DistillTrainer(DefaultTrainer):
         assert isinstance(model, Distiller)
         own = Detectron2Runtime(self.cfg)
         teacher, name = own.teacher(), self.cfg.DATASETS.TEST[0]
-        if class_differences(own, teacher):
+        if differences := class_differences(own, teacher):
+            logger.info("The teacher isn't scored: %s", differences[0])
             return
         found: dict[str, float] = {}
         if model.has_teacher:
@@ -493,7 +495,7 @@ class DistillTrainer(DefaultTrainer):
                 logger.info("Teacher on %s: %s %.2f", name, metric, value)
 
     def _teacher_scores(
-        self, own: Detectron2Runtime, teacher: Detectron2Runtime, model: Distiller
+        self, own: Detectron2Runtime, teacher: Runtime, model: Distiller
     ) -> dict[str, Any]:
         """By data set and task, of the teacher as it is distilled from."""
         settings = distiller_settings(self.cfg).teacher
@@ -505,10 +507,10 @@ class DistillTrainer(DefaultTrainer):
         if settings.flip or settings.scales != (1.0,):
             cfg.TEST.SCALES, cfg.TEST.FLIP = list(settings.scales), settings.flip
         others = model.live.others
-        if not others:
+        if not others and own.class_matching(teacher) is None:
             return evaluate(cfg, model.teacher)
         sides = [teacher, *own.other_teachers()]
         models = [model.teacher, *(other.model for other in others)]
         _, together = evaluated_teacher(own, sides, models)
-        cfg.TEST.SCALES, cfg.TEST.FLIP = [1.0], False  # of each, by itself
+        cfg.TEST.SCALES, cfg.TEST.FLIP, cfg.TEST.WINDOW = [1.0], False, []  # of each, by itself
         return evaluate(cfg, together)

@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from afdcd.distill.classes import ClassMatching
 from afdcd.distill.distiller import Distiller, tap_shapes
 from afdcd.distill.objectives import build_objectives, plan_objectives, target_shape
 from afdcd.distill.record import Store, TeacherRecord
 from afdcd.distill.settings import DistillerSettings, read_losses
+from afdcd.distill.targets import is_logits
 from afdcd.distill.teacher import FrozenTeacher
 from afdcd.distill.teacher_settings import DTYPES, TeacherSettings
 from afdcd.losses.registry import TapShape
@@ -30,6 +32,7 @@ def build_distiller(
     others: Sequence[tuple[nn.Module, str]] = (),
     store: Store | None = None,
     teacher_shapes: Mapping[str, TapShape] | None = None,
+    classes: ClassMatching | None = None,
 ) -> Distiller:
     """Combine a student and a teacher as ``MODEL.DISTILLER`` says.
 
@@ -43,26 +46,29 @@ def build_distiller(
         others: models whose logits are averaged with the teacher's, with their ``INPUT.FORMAT``.
         store: of the recorded teacher; None where there is none.
         teacher_shapes: of the teacher's taps for a training image, where there is no teacher.
+        classes: which of them losses of logits compare; all, channel by channel, when None.
 
     Raises:
         TapError: a tap doesn't exist, or isn't one feature map.
-        ValueError: settings don't fit the taps, the numbers of classes differ, or the models pad
-            their images to different sizes.
+        ValueError: settings don't fit the taps, the numbers of classes differ or aren't those that
+            ``classes`` names, or the models pad their images to different sizes.
     """
     settings = distiller_settings(cfg)
     size = training_size(cfg)
-    objectives = plan_objectives(settings.losses)
+    objectives = plan_objectives(settings.losses, classes)
     paths = [o.student_tap for o in objectives], [o.teacher_tap for o in objectives]
     of_student = tap_shapes(student, list(dict.fromkeys(paths[0])), size=size, whose="the student")
     of_teacher = dict(teacher_shapes or {})
     frozen = None
     if teacher is not None:
         fixed = size if _has_fixed_size(cfg.INPUT) else None
-        if problem := _padding_problem(student, teacher, fixed):
+        if problem := _padding_problem(student, teacher, fixed, paths[1]):
             raise ValueError(problem)
         wanted = list(dict.fromkeys(paths[1]))
         of_teacher = tap_shapes(teacher, wanted, size=size, whose="the teacher")
         frozen = _frozen_teacher(cfg, settings.teacher, teacher, teacher_format, others)
+    if classes is not None:
+        _check_class_counts(classes, of_student, of_teacher)
     # Of a seed of their own: whether a teacher was built before mustn't matter to their weights.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(seed, MODULES))
@@ -73,6 +79,7 @@ def build_distiller(
             seed=seed,
             part=part,
             steps=cfg.SOLVER.MAX_ITER,
+            classes=classes,
         )
     record = None
     if store is not None:
@@ -152,21 +159,46 @@ def _has_fixed_size(images: Any) -> bool:
     return images.CROP.ENABLED and images.CROP.TYPE == "absolute"
 
 
+def _check_class_counts(
+    classes: ClassMatching, student: Mapping[str, TapShape], teacher: Mapping[str, TapShape]
+) -> None:
+    """Raise ValueError unless logits have a channel for each class by name."""
+    for whose, shapes, names in (
+        ("student", student, classes.student),
+        ("teacher", teacher, classes.teacher),
+    ):
+        for path, shape in shapes.items():
+            if is_logits(path) and shape.channels != len(names):
+                raise ValueError(
+                    f"{path} of the {whose} gives {shape.channels} channels, but its classes are "
+                    f"{len(names)}, from {names[0]!r} to {names[-1]!r}: name the classes that its "
+                    "channels stand for (of a teacher in MODEL.DISTILLER.TEACHER.CLASSES)"
+                )
+
+
 def _padding_problem(
-    student: nn.Module, teacher: nn.Module, size: tuple[int, int] | None
+    student: nn.Module,
+    teacher: nn.Module,
+    size: tuple[int, int] | None,
+    teacher_taps: Sequence[str],
 ) -> str | None:
     """What is wrong if the models' feature maps would not show the same area.
 
-    Detectron2's models on a pyramid pad images to multiples of 32; others don't.
+    Detectron2's models on a pyramid pad images to multiples of 32; others don't. Other people's
+    models are padded to what they need, which their adapter crops away but from inner taps.
 
     Args:
         student, teacher: the models.
         size: of all training images; None where it varies.
+        teacher_taps: module paths.
     """
     steps = [
         getattr(getattr(model, "backbone", None), "size_divisibility", 0) or 1
         for model in (student, teacher)
     ]
+    padding_of: Any = getattr(teacher, "padding_of", None)
+    if padding_of is not None:
+        steps[1] = padding_of(teacher_taps)
     if steps[0] == steps[1]:
         return None
     if size and all(side % step == 0 for side in size for step in steps):

@@ -9,10 +9,11 @@ from typing import Any, Protocol, cast
 import torch
 from torch import nn
 
+from afdcd.distill.classes import ClassMatching, select_channels
 from afdcd.distill.components import ComponentFit, PrincipalComponents
 from afdcd.distill.schedule import LossSchedule
 from afdcd.distill.settings import KEY, LossSettings
-from afdcd.distill.targets import Target
+from afdcd.distill.targets import Target, is_logits
 from afdcd.losses.registry import DistillationLoss, LossContext, TapShape
 from afdcd.utils.seeds import MASKS, stream_seed
 
@@ -35,6 +36,8 @@ class Objective:
         label: of the loss in the config, for errors; the name when empty.
         dims: principal components of the teacher's map to compare with; 0 for the map itself.
         schedule: the steps that it is used in.
+        student_classes, teacher_classes: channels of the maps that are compared, where classes are
+            matched by name; all when empty.
     """
 
     name: str
@@ -45,11 +48,17 @@ class Objective:
     label: str = ""
     dims: int = 0
     schedule: LossSchedule = field(default_factory=LossSchedule)
+    student_classes: tuple[int, ...] = ()
+    teacher_classes: tuple[int, ...] = ()
 
     @property
     def target(self) -> Target:
         """What of the teacher is compared."""
-        return Target(self.teacher_tap, self.dims)
+        return Target(self.teacher_tap, self.dims, self.teacher_classes)
+
+    def student_shape(self, shape: TapShape) -> TapShape:
+        """The shape of what of the student is compared, from that of its map."""
+        return shape._replace(channels=len(self.student_classes) or shape.channels)
 
     def term_names(self) -> dict[str, str]:
         """The names that the terms are reported by: ``loss_<term><suffix>``."""
@@ -165,7 +174,9 @@ class Objectives(nn.Module):
     ) -> dict[str, torch.Tensor]:
         """Targets by name, from the teacher's maps by path."""
         return {
-            t.name: self.components_of(t)(features[t.path]) if t.dims else features[t.path]
+            t.name: self.components_of(t)(features[t.path])
+            if t.dims
+            else select_channels(features[t.path], t.classes)
             for t in targets
         }
 
@@ -213,7 +224,7 @@ class Objectives(nn.Module):
             loss = self.loss_of(objective)
             figures: dict[str, torch.Tensor] = {}
             values = loss(
-                student[objective.student_tap],
+                select_channels(student[objective.student_tap], objective.student_classes),
                 teacher[objective.target.name],
                 context=replace(context, figures=figures),
             )
@@ -257,11 +268,17 @@ class Objectives(nn.Module):
         return " + ".join(["task", *terms])
 
 
-def plan_objectives(losses: Sequence[LossSettings]) -> list[Objective]:
+def plan_objectives(
+    losses: Sequence[LossSettings], classes: ClassMatching | None = None
+) -> list[Objective]:
     """The objectives of a distiller's losses, in their order: one for each pair of taps.
 
     Modules are named by label, with the last word of the student's path where there are several
     pairs. Terms have the label in their name only where another loss gives terms of the same name.
+
+    Args:
+        losses: what to compare.
+        classes: which of them are compared where taps are logits; all when None.
     """
     objectives = []
     for loss in losses:
@@ -281,9 +298,19 @@ def plan_objectives(losses: Sequence[LossSettings]) -> list[Objective]:
                     label=loss.label,
                     dims=loss.dims,
                     schedule=loss.schedule,
+                    **_matched(student, teacher, classes),
                 )
             )
     return objectives
+
+
+def _matched(student: str, teacher: str, classes: ClassMatching | None) -> dict[str, Any]:
+    """The channels of a pair of taps that are compared, as arguments of `Objective`."""
+    if classes is None or classes.is_identity or not is_logits(teacher):
+        return {}
+    # A tap of the teacher is one target, whatever it is compared with.
+    found = {"teacher_classes": classes.teacher_channels}
+    return {**found, "student_classes": classes.student_channels} if is_logits(student) else found
 
 
 def build_objectives(
@@ -293,18 +320,19 @@ def build_objectives(
     seed: int = 0,
     part: tuple[int, int] = (0, 1),
     steps: int = 0,
+    classes: ClassMatching | None = None,
 ) -> Objectives:
     """Build a distiller's losses.
 
     Args:
-        losses: what to compare.
+        losses, classes: what to compare: see `plan_objectives`.
         shapes: of each tap for a training image, by (``student`` or ``teacher``, path).
         seed, part, steps: see `Objectives`.
 
     Raises:
         ValueError: settings that don't fit the taps.
     """
-    objectives = plan_objectives(losses)
+    objectives = plan_objectives(losses, classes)
     settings = {loss.label: loss for loss in losses}
     modules: dict[str, DistillationLoss] = {}
     components: dict[str, PrincipalComponents] = {}
@@ -316,7 +344,9 @@ def build_objectives(
             if target.dims:
                 components[target.name] = PrincipalComponents(shape.channels, target.dims)
             modules[objective.name] = loss.kind.from_taps(
-                shapes["student", student], target_shape(shape, target), **loss.arguments
+                objective.student_shape(shapes["student", student]),
+                target_shape(shape, target),
+                **loss.arguments,
             )
         except ValueError as error:
             raise ValueError(
@@ -328,7 +358,7 @@ def build_objectives(
 def target_shape(shape: TapShape, target: Target) -> TapShape:
     """The shape of a target, from that of the teacher's map."""
     if not target.dims:
-        return shape
+        return shape._replace(channels=len(target.classes) or shape.channels)
     return TapShape(target.dims, shape.height, shape.width, whole=shape.channels)
 
 

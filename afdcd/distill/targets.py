@@ -18,10 +18,17 @@ def is_logits(path: str) -> bool:
 
 
 class Target(NamedTuple):
-    """A tap of the teacher and the number of its principal components; 0 for the map itself."""
+    """What losses compare the student with.
+
+    Attributes:
+        path: of a tap of the teacher.
+        dims: principal components of its map; 0 for the map itself.
+        classes: channels of the map that are compared, in this order; all when empty.
+    """
 
     path: str
     dims: int = 0
+    classes: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:

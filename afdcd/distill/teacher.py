@@ -36,7 +36,8 @@ class FrozenTeacher:
             put their weights into ``dtype`` and the device's memory format, all in place: a copy
             would double the teacher's memory. Score or save it before. In float32 the features
             stay the same except for rounding (1e-5 of the largest value); in bfloat16 they are
-            within about 2 % (relative L2), in float16 0.3 %. Nothing changes the weights later.
+            within about 2 % (relative L2), in float16 0.3 %. Nothing changes the weights later. Not
+            of models that say ``KEEPS_WEIGHTS``, whose code may rely on them.
         scales, flip: over which its logits are averaged: see `averaged_logits`.
         others: teachers of the same classes, whose logits are averaged with its own.
     """
@@ -56,7 +57,7 @@ class FrozenTeacher:
         self.flip_channels = flip_channels
         self.dtype = dtype
         self.scales, self.flip, self.others = tuple(scales), flip, tuple(others)
-        self._unprepared = prepare
+        self._unprepared = prepare and not getattr(model, "KEEPS_WEIGHTS", False)
 
     def features(
         self, batched_inputs: list[dict[str, Any]], paths: Sequence[str]

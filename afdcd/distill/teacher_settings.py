@@ -52,9 +52,14 @@ class RecordSettings:
 
 @dataclass(frozen=True)
 class TeacherSettings:
-    """How the teacher is run.
+    """Which teacher there is, and how it is run.
 
     Attributes:
+        config_file: of a teacher that this package or Detectron2 builds.
+        name: of a model of other people's: see `afdcd.models.adapters`.
+        classes: names of its classes, or the file or data set that has them; none when empty.
+        class_map: (its name, the student's name or None) of classes whose names differ.
+        match_classes: whether classes are matched by name, though neither is given.
         dtype: of its convolutions, one of `DTYPES`; empty for autocast's.
         resolution: of what it sees, in times the student's.
         scales, flip: over which its logits are averaged.
@@ -65,6 +70,11 @@ class TeacherSettings:
         SettingsError: a value that can't work; lists all of them.
     """
 
+    config_file: str = ""
+    name: str = ""
+    classes: tuple[str, ...] = ()
+    class_map: tuple[tuple[str, str | None], ...] = ()
+    match_classes: bool = False
     dtype: str = ""
     resolution: float = 1.0
     scales: tuple[float, ...] = (1.0,)
@@ -75,7 +85,34 @@ class TeacherSettings:
     def __post_init__(self) -> None:
         refuse(self._problems())
 
+    @property
+    def matches_classes(self) -> bool:
+        """Whether losses of logits compare classes by name, rather than channel by channel."""
+        return bool(self.name or self.classes or self.class_map or self.match_classes)
+
     def _problems(self) -> Iterator[str]:
+        if self.name and self.config_file:
+            yield (
+                f"{_KEY} has both CONFIG_FILE {self.config_file} and NAME {self.name}: set one of "
+                "them to ''"
+            )
+        if self.name and self.others:
+            yield (
+                f"{_KEY}.OTHERS are averaged with a teacher of a CONFIG_FILE, whose classes are "
+                "the same channels: leave it empty beside NAME"
+            )
+        if not all(isinstance(name, str) and name for name in self.classes):
+            yield f"{_KEY}.CLASSES are names (quote numbers and yes/no); got {list(self.classes)}"
+        if not all(
+            len(pair) == 2
+            and isinstance(pair[0], str)
+            and (pair[1] is None or isinstance(pair[1], str))
+            for pair in self.class_map
+        ):
+            yield (
+                f"{_KEY}.CLASS_MAP takes {{teacher's name: student's name, or null}} (quote "
+                f"numbers and yes/no); got {[list(pair) for pair in self.class_map]}"
+            )
         if self.dtype not in DTYPES:
             yield f"{_KEY}.DTYPE takes {', '.join(map(repr, DTYPES))}; got {self.dtype!r}"
         if not 0 < self.resolution < math.inf:
@@ -112,6 +149,14 @@ class TeacherSettings:
         )
         made = constructed(
             lambda: cls(
+                config_file=node.CONFIG_FILE,
+                name=node.NAME,
+                classes=tuple(node.CLASSES),
+                class_map=tuple(
+                    tuple(pair) if isinstance(pair, (list, tuple)) else (pair,)
+                    for pair in node.CLASS_MAP
+                ),
+                match_classes=node.MATCH_CLASSES,
                 dtype=node.DTYPE,
                 resolution=float(node.RESOLUTION),
                 scales=tuple(as_number(scale, f"{_KEY}.SCALES") for scale in node.SCALES),

@@ -211,7 +211,8 @@ def _teacher_figures(
 ) -> dict[str, float]:
     """The teacher's scores, or those that its record holds; empty where there are none."""
     name = task.dataset.spec.name
-    if teachers and class_differences(setup, teachers[0].side):
+    if teachers and (differences := class_differences(setup, teachers[0].side)):
+        logger.info("The teacher isn't scored: %s", differences[0])
         return {}
     if teachers:
         sides, models = [t.side for t in teachers], [t.model for t in teachers]

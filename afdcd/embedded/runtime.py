@@ -10,6 +10,7 @@ from torch import nn
 from afdcd.config import embedded_config, is_overridden, merge_file, merge_overrides
 from afdcd.data import Dataset, load_dataset
 from afdcd.embedded import checks
+from afdcd.engine.adapted_teacher import AdaptedTeacher
 from afdcd.engine.runtime import Runtime
 from afdcd.models import SemanticSegmentor, build_segmentor_from_config, load_weights
 
@@ -30,13 +31,15 @@ class EmbeddedRuntime(Runtime):
     def problems(self) -> list[str]:
         return checks.config_problems(self)
 
-    def teacher(self) -> EmbeddedRuntime:
+    def teacher(self) -> Runtime:
+        if self.teacher_name:
+            return AdaptedTeacher(self)
         settings = self.cfg.MODEL.DISTILLER.TEACHER
         cfg = configure(settings.CONFIG_FILE, [str(word) for word in settings.OPTS])
         cfg.MODEL.WEIGHTS = settings.WEIGHTS or cfg.MODEL.WEIGHTS
         return EmbeddedRuntime(cfg)
 
-    def build_teacher(self) -> SemanticSegmentor:
+    def build_teacher(self) -> nn.Module:
         model = self.build()
         logger.info("Teacher: %s", self.load(model, self.weights, complete=True))
         return model

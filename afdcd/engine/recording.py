@@ -18,13 +18,14 @@ import torch.distributed as dist
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from afdcd.config import differing, embedded_config, flat_keys, flat_values
+from afdcd.config import differing, flat_values
 from afdcd.data.datasets import datasets_root
 from afdcd.data.spec import Record
 from afdcd.data.stream import RecordedViews, SampleStream
 from afdcd.data.view_store import ViewStore
 from afdcd.data.views import ViewPlan, spread_views
 from afdcd.distill import Distiller, distiller_settings
+from afdcd.distill.objectives import target_shape
 from afdcd.distill.record import SecondsLog
 from afdcd.distill.targets import Target
 from afdcd.engine.runtime import Runtime
@@ -42,8 +43,6 @@ FORMAT = 1
 MANIFEST, COMPONENTS, FIGURES = "record.json", "components.safetensors", "teacher.json"
 # Views that components are fitted to.
 FIT_VIEWS = 64
-# Of a teacher's config: where it runs and what it starts from don't matter to what it says.
-_ELSEWHERE = ("MODEL.DEVICE", "MODEL.WEIGHTS", "MODEL.DISTILLER.", "MODEL.SYNC_BN")
 _CHUNK = 1 << 22
 
 
@@ -173,10 +172,9 @@ class Recording:
         assert distiller.record is not None
         total = 0
         for target in distiller.distiller.targets:
-            shape = self.shapes[target.path]
-            channels = target.dims or shape.channels
+            shape = target_shape(self.shapes[target.path], target)
             encoding = distiller.record.encoding
-            total += encoding.bytes_of(target, channels, shape.height, shape.width)
+            total += encoding.bytes_of(target, shape.channels, shape.height, shape.width)
         return total
 
     def _say(self, distiller: Distiller) -> None:
@@ -365,37 +363,30 @@ def _contents(run: Runtime, records: Sequence[Record]) -> dict[str, Any]:
             if key in chosen or key.startswith(tuple(n for n in chosen if n.endswith(".")))
         },
         "teachers": [
-            {"weights": _weights_hash(side.weights), "config": _teacher_part(side)}
+            {"weights": _files_hash(side.weight_files), "config": _plain(side.identity)}
             for side in sides
         ],
+        "classes": _compared_classes(run, sides[0]),
         "images": [_image(record) for record in records],
     }
 
 
-def _teacher_part(side: Runtime) -> dict[str, Any]:
-    values = flat_values(side.cfg)
-    known = set(values)
-    if side.cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor":
-        # The keys that both runtimes have.
-        known = set(flat_keys(embedded_config()))
-    return {
-        key: _plain(value)
-        for key, value in values.items()
-        if key in known
-        and (key.startswith("MODEL.") or key == "INPUT.FORMAT")
-        and not key.startswith(_ELSEWHERE)
-    }
+def _compared_classes(run: Runtime, teacher: Runtime) -> list[int] | None:
+    """The teacher's channels that logits are compared by; None for all of them."""
+    matching = run.class_matching(teacher) if run.compares_classes else None
+    return None if matching is None or matching.is_identity else list(matching.teacher_channels)
 
 
-def _weights_hash(path: str) -> str:
-    if is_address(path):
-        return path
+def _files_hash(paths: Sequence[str]) -> str:
+    if len(paths) == 1 and is_address(paths[0]):
+        return paths[0]
     try:
         total = hashlib.sha256()
-        with open(path, "rb") as file:
-            while chunk := file.read(_CHUNK):
-                total.update(chunk)
-        return total.hexdigest()
+        for path in paths:
+            with open(path, "rb") as file:
+                while chunk := file.read(_CHUNK):
+                    total.update(chunk)
+        return total.hexdigest() if paths else ""
     except OSError:
         return ""  # a complete record does without
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -10,21 +11,34 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from torch import nn
 
+from afdcd.config import embedded_config, flat_keys, flat_values
 from afdcd.data import Dataset
 from afdcd.data.build import loading_settings
 from afdcd.data.spec import Record
 from afdcd.data.stream import RecordedViews, SampleStream
 from afdcd.data.unlabeled import UnlabeledImages, find_unlabeled, joined
 from afdcd.distill import Distiller, build_distiller, distiller_settings, training_size
+from afdcd.distill.classes import ClassMatching, match_classes
 from afdcd.distill.teacher_settings import TeacherSettings
 from afdcd.engine.build import SettingsReader
 from afdcd.engine.checkpoints import ResultWeights, result_weights
+from afdcd.engine.class_names import dataset_classes, listed_classes
 from afdcd.engine.settings import EvaluationSettings, TrainingSettings
 from afdcd.tasks import task_of
-from afdcd.utils.problems import SettingsError
+from afdcd.utils.problems import Problem, SettingsError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+logger = logging.getLogger(__name__)
+
+# Of a teacher's config: where it runs and what it starts from don't matter to what it says.
+_ELSEWHERE = ("MODEL.DEVICE", "MODEL.WEIGHTS", "MODEL.DISTILLER.", "MODEL.SYNC_BN")
+NO_NAMES = (
+    "the teacher's classes aren't known by name: name them in MODEL.DISTILLER.TEACHER.CLASSES (a "
+    "list in the channels' order, a text file with a name a line, or a data set), or distil "
+    "features alone"
+)
 
 
 class Teacher(NamedTuple):
@@ -185,11 +199,14 @@ class Runtime(ABC):
         """
         if live is None:
             live = recording is None or not recording.complete
-        sides = self.all_teachers() if live else []
+        teacher_side = self.teacher()
+        if self.compares_classes and (matching := self.class_matching(teacher_side)):
+            logger.info("Classes matched by name:\n%s", matching.table())
+        sides = [teacher_side, *self.other_teachers()] if live else []
         teachers = [Teacher(side, side.build_teacher()) for side in sides]
         distiller = self.pair(
             student,
-            teachers[0].side if teachers else self.teacher(),
+            teacher_side,
             teachers[0].model if teachers else None,
             seed=seed,
             others=[(model, side.image_format) for side, model in teachers[1:]],
@@ -234,7 +251,69 @@ class Runtime(ABC):
             others=others,
             store=recording.store if recording else None,
             teacher_shapes=recording.shapes if recording else None,
+            classes=self.class_matching(teacher_side) if self.compares_classes else None,
         )
+
+    def class_matching(self, teacher: Runtime) -> ClassMatching | None:
+        """Which classes the run and its teacher share by name; None where names don't matter.
+
+        Names don't matter where the config doesn't ask for it, and where a model of other people's
+        or the student's data set has none.
+
+        Args:
+            teacher: its config.
+
+        Raises:
+            SettingsError: the teacher's names aren't known though the config asks for them, aren't
+                as many as its channels, or can't be matched; see `match_classes`.
+        """
+        settings = TeacherSettings.read(self.cfg.MODEL.DISTILLER.TEACHER)
+        if not settings.matches_classes:
+            return None
+        own = self.class_names
+        theirs = listed_classes(settings.classes) or teacher.class_names
+        if not own or not theirs:
+            if not own or (settings.name and not settings.class_map):
+                return None
+            raise SettingsError([Problem(NO_NAMES, "classes")])
+        if not settings.name and len(theirs) != teacher.channels:
+            raise SettingsError(
+                [
+                    Problem(
+                        f"MODEL.DISTILLER.TEACHER.CLASSES: {len(theirs)} names, from {theirs[0]!r} "
+                        f"to {theirs[-1]!r}, but the teacher has {teacher.channels} classes "
+                        "(NUM_CLASSES): name its classes in the channels' order",
+                        "classes",
+                    )
+                ]
+            )
+        return match_classes(own, theirs, settings.class_map)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Of the training set, or else of the test set; empty where they aren't known."""
+        return dataset_classes([*self.train_names, *self.test_names])
+
+    @property
+    def weight_files(self) -> Sequence[str]:
+        """The files that a teacher's weights are in, or their addresses."""
+        return [self.weights]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Settings that what a teacher says depends on, by name, but for its weights."""
+        values = flat_values(self.cfg)
+        known = set(values)
+        if self.cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor":
+            # The keys that both runtimes have.
+            known = set(flat_keys(embedded_config()))
+        return {
+            key: value
+            for key, value in values.items()
+            if key in known
+            and (key.startswith("MODEL.") or key == "INPUT.FORMAT")
+            and not key.startswith(_ELSEWHERE)
+        }
 
     @property
     def distils(self) -> bool:
@@ -308,6 +387,11 @@ class Runtime(ABC):
     def teacher_file(self) -> str:
         """``MODEL.DISTILLER.TEACHER.CONFIG_FILE``."""
         return str(self.cfg.MODEL.DISTILLER.TEACHER.CONFIG_FILE)
+
+    @property
+    def teacher_name(self) -> str:
+        """``MODEL.DISTILLER.TEACHER.NAME``."""
+        return str(self.cfg.MODEL.DISTILLER.TEACHER.NAME)
 
     @property
     def image_format(self) -> str:

@@ -27,7 +27,8 @@ def predict(
         return model(batch)
     backbone: Any = getattr(model, "backbone", None)
     head: Any = getattr(model, "sem_seg_head", None)
-    if not hasattr(head, "layers"):
+    whole: Any = getattr(model, "normalized_logits", None)  # of other people's models
+    if whole is None and not hasattr(head, "layers"):
         raise ValueError(
             "TEST.SCALES, TEST.FLIP and TEST.WINDOW take a SemanticSegmentor; got "
             f"{type(model).__name__}"
@@ -39,7 +40,7 @@ def predict(
         )
 
     def logits_of(x: torch.Tensor) -> torch.Tensor:
-        return head.layers(backbone(x))
+        return head.layers(backbone(x)) if whole is None else whole(x)
 
     outputs_of = _windowed(settings, logits_of) if settings.window else logits_of
     outputs = []

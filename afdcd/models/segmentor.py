@@ -66,22 +66,22 @@ class SemanticSegmentor(nn.Module):
         images = [item["image"].to(self.device, non_blocking=True) for item in batched_inputs]
         images = [(image - self.pixel_mean) / self.pixel_std for image in images]
         step = self.backbone.size_divisibility
-        features = self.backbone(_stack(images, 0.0, step))
+        features = self.backbone(stack_padded(images, 0.0, step))
         if self.training:
             if "sem_seg" not in batched_inputs[0]:
                 raise ValueError('training needs labels: each input must hold "sem_seg" [H, W]')
             labels = [item["sem_seg"].to(self.device, non_blocking=True) for item in batched_inputs]
-            targets = _stack(labels, self.sem_seg_head.ignore_value, step)
+            targets = stack_padded(labels, self.sem_seg_head.ignore_value, step)
             _, losses = self.sem_seg_head(features, targets)
             return losses
         logits, _ = self.sem_seg_head(features)
         return [
-            {"sem_seg": _to_size(result[:, : image.shape[-2], : image.shape[-1]], item)}
+            {"sem_seg": to_size(result[:, : image.shape[-2], : image.shape[-1]], item)}
             for result, image, item in zip(logits, images, batched_inputs, strict=True)
         ]
 
 
-def _stack(tensors: list[torch.Tensor], fill: float, step: int) -> torch.Tensor:
+def stack_padded(tensors: list[torch.Tensor], fill: float, step: int) -> torch.Tensor:
     """Stack [..., H, W] tensors, padded at the bottom and right to one size.
 
     Args:
@@ -97,7 +97,7 @@ def _stack(tensors: list[torch.Tensor], fill: float, step: int) -> torch.Tensor:
     )
 
 
-def _to_size(logits: torch.Tensor, item: dict[str, Any]) -> torch.Tensor:
+def to_size(logits: torch.Tensor, item: dict[str, Any]) -> torch.Tensor:
     """Resize [K, H, W] to the item's height and width, as Detectron2's post-processing does."""
     size = (item.get("height", logits.shape[-2]), item.get("width", logits.shape[-1]))
     if size == tuple(logits.shape[-2:]):

@@ -151,6 +151,9 @@ def test_settings_that_take_another_trainer(cfg):
     cfg.model.settings.DISTILLER.TEACHER = {"RECORD": {"FOLDER": "record"}}
     with pytest.raises(ConfigError, match="RECORD takes the loader"):
         instantiate(cfg.model)
+    cfg.model.settings.DISTILLER.TEACHER = {"MATCH_CLASSES": True}
+    with pytest.raises(ConfigError, match="are of YAML configs"):
+        instantiate(cfg.model)
 
 
 def test_a_schedule_takes_the_length(cfg):
