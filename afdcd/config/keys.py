@@ -30,6 +30,18 @@ def add_afdcd_config(cfg: CfgNode) -> None:
     model.MOBILENETV2.WIDTH_MULT = 1.0
     model.MOBILENETV2.NORM = "BN"
     model.MOBILENETV2.OUT_FEATURES = ["res5"]
+    model.MOBILENETV3 = node()
+    model.MOBILENETV3.SIZE = "large"  # or "small"
+    model.MOBILENETV3.WIDTH_MULT = 1.0
+    model.MOBILENETV3.NORM = "BN"
+    # Also "res3.0", the output of res3's first block, which LR-ASPP takes.
+    model.MOBILENETV3.OUT_FEATURES = ["res5"]
+    model.EFFICIENTNET_LITE = node()
+    model.EFFICIENTNET_LITE.VARIANT = 0  # to 4
+    # Beside the variant's own factor.
+    model.EFFICIENTNET_LITE.WIDTH_MULT = 1.0
+    model.EFFICIENTNET_LITE.NORM = "BN"
+    model.EFFICIENTNET_LITE.OUT_FEATURES = ["res5"]
     # Weight of the auxiliary head's loss; 0 builds none. 0.4 for the published ResNets.
     head.AUX_WEIGHT = 0.0
     head.AUX_IN_FEATURE = "res4"

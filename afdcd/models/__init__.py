@@ -1,11 +1,14 @@
-"""The paper's networks as plain modules with Detectron2's attribute names and protocol."""
+"""The paper's networks and others as plain modules with Detectron2's names and protocol."""
 
+from afdcd.models.backbones.efficientnet_lite import EfficientNetLite
 from afdcd.models.backbones.mobilenetv2 import MobileNetV2
+from afdcd.models.backbones.mobilenetv3 import MobileNetV3
 from afdcd.models.backbones.registry import BACKBONES, Backbone
 from afdcd.models.backbones.resnet import ResNet
 from afdcd.models.build import build_segmentor, build_segmentor_from_config
 from afdcd.models.complexity import count_multiply_adds, count_parameters
 from afdcd.models.heads.aspp_head import ASPPHead
+from afdcd.models.heads.lraspp_head import LRASPPHead
 from afdcd.models.heads.psp_head import PSPHead
 from afdcd.models.heads.registry import HEADS, Head
 from afdcd.models.heads.segmentation_head import SegmentationHead
@@ -19,8 +22,11 @@ __all__ = [
     "ASPPHead",
     "Backbone",
     "ConvNorm",
+    "EfficientNetLite",
     "Head",
+    "LRASPPHead",
     "MobileNetV2",
+    "MobileNetV3",
     "PSPHead",
     "ResNet",
     "SegmentationHead",

@@ -6,17 +6,20 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from afdcd.models.backbones.efficientnet_lite import EfficientNetLite
 from afdcd.models.backbones.mobilenetv2 import MobileNetV2
+from afdcd.models.backbones.mobilenetv3 import LOW_LEVEL, MobileNetV3
 from afdcd.models.backbones.registry import BACKBONES, Backbone
 from afdcd.models.backbones.resnet import ResNet
 from afdcd.models.heads.aspp_head import ASPPHead
+from afdcd.models.heads.lraspp_head import LRASPPHead
 from afdcd.models.heads.psp_head import PSPHead
 from afdcd.models.heads.registry import HEADS
 from afdcd.models.layers import Norm
 from afdcd.models.segmentor import PIXEL_MEAN, PIXEL_STD, SemanticSegmentor
 from afdcd.utils.registry import Registry
 
-ARCHITECTURES = {"deeplabv3": ASPPHead, "pspnet": PSPHead}
+ARCHITECTURES = {"deeplabv3": ASPPHead, "pspnet": PSPHead, "lraspp": LRASPPHead}
 
 
 def build_segmentor(
@@ -31,26 +34,29 @@ def build_segmentor(
     hidden_channels: int | None = None,
     norm: Norm = "BN",
     ignore_value: int = 255,
-    pixel_mean: Sequence[float] = PIXEL_MEAN,
-    pixel_std: Sequence[float] = PIXEL_STD,
+    pixel_mean: Sequence[float] | None = None,
+    pixel_std: Sequence[float] | None = None,
 ) -> SemanticSegmentor:
-    """Build one of the paper's networks, or a variant of one.
+    """Build one of the paper's networks, a variant of one, or a network for small devices.
 
     Args:
-        architecture: ``deeplabv3`` or ``pspnet``.
-        backbone: ``resnet18``, ``resnet34``, ``resnet50``, ``resnet101`` or ``mobilenetv2``.
+        architecture: ``deeplabv3``, ``pspnet`` or ``lraspp``.
+        backbone: ``resnet18``, ``resnet34``, ``resnet50``, ``resnet101``, ``mobilenetv2``,
+            ``mobilenetv3_large``, ``mobilenetv3_small`` or ``efficientnet_lite0`` to 4.
         num_classes: K.
         output_stride: 8 (published), 16 or 32.
         stem: of a ResNet: ``deeplab`` (three 3x3 convolutions, published) or ``basic`` (one 7x7).
-        width_mult: of MobileNetV2's channels. A ResNet takes 1 only: build a narrower one with
-            `ResNet` and ``res2_channels``.
+        width_mult: of the channels of MobileNets and EfficientNets. A ResNet takes 1 only: build a
+            narrower one with `ResNet` and ``res2_channels``.
         aux_weight: of the auxiliary head on res4, 0 for none; by default 0.4 for ResNets and 0 for
-            MobileNetV2, as published.
+            the others, as published.
         hidden_channels: of the head; by default as published (256 for DeepLabV3 on ResNet-50 and
             -101, a quarter of the backbone's channels for PSPNet on ResNets, else 128).
         norm: ``BN``, ``SyncBN`` or a function of the channels.
         ignore_value: label of the pixels that don't count.
-        pixel_mean, pixel_std: of each input channel, in 0..255.
+        pixel_mean, pixel_std: of each input channel, in 0..255; by default those of the backbone's
+            public weights: of BGR images for the published networks' ResNets and MobileNetV2, of
+            RGB images for the others.
 
     Returns:
         the model, with a He-initialized backbone, in training mode.
@@ -62,29 +68,39 @@ def build_segmentor(
         raise ValueError(
             f"architecture must be one of {', '.join(ARCHITECTURES)}; got {architecture!r}"
         )
+    if aux_weight is None:
+        aux_weight = 0.4 if backbone.startswith("resnet") and architecture != "lraspp" else 0.0
+    in_features: Any = "res5"
+    if architecture == "lraspp":
+        low = LOW_LEVEL if backbone.startswith("mobilenetv3") else "res3"
+        in_features = (low, "res5")
+    outputs = [in_features] if isinstance(in_features, str) else list(in_features)
+    if aux_weight:
+        outputs.insert(-1, "res4")
+    common: dict[str, Any] = {"output_stride": output_stride, "norm": norm, "out_features": outputs}
     body: Backbone
     if match := re.fullmatch(r"resnet(\d+)", backbone):
         if width_mult != 1.0:
-            raise ValueError(f"width_mult is for MobileNetV2; got {width_mult} for {backbone}")
-        aux_weight = 0.4 if aux_weight is None else aux_weight
-        outputs = ("res4", "res5") if aux_weight else ("res5",)
-        body = ResNet(
-            int(match[1]), output_stride=output_stride, stem=stem, norm=norm, out_features=outputs
-        )
+            raise ValueError(
+                "width_mult is for MobileNetV2, MobileNetV3 and EfficientNet-Lite; got "
+                f"{width_mult} for {backbone}"
+            )
+        body = ResNet(int(match[1]), stem=stem, **common)
     elif backbone == "mobilenetv2":
-        aux_weight = 0.0 if aux_weight is None else aux_weight
-        outputs = ("res4", "res5") if aux_weight else ("res5",)
-        body = MobileNetV2(
-            width_mult=width_mult, output_stride=output_stride, norm=norm, out_features=outputs
-        )
+        body = MobileNetV2(width_mult=width_mult, **common)
+    elif match := re.fullmatch(r"mobilenetv3_(large|small)", backbone):
+        body = MobileNetV3(match[1], width_mult=width_mult, **common)
+    elif match := re.fullmatch(r"efficientnet_lite([0-4])", backbone):
+        body = EfficientNetLite(int(match[1]), width_mult=width_mult, **common)
     else:
         raise ValueError(
-            "backbone must be resnet18, resnet34, resnet50, resnet101 or mobilenetv2; "
+            "backbone must be resnet18, resnet34, resnet50, resnet101, mobilenetv2, "
+            "mobilenetv3_large, mobilenetv3_small or efficientnet_lite0 to 4; "
             f"got {backbone!r}"
         )
     if hidden_channels is None:
         channels = body.output_shape()["res5"].channels
-        if backbone == "mobilenetv2":
+        if not backbone.startswith("resnet") or architecture == "lraspp":
             hidden_channels = 128
         elif architecture == "pspnet":
             hidden_channels = channels // 4
@@ -96,7 +112,7 @@ def build_segmentor(
         extra["aspp_dilations"] = tuple(d * 8 // output_stride for d in (12, 24, 36))
     head = ARCHITECTURES[architecture](
         body.output_shape(),
-        in_features="res5",
+        in_features=in_features,
         num_classes=num_classes,
         hidden_channels=hidden_channels,
         aux_weight=aux_weight,
@@ -104,6 +120,10 @@ def build_segmentor(
         norm=norm,
         **extra,
     )
+    if pixel_mean is None:
+        pixel_mean = getattr(body, "pixel_mean", PIXEL_MEAN)
+    if pixel_std is None:
+        pixel_std = getattr(body, "pixel_std", PIXEL_STD)
     return SemanticSegmentor(
         backbone=body, sem_seg_head=head, pixel_mean=pixel_mean, pixel_std=pixel_std
     )

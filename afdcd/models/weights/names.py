@@ -9,7 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import NamedTuple
+
+from afdcd.models.weights.mobile_names import (
+    LRASPP_RULES,
+    Rule,
+    efficientnet_lite_rules,
+    is_efficientnet_lite,
+    is_mobilenetv3,
+    mobilenetv3_rules,
+)
 
 NUM = r"(\d+)"
 # Where torchvision's flat list of MobileNetV2 blocks is cut into stages.
@@ -18,15 +28,17 @@ _MOBILENET_STAGES = ((2, "res2"), (4, "res3"), (7, "res4"), (14, "res5"), (18, N
 _TIMM_STAGES = {1: ("res2", 0), 2: ("res3", 0), 3: ("res4", 0), 4: ("res4", 4), 5: ("res5", 0)}
 _TIMM_STAGES[6] = ("res5", 3)
 
-Rule = tuple[str, str | Callable[[re.Match[str]], str] | None]
-
 
 class NameFormat(NamedTuple):
-    """A codebase's naming: its title, how to recognise it and how to translate it."""
+    """A codebase's naming: its title, how to recognise it and how to translate it.
+
+    Where the translation of a name depends on all of them, ``rules_of`` makes the rules.
+    """
 
     title: str
     recognises: Callable[[frozenset[str]], bool]
-    rules: tuple[Rule, ...]
+    rules: tuple[Rule, ...] = ()
+    rules_of: Callable[[frozenset[str]], tuple[Rule, ...]] | None = None
 
 
 def _mobilenet_block(index: int) -> str:
@@ -146,6 +158,26 @@ _PUBLISHED_HEAD_RULES: tuple[Rule, ...] = (
 # Tried in this order; the first that recognises the names is used.
 FORMATS = (
     NameFormat(
+        "torchvision's LR-ASPP",
+        lambda names: (
+            is_mobilenetv3(names, "large", "backbone.") and "classifier.cbr.0.weight" in names
+        ),
+        mobilenetv3_rules("large", "backbone.") + LRASPP_RULES,
+    ),
+    NameFormat(
+        "torchvision's DeepLabV3 on MobileNetV3, whose head differs",
+        partial(is_mobilenetv3, size="large", prefix="backbone."),
+        ((r"^(aux_)?classifier\.", None), *mobilenetv3_rules("large", "backbone.")),
+    ),
+    *(
+        NameFormat(
+            f"torchvision's MobileNetV3-{size.title()}",
+            partial(is_mobilenetv3, size=size, prefix="features."),
+            ((r"^classifier\.", None), *mobilenetv3_rules(size, "features.")),
+        )
+        for size in ("large", "small")
+    ),
+    NameFormat(
         "afdcd",
         lambda names: any(n.startswith(("backbone.", "sem_seg_head.")) for n in names),
         (),
@@ -161,6 +193,11 @@ FORMATS = (
         "Detectron2's ImageNet backbones",
         lambda names: {"stem.conv1.weight", "res2.0.conv1.weight"} <= names,
         ((r"^(stem\.)?(fc|fc1000|linear)\.", None), (r"^(stem|res\d)\.", r"backbone.\1.")),
+    ),
+    NameFormat(
+        "timm's and efficientnet_pytorch's EfficientNet-Lite",
+        is_efficientnet_lite,
+        rules_of=efficientnet_lite_rules,
     ),
     NameFormat(
         "timm's MobileNetV2",
@@ -188,7 +225,10 @@ FORMATS = (
 def recognise(names: Iterable[str]) -> NameFormat | None:
     """The naming that these state-dict names follow, or None."""
     names = frozenset(names)
-    return next((f for f in FORMATS if f.recognises(names)), None)
+    found = next((f for f in FORMATS if f.recognises(names)), None)
+    if found is None or found.rules_of is None:
+        return found
+    return found._replace(rules=found.rules_of(names))
 
 
 def translate(name: str, name_format: NameFormat) -> str | None:
