@@ -42,6 +42,9 @@ def add_afdcd_config(cfg: CfgNode) -> None:
     model.EFFICIENTNET_LITE.WIDTH_MULT = 1.0
     model.EFFICIENTNET_LITE.NORM = "BN"
     model.EFFICIENTNET_LITE.OUT_FEATURES = ["res5"]
+    # Of a backbone timm:NAME (docs/weights.md): whether timm fetches its weights. It doesn't where
+    # MODEL.WEIGHTS is set.
+    model.TIMM = node({"PRETRAINED": False})
     # Weight of the auxiliary head's loss; 0 builds none. 0.4 for the published ResNets.
     head.AUX_WEIGHT = 0.0
     head.AUX_IN_FEATURE = "res4"

@@ -1,5 +1,6 @@
 """The paper's networks and others as plain modules with Detectron2's names and protocol."""
 
+from afdcd.models.adapters.timm_backbone import TimmBackbone
 from afdcd.models.backbones.efficientnet_lite import EfficientNetLite
 from afdcd.models.backbones.mobilenetv2 import MobileNetV2
 from afdcd.models.backbones.mobilenetv3 import MobileNetV3
@@ -32,6 +33,7 @@ __all__ = [
     "SegmentationHead",
     "SemanticSegmentor",
     "ShapeSpec",
+    "TimmBackbone",
     "build_segmentor",
     "build_segmentor_from_config",
     "count_multiply_adds",

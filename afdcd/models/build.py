@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from afdcd.models.adapters.timm_backbone import FAMILY, TimmBackbone
 from afdcd.models.backbones.efficientnet_lite import EfficientNetLite
 from afdcd.models.backbones.mobilenetv2 import MobileNetV2
 from afdcd.models.backbones.mobilenetv3 import LOW_LEVEL, MobileNetV3
@@ -42,7 +43,8 @@ def build_segmentor(
     Args:
         architecture: ``deeplabv3``, ``pspnet`` or ``lraspp``.
         backbone: ``resnet18``, ``resnet34``, ``resnet50``, ``resnet101``, ``mobilenetv2``,
-            ``mobilenetv3_large``, ``mobilenetv3_small`` or ``efficientnet_lite0`` to 4.
+            ``mobilenetv3_large``, ``mobilenetv3_small``, ``efficientnet_lite0`` to 4, or
+            ``timm:NAME`` (see `TimmBackbone`).
         num_classes: K.
         output_stride: 8 (published), 16 or 32.
         stem: of a ResNet: ``deeplab`` (three 3x3 convolutions, published) or ``basic`` (one 7x7).
@@ -78,13 +80,13 @@ def build_segmentor(
     if aux_weight:
         outputs.insert(-1, "res4")
     common: dict[str, Any] = {"output_stride": output_stride, "norm": norm, "out_features": outputs}
+    if width_mult != 1.0 and backbone.startswith(("resnet", FAMILY)):
+        raise ValueError(
+            "width_mult is for MobileNetV2, MobileNetV3 and EfficientNet-Lite; got "
+            f"{width_mult} for {backbone}"
+        )
     body: Backbone
     if match := re.fullmatch(r"resnet(\d+)", backbone):
-        if width_mult != 1.0:
-            raise ValueError(
-                "width_mult is for MobileNetV2, MobileNetV3 and EfficientNet-Lite; got "
-                f"{width_mult} for {backbone}"
-            )
         body = ResNet(int(match[1]), stem=stem, **common)
     elif backbone == "mobilenetv2":
         body = MobileNetV2(width_mult=width_mult, **common)
@@ -92,10 +94,12 @@ def build_segmentor(
         body = MobileNetV3(match[1], width_mult=width_mult, **common)
     elif match := re.fullmatch(r"efficientnet_lite([0-4])", backbone):
         body = EfficientNetLite(int(match[1]), width_mult=width_mult, **common)
+    elif backbone.startswith(FAMILY):
+        body = TimmBackbone(backbone.removeprefix(FAMILY), output_stride=output_stride)
     else:
         raise ValueError(
             "backbone must be resnet18, resnet34, resnet50, resnet101, mobilenetv2, "
-            "mobilenetv3_large, mobilenetv3_small or efficientnet_lite0 to 4; "
+            "mobilenetv3_large, mobilenetv3_small, efficientnet_lite0 to 4, or timm:NAME; "
             f"got {backbone!r}"
         )
     if hidden_channels is None:

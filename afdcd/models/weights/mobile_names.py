@@ -100,7 +100,7 @@ def is_efficientnet_lite(names: frozenset[str]) -> bool:
 
 
 def efficientnet_lite_rules(names: frozenset[str]) -> tuple[Rule, ...]:
-    """Rules for both codebases: timm numbers blocks within groups, efficientnet_pytorch through them."""
+    """Rules for timm's names, with blocks numbered by group, and for efficientnet_pytorch's."""
     depths = _lite_depths(names) or _LITE_DEPTHS[0]
     groups = [(group, index) for group, count in enumerate(depths) for index in range(count)]
     starts = dict(enumerate(accumulate(depths, initial=0)))

@@ -1,0 +1,1 @@
+"""Other libraries' networks as backbones."""
