@@ -45,6 +45,22 @@ def add_afdcd_config(cfg: CfgNode) -> None:
     model.MIT.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
     # MLPHead: whether NORM and ReLU follow each stage's projection, as in mmsegmentation.
     head.MLP_NORM = False
+    # MobileNetV3 and EfficientNet-Lite.
+    model.MOBILENETV3 = node()
+    model.MOBILENETV3.SIZE = "large"  # or "small"
+    model.MOBILENETV3.WIDTH_MULT = 1.0
+    model.MOBILENETV3.NORM = "BN"
+    # Also "res3.0", the output of res3's first block, which LR-ASPP takes.
+    model.MOBILENETV3.OUT_FEATURES = ["res5"]
+    model.EFFICIENTNET_LITE = node()
+    model.EFFICIENTNET_LITE.VARIANT = 0  # to 4
+    # Beside the variant's own factor.
+    model.EFFICIENTNET_LITE.WIDTH_MULT = 1.0
+    model.EFFICIENTNET_LITE.NORM = "BN"
+    model.EFFICIENTNET_LITE.OUT_FEATURES = ["res5"]
+    # Of a backbone timm:NAME (docs/weights.md): whether timm fetches its weights. It doesn't where
+    # MODEL.WEIGHTS is set.
+    model.TIMM = node({"PRETRAINED": False})
     # Weight of the auxiliary head's loss; 0 builds none. 0.4 for the published ResNets.
     head.AUX_WEIGHT = 0.0
     head.AUX_IN_FEATURE = "res4"

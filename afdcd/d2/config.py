@@ -10,6 +10,7 @@ from detectron2.engine import DefaultTrainer
 from detectron2.projects.deeplab import add_deeplab_config
 
 from afdcd.config import ConfigError, add_afdcd_config, merge_file, merge_overrides
+from afdcd.models import BACKBONES
 
 
 class Config(CfgNode):
@@ -22,10 +23,17 @@ class Config(CfgNode):
     def merge_from_file(self, cfg_filename: str, allow_unsafe: bool = True) -> None:
         """See `merge_file`. Nothing unsafe is ever loaded."""
         merge_file(self, cfg_filename)
+        _join_families(self)
 
     def merge_from_list(self, cfg_list: list[Any]) -> None:
         """See `merge_overrides`."""
         merge_overrides(self, [v if isinstance(v, str) else repr(v) for v in cfg_list])
+        _join_families(self)
+
+
+def _join_families(cfg: CfgNode) -> bool:
+    """Have Detectron2 know a backbone such as ``timm:NAME`` by its whole name."""
+    return cfg.MODEL.BACKBONE.NAME in BACKBONES
 
 
 def get_cfg() -> CfgNode:
@@ -45,6 +53,7 @@ def configure(config_file: str, overrides: list[str]) -> CfgNode:
     cfg = get_cfg()
     merge_file(cfg, config_file)
     merge_overrides(cfg, overrides)
+    _join_families(cfg)
     return cfg
 
 

@@ -50,6 +50,7 @@ from afdcd.engine.runtime import Runtime
 from afdcd.engine.state import TrainingState
 from afdcd.engine.step_cost import describe_cost
 from afdcd.engine.step_runner import LOG_PERIOD, StepRunner
+from afdcd.models.adapters.timm_backbone import synchronised
 from afdcd.models.weights import CheckpointError
 from afdcd.tasks import task_of
 from afdcd.utils.files import drop_later_lines
@@ -305,7 +306,7 @@ class DistillTrainer(DefaultTrainer):
         on_gpu = torch.device(self.cfg.MODEL.DEVICE).type == "cuda"
         student = student_of(model)
         if self.cfg.MODEL.SYNC_BN and on_gpu:
-            converted = nn.SyncBatchNorm.convert_sync_batchnorm(student)
+            converted = synchronised(student)
             if isinstance(model, Distiller):
                 model.student = converted
             else:

@@ -80,6 +80,40 @@ class ConvNorm(nn.Conv2d):
         return x if self.activation is None else self.activation(x)
 
 
+class SameConvNorm(ConvNorm):
+    """`ConvNorm` with TensorFlow's "same" padding: a stride's padding depends on the input's size.
+
+    The output has ceil(H / stride) rows. Where the padding is odd, the bottom and the right get one
+    more, so that a strided convolution sees other pixels than with PyTorch's symmetric padding.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.stride == (1, 1):
+            return super().forward(x)  # where both paddings are the same
+        padding: list[int] = []
+        for axis in (1, 0):  # the width's comes first
+            size, stride = x.shape[axis - 2], self.stride[axis]
+            extent = self.dilation[axis] * (self.kernel_size[axis] - 1) + 1
+            total = max((-(-size // stride) - 1) * stride + extent - size, 0)
+            padding += [total // 2, total - total // 2]
+        x = F.conv2d(
+            F.pad(x, padding), self.weight, self.bias, self.stride, 0, self.dilation, self.groups
+        )
+        x = self.norm(x)
+        return x if self.activation is None else self.activation(x)
+
+
+def normalize_as_in_tensorflow(module: nn.Module) -> None:
+    """Give every BatchNorm below ``module`` the epsilon 1e-3, and the momentum 0.01.
+
+    MobileNetV3 and EfficientNet were trained so (there the momentum is called a decay of 0.99).
+    """
+    for child in module.modules():
+        for name, value in {"eps": 1e-3, "momentum": 0.01}.items():
+            if hasattr(child, "running_var") and hasattr(child, name):
+                setattr(child, name, value)
+
+
 def init_convolutions(module: nn.Module) -> None:
     """He initialization (normal, fan-out, ReLU) of every convolution below ``module``."""
     for child in module.modules():

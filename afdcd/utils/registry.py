@@ -68,13 +68,20 @@ class Registry(FvcoreRegistry):
             listener(name)
         self._listeners.append(listener)
 
+    def __contains__(self, name: str) -> bool:
+        """Whether there is such a part. ``family:NAME`` joins where ``family:`` is registered."""
+        family = name[: name.find(":") + 1]
+        if name not in self._obj_map and family in self._obj_map:
+            self.register(name)(self._obj_map[family])
+        return name in self._obj_map
+
     def get(self, name: str) -> Any:
         """The part of that name.
 
         Raises:
             ValueError: there is none; the message names the nearest ones.
         """
-        if name in self._obj_map:
+        if name in self:
             return self._obj_map[name]
         known = sorted(self._obj_map)
         near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)

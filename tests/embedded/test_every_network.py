@@ -27,6 +27,10 @@ STEPS = {
     "camvid/deeplabv3_r101.yaml": (64, 192),
     "camvid/segformer_b0.yaml": (64, 72, 192, 320),
     "camvid/segformer_b2.yaml": (64, 192),
+    "camvid/deeplabv3_mbv3.yaml": (64, 192, 320),
+    "camvid/lraspp_mbv3.yaml": (64, 192, 320),
+    "camvid/deeplabv3_effnet_lite0.yaml": (64, 192, 320),
+    "camvid/deeplabv3_effnet_lite2.yaml": (64, 192),
 }
 
 

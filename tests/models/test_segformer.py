@@ -91,7 +91,7 @@ def test_refusals(options: dict, message: str):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"backbone": "mit_b6"}, "mit_b0 to mit_b5; got 'mit_b6'"),
+        ({"backbone": "mit_b6"}, "mit_b0 to mit_b5, or timm:NAME; got 'mit_b6'"),
         ({"output_stride": 8}, "MiT's output_stride is 32; got 8"),
         ({"width_mult": 0.5}, "width_mult is for MobileNetV2"),
     ],

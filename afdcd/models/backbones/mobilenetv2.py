@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from afdcd.models.backbones.inverted_residual import InvertedResidual, scaled_channels
 from afdcd.models.backbones.registry import BACKBONES
 from afdcd.models.backbones.staged import StagedBackbone, check_freeze_at
 from afdcd.models.layers import ConvNorm, Norm, init_convolutions, stage_dilations
@@ -23,56 +24,6 @@ STAGE_BLOCKS: dict[str, tuple[tuple[int, int], ...]] = {
 }
 
 
-def scaled_channels(channels: int, width_mult: float, divisor: int = 8) -> int:
-    """``channels * width_mult`` rounded to a multiple of 8, never down by more than 10 %."""
-    scaled = channels * width_mult
-    rounded = max(divisor, int(scaled + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * scaled else rounded
-
-
-class InvertedResidual(nn.Module):
-    """Expanding conv1x1, depthwise conv3x3, projecting conv1x1 without activation.
-
-    The input is added where stride and channels allow. Expansion 1 has no expanding convolution.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        *,
-        stride: int = 1,
-        dilation: int = 1,
-        expansion: int = EXPANSION,
-        residual: bool = True,
-        norm: Norm = "BN",
-    ) -> None:
-        super().__init__()
-        hidden = in_channels * expansion
-        self.residual = residual and in_channels == out_channels
-        self.expand = (
-            ConvNorm(in_channels, hidden, 1, norm=norm, activation=F.relu6)
-            if expansion != 1
-            else None
-        )
-        self.depthwise = ConvNorm(
-            hidden,
-            hidden,
-            3,
-            stride=stride,
-            dilation=dilation,
-            groups=hidden,
-            norm=norm,
-            activation=F.relu6,
-        )
-        self.project = ConvNorm(hidden, out_channels, 1, norm=norm, activation=None)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        hidden = x if self.expand is None else self.expand(x)
-        out = self.project(self.depthwise(hidden))
-        return x + out if self.residual else out
-
-
 class MobileNetV2Stem(nn.Module):
     """conv3x3 of stride 2 and one inverted residual block without expansion."""
 
@@ -80,7 +31,7 @@ class MobileNetV2Stem(nn.Module):
         super().__init__()
         first, self.out_channels = (scaled_channels(c, width_mult) for c in (32, 16))
         self.conv = ConvNorm(3, first, 3, stride=2, norm=norm, activation=F.relu6)
-        self.block = InvertedResidual(first, self.out_channels, expansion=1, norm=norm)
+        self.block = InvertedResidual(first, first, self.out_channels, norm=norm)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.block(self.conv(x))
@@ -128,6 +79,7 @@ class MobileNetV2(StagedBackbone):
                     blocks.append(
                         InvertedResidual(
                             in_channels,
+                            EXPANSION * in_channels,
                             out_channels,
                             stride=block_stride,
                             dilation=first if starts_stage else rest,

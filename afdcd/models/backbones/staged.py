@@ -28,25 +28,29 @@ class StagedBackbone(Backbone):
         """Fix the outputs.
 
         Args:
-            channels: channels of each stage.
+            channels: of each stage, and of what else `forward` can return: ``res3.0`` is a part of
+                ``res3``.
             output_stride: of res5.
-            out_features: the stages that `forward` returns.
+            out_features: the names that `forward` returns.
 
         Raises:
-            ValueError: ``out_features`` is empty or names something that is no stage.
+            ValueError: ``out_features`` is empty or has other names.
         """
-        unknown = [name for name in out_features if name not in STAGES]
+        unknown = [name for name in out_features if name not in channels]
         if unknown or not out_features:
             raise ValueError(
-                f"out_features takes some of {', '.join(STAGES)}; got {list(out_features)}"
+                f"out_features takes some of {', '.join(channels)}; got {list(out_features)}"
             )
-        stride, shapes = 4, {}
+        stride, strides = 4, {}
         for stage, (stage_stride, _, _) in stage_dilations(output_stride).items():
             stride *= stage_stride
-            shapes[stage] = ShapeSpec(channels=channels[stage], stride=stride)
+            strides[stage] = stride
         self.out_features = tuple(out_features)
-        self._shapes = {name: shapes[name] for name in out_features}
-        self._last = max(out_features, key=STAGES.index)
+        self._shapes = {
+            name: ShapeSpec(channels=channels[name], stride=strides[_stage_of(name)])
+            for name in out_features
+        }
+        self._last = max(map(_stage_of, out_features), key=STAGES.index)
 
     def output_shape(self) -> dict[str, ShapeSpec]:
         """Channels and stride of each output."""
@@ -54,15 +58,23 @@ class StagedBackbone(Backbone):
 
     def feature_maps(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """[N, 3, H, W] to ``{stage: [N, C, (H - 1) // stride + 1, (W - 1) // stride + 1]}``."""
-        maps = {}
+        maps: dict[str, torch.Tensor] = {}
         x = self.stem(x)
         for stage in STAGES:
-            x = getattr(self, stage)(x)
+            x = self.run_stage(stage, x, maps)
             if stage in self.out_features:
                 maps[stage] = x
             if stage == self._last:
                 break
         return maps
+
+    def run_stage(self, stage: str, x: torch.Tensor, maps: dict[str, torch.Tensor]) -> torch.Tensor:
+        """A stage's output; what is returned of its parts is added to ``maps``."""
+        return getattr(self, stage)(x)
+
+
+def _stage_of(name: str) -> str:
+    return name.partition(".")[0]
 
 
 def check_freeze_at(cfg: Any) -> None:

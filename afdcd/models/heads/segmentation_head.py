@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -37,6 +37,16 @@ def segmentation_cross_entropy(
 def upsample(logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Resize [N, K, h, w] bilinearly, corners on corners, as the published networks do."""
     return F.interpolate(logits, size=size, mode="bilinear", align_corners=True)
+
+
+def check_outputs(input_shape: Mapping[str, ShapeSpec], names: Iterable[str]) -> None:
+    """Raise ValueError where a backbone doesn't return an output that a head needs."""
+    for name in names:
+        if name not in input_shape:
+            raise ValueError(
+                f"the head needs the backbone output {name!r}, but the backbone returns "
+                f"{', '.join(input_shape)}: add it to OUT_FEATURES (out_features)"
+            )
 
 
 class FCNHead(nn.Module):
@@ -92,12 +102,7 @@ class SegmentationHead(Head):
         norm: Norm = "BN",
     ) -> None:
         super().__init__()
-        for name in (in_features, aux_in_feature) if aux_weight else (in_features,):
-            if name not in input_shape:
-                raise ValueError(
-                    f"the head needs the backbone output {name!r}, but the backbone returns "
-                    f"{', '.join(input_shape)}: add it to OUT_FEATURES (out_features)"
-                )
+        check_outputs(input_shape, [in_features, aux_in_feature] if aux_weight else [in_features])
         self.in_feature = in_features
         self.aux_in_feature = aux_in_feature
         self.ignore_value = ignore_value
@@ -109,7 +114,7 @@ class SegmentationHead(Head):
         self.stride = input_shape[in_features].stride or 1
         self.fuse = ConvNorm(context_channels, hidden_channels, fuse_size, norm=norm)
         self.dropout = nn.Dropout(dropout)
-        self.predictor = nn.Conv2d(hidden_channels, num_classes, 1)
+        self.predictor: nn.Module = nn.Conv2d(hidden_channels, num_classes, 1)
         self.aux = (
             FCNHead(input_shape[aux_in_feature].channels, num_classes, norm=norm)
             if aux_weight
@@ -129,12 +134,8 @@ class SegmentationHead(Head):
     def from_config(cls, cfg: Any, input_shape: Mapping[str, ShapeSpec]) -> dict[str, Any]:
         """Constructor arguments from ``MODEL.SEM_SEG_HEAD``."""
         head = cfg.MODEL.SEM_SEG_HEAD
-        if len(head.IN_FEATURES) != 1:
-            raise ValueError(
-                f"MODEL.SEM_SEG_HEAD.IN_FEATURES: {cls.__name__} takes one backbone output, e.g. "
-                f"['res5']; got {list(head.IN_FEATURES)}"
-            )
-        return cls.common_arguments(cfg, input_shape) | {"in_features": head.IN_FEATURES[0]}
+        names = cls.read_in_features(head.IN_FEATURES)
+        return cls.common_arguments(cfg, input_shape) | {"in_features": names}
 
     @classmethod
     def common_arguments(cls, cfg: Any, input_shape: Mapping[str, ShapeSpec]) -> dict[str, Any]:
@@ -151,6 +152,16 @@ class SegmentationHead(Head):
             "dropout": head.DROPOUT,
             "norm": head.NORM,
         }
+
+    @classmethod
+    def read_in_features(cls, names: Sequence[str]) -> Any:
+        """The constructor's ``in_features`` from ``MODEL.SEM_SEG_HEAD.IN_FEATURES``."""
+        if len(names) != 1:
+            raise ValueError(
+                f"MODEL.SEM_SEG_HEAD.IN_FEATURES: {cls.__name__} takes one backbone output, e.g. "
+                f"['res5']; got {list(names)}"
+            )
+        return names[0]
 
     def context(self, x: torch.Tensor) -> torch.Tensor:
         """[N, C, h, w] to [N, context_channels, h, w]."""

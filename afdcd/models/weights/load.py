@@ -88,7 +88,7 @@ def load_weights(
         title = str(source)
         entries = model_entries(read_checkpoint(source), title)
 
-    naming = recognise(entries)
+    naming = getattr(model.backbone, "naming", recognise)(entries)
     if naming is None:
         raise CheckpointError(
             f"{title} has names of no known codebase, such as {', '.join(list(entries)[:3])}. "

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import partial
 
+from afdcd.models.weights.mobile_names import (
+    LRASPP_RULES,
+    efficientnet_lite_rules,
+    is_efficientnet_lite,
+    is_mobilenetv3,
+    mobilenetv3_rules,
+)
 from afdcd.models.weights.rules import NUM, NameFormat, Rule
 from afdcd.models.weights.segformer import SEGFORMER_FORMATS
 
@@ -133,6 +141,26 @@ _PUBLISHED_HEAD_RULES: tuple[Rule, ...] = (
 FORMATS = (
     *SEGFORMER_FORMATS,  # some of which begin with "backbone.", too
     NameFormat(
+        "torchvision's LR-ASPP",
+        lambda names: (
+            is_mobilenetv3(names, "large", "backbone.") and "classifier.cbr.0.weight" in names
+        ),
+        mobilenetv3_rules("large", "backbone.") + LRASPP_RULES,
+    ),
+    NameFormat(
+        "torchvision's DeepLabV3 on MobileNetV3, whose head differs",
+        partial(is_mobilenetv3, size="large", prefix="backbone."),
+        ((r"^(aux_)?classifier\.", None), *mobilenetv3_rules("large", "backbone.")),
+    ),
+    *(
+        NameFormat(
+            f"torchvision's MobileNetV3-{size.title()}",
+            partial(is_mobilenetv3, size=size, prefix="features."),
+            ((r"^classifier\.", None), *mobilenetv3_rules(size, "features.")),
+        )
+        for size in ("large", "small")
+    ),
+    NameFormat(
         "afdcd",
         lambda names: any(n.startswith(("backbone.", "sem_seg_head.")) for n in names),
         (),
@@ -148,6 +176,11 @@ FORMATS = (
         "Detectron2's ImageNet backbones",
         lambda names: {"stem.conv1.weight", "res2.0.conv1.weight"} <= names,
         ((r"^(stem\.)?(fc|fc1000|linear)\.", None), (r"^(stem|res\d)\.", r"backbone.\1.")),
+    ),
+    NameFormat(
+        "timm's and efficientnet_pytorch's EfficientNet-Lite",
+        is_efficientnet_lite,
+        rules_of=efficientnet_lite_rules,
     ),
     NameFormat(
         "timm's MobileNetV2",
@@ -175,4 +208,7 @@ FORMATS = (
 def recognise(names: Iterable[str]) -> NameFormat | None:
     """The naming that these state-dict names follow, or None."""
     names = frozenset(names)
-    return next((f for f in FORMATS if f.recognises(names)), None)
+    found = next((f for f in FORMATS if f.recognises(names)), None)
+    if found is None or found.rules_of is None:
+        return found
+    return found._replace(rules=found.rules_of(names))

@@ -31,12 +31,14 @@ class NameFormat(NamedTuple):
         recognises: whether state-dict names are of it.
         rules: patterns and what they become, tried one after the other on the result of the last.
         arrange: joins, splits and reshapes tensors of translated names.
+        rules_of: where the translation of a name depends on all of them, makes the rules.
     """
 
     title: str
     recognises: Callable[[frozenset[str]], bool]
-    rules: tuple[Rule, ...]
+    rules: tuple[Rule, ...] = ()
     arrange: Callable[[Entries], Entries] = as_they_are
+    rules_of: Callable[[frozenset[str]], tuple[Rule, ...]] | None = None
 
 
 def translate(name: str, name_format: NameFormat) -> str | None:
