@@ -70,7 +70,7 @@ class Registry(FvcoreRegistry):
 
     def __contains__(self, name: str) -> bool:
         """Whether there is such a part. ``family:NAME`` joins where ``family:`` is registered."""
-        family = f"{name.partition(':')[0]}:"
+        family = name[: name.find(":") + 1]
         if name not in self._obj_map and family in self._obj_map:
             self.register(name)(self._obj_map[family])
         return name in self._obj_map

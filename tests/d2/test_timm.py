@@ -62,9 +62,8 @@ def test_with_detectron2s_head(configs, tmp_path):
     content["MODEL"]["DISTILLER"] = {"LOSSES": {"logit_kd": logits}}
     path.write_text(yaml.safe_dump(content))
     check_whole_run(configs, tmp_path, "detectron2", "network_distilled")
-    assert {"loss_sem_seg", "loss_logit_kd", "loss_contrast"} <= losses(tmp_path / "whole")[
-        0
-    ].keys()
+    (terms,) = losses(tmp_path / "whole")
+    assert {"loss_sem_seg", "loss_logit_kd", "loss_contrast"} <= terms.keys()
 
 
 @pytest.mark.parametrize("family", ["timm", "efficientnet_lite"])

@@ -25,6 +25,10 @@ STEPS = {
     "camvid/deeplabv3_r18.yaml": (64, 192, 320),
     "camvid/pspnet_r18.yaml": (64, 192, 320),
     "camvid/deeplabv3_r101.yaml": (64, 192),
+    "camvid/deeplabv3_mbv3.yaml": (64, 192, 320),
+    "camvid/lraspp_mbv3.yaml": (64, 192, 320),
+    "camvid/deeplabv3_effnet_lite0.yaml": (64, 192, 320),
+    "camvid/deeplabv3_effnet_lite2.yaml": (64, 192),
 }
 
 

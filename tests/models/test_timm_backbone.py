@@ -35,9 +35,7 @@ def test_with_a_torchvision_that_does_not_fit(monkeypatch, tmp_path):
         build_segmentor("deeplabv3", "timm:resnet18", 3)
     message = str(caught.value)
     assert "(RuntimeError: operator torchvision::nms does not exist)" in message
-    assert (
-        f"torchvision, which must be the one that belongs to PyTorch {torch.__version__}" in message
-    )
+    assert f"which must be the one that belongs to PyTorch {torch.__version__}." in message
 
 
 # Model, output stride -> strides by name.

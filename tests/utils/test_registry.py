@@ -60,3 +60,14 @@ def test_unknown_names():
         registry.get("channel_mean")
     with pytest.raises(ValueError, match="there are channel_means"):
         registry.get("x")
+
+
+def test_members_of_a_family_join_when_they_are_asked_for():
+    registry = Registry("PARTS")
+    told: list[str] = []
+    registry.register("family:")(Part)
+    registry.tell_names(told.append)
+    assert "other:NAME" not in registry and "family" not in registry
+    assert "family:one" in registry and registry.get("family:two") is Part
+    assert registry.get("family:one") is Part
+    assert told == ["family:", "family:one", "family:two"]
