@@ -45,6 +45,7 @@ def test_errors_come_before_training(configs, tmp_path, capsys):
     for words, message in (
         (["MODEL.BACKBONE.NAME", "timm:pvt_v2_b0"], "Set MODEL.BACKBONE.OUTPUT_STRIDE"),
         (["MODEL.BACKBONE.NAME", "timm:test_convnxt"], "did you mean test_convnext"),
+        (["MODEL.BACKBONE.NAME", "timm:test_convnext.in99"], "timm: Invalid pretrained tag (in99)"),
         (["MODEL.BACKBONE.FREEZE_AT", "2"], "trains all of its stages: set it to 0"),
     ):
         assert train([*flags, *words]) == 2

@@ -240,7 +240,10 @@ def _normalization(settings: Any) -> tuple[tuple[float, ...], tuple[float, ...]]
 
 def _other_normalization(name: str, cfg: Any) -> str:
     """What to set where a config's mean and deviation aren't those of timm's weights."""
-    settings = import_timm().get_pretrained_cfg(name, allow_unregistered=True)
+    try:
+        settings = import_timm().get_pretrained_cfg(name, allow_unregistered=True)
+    except RuntimeError as error:  # there is no such tag
+        raise ValueError(f"MODEL.BACKBONE.NAME: timm: {error}") from error
     if settings is None:
         return ""
     wanted = _normalization(settings.to_dict())

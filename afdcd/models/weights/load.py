@@ -88,7 +88,8 @@ def load_weights(
         title = str(source)
         entries = model_entries(read_checkpoint(source), title)
 
-    naming = getattr(model.backbone, "naming", recognise)(entries)
+    # A backbone may know names that say nothing by themselves (timm's).
+    naming = getattr(getattr(model, "backbone", None), "naming", recognise)(entries)
     if naming is None:
         raise CheckpointError(
             f"{title} has names of no known codebase, such as {', '.join(list(entries)[:3])}. "
