@@ -97,7 +97,7 @@ class Trainer:
             with InterruptFlag() as stop:
                 if self.settings.missed_evaluation(self.state.iteration, self.state.evaluated):
                     figures = self._evaluate(metrics)
-                    self._save()
+                    self._save(metrics)
                 batches = self._batches()
                 self.model.train()
                 while self.state.iteration < last:
@@ -111,7 +111,7 @@ class Trainer:
                     # Before the evaluation, which may fail.
                     stopped, saved = stop.raised, self.settings.saves_after(done)
                     if stopped or saved:
-                        self._save()
+                        self._save(metrics)
                     if stopped and done < last:
                         raise Interrupted(
                             f"stopped after iteration {done}; its state is saved: go on with "
@@ -120,15 +120,19 @@ class Trainer:
                     if self.settings.evaluates_after(done):
                         figures = self._evaluate(metrics)
                         if saved:
-                            self._save()  # with the scores
+                            self._save(metrics)  # with the scores
         finally:
             metrics.close()
         return figures or self._score(self.test_tasks[0])
 
-    def _save(self) -> None:
-        """A checkpoint; at the end of the training the student alone, too."""
-        self.steps.check()  # no weights after a non-finite loss are saved
-        self._note_seconds()
+    def _save(self, metrics: RunMetrics) -> None:
+        """A checkpoint; at the end of the training the student alone, too.
+
+        The losses since the last line of the log get a line of their own, since a resumed run
+        doesn't know them any more; and so no weights after a non-finite loss are saved.
+        """
+        if figures := self._flush():
+            metrics.training(self.state.iteration - 1, figures)
         final = self.state.iteration == self.settings.max_iter
         self.checkpoints.save(self.state.content(), final=final)
         if final:
@@ -184,19 +188,18 @@ class Trainer:
             NonFiniteLoss: a loss wasn't finite.
         """
         steps, speed = self.steps.flush()
-        self._note_seconds()
+        self.state.seconds = self.steps.seconds
+        if self.recording is not None:
+            self.recording.note_seconds(self.steps.recording_seconds)
+            self.state.recording_seconds = self.recording.seconds
+        if not steps:
+            return {}
         return {
             **mean_losses(steps),
             "lr": learning_rate(self.settings.schedule, self.state.iteration - 1),
             "seconds_per_step": self.state.seconds / self.state.iteration,
             **speed,
         }
-
-    def _note_seconds(self) -> None:
-        self.state.seconds = self.steps.seconds
-        if self.recording is not None:
-            self.recording.note_seconds(self.steps.recording_seconds)
-            self.state.recording_seconds = self.recording.seconds
 
     # --- evaluation -------------------------------------------------------------------------
 

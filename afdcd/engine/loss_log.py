@@ -25,7 +25,7 @@ class LossLog:
     """Keeps losses where they are: to read one makes a GPU wait for all that came before.
 
     On a CPU, where reading costs nothing, a loss that isn't finite is noticed at once; on a GPU
-    when the log is checked or read, one of which must be done before anything is saved.
+    when the log is read, which must be done before anything is saved.
 
     Args:
         last: gives the newest checkpoint, for the error.
@@ -34,7 +34,6 @@ class LossLog:
     def __init__(self, last: Callable[[], Path | None]) -> None:
         self._last = last
         self._pending: list[tuple[int, list[str], torch.Tensor]] = []
-        self._checked: list[Losses] = []
 
     def note(
         self,
@@ -52,19 +51,19 @@ class LossLog:
         values = torch.cat([values, values.sum()[None], *(v.reshape(1) for v in others.values())])
         self._pending.append((iteration, [*losses, TOTAL, *others], values))
         if values.device.type == "cpu" and not torch.isfinite(values).all():
-            self.check()
+            self.read()
 
-    def check(self) -> None:
-        """Wait for what was noted, and look at it.
+    def read(self) -> list[Losses]:
+        """What was noted since the last call.
 
         Raises:
             NonFiniteLoss: with the first iteration and the terms where one isn't finite.
         """
         if not self._pending:
-            return
+            return []
         # One copy, and one wait, for all of them.
         rows = torch.cat([values for _, _, values in self._pending]).tolist()
-        read: list[Losses] = []
+        read = []
         for iteration, names, _ in self._pending:
             values, rows = rows[: len(names)], rows[len(names) :]
             read.append(Losses(iteration, dict(zip(names, values, strict=True))))
@@ -72,16 +71,6 @@ class LossLog:
         for iteration, losses in read:
             if not all(math.isfinite(value) for value in losses.values()):
                 raise NonFiniteLoss.at(iteration, losses, self._last())
-        self._checked += read
-
-    def read(self) -> list[Losses]:
-        """What was noted since the last call.
-
-        Raises:
-            NonFiniteLoss: see `check`.
-        """
-        self.check()
-        read, self._checked = self._checked, []
         return read
 
 

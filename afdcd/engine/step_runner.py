@@ -120,8 +120,8 @@ class StepRunner:
         """Whether a line of the log is due once ``done`` iterations are done."""
         return done % LOG_PERIOD == 0 or done == self.settings.max_iter
 
-    def check(self) -> None:
-        """Wait for the steps so far, and look at their losses.
+    def flush(self) -> tuple[list[Losses], dict[str, float]]:
+        """The losses since the last call, and what `Throughput` says of that time.
 
         Must be called before anything is saved: on a GPU, this is where a loss that isn't finite is
         noticed.
@@ -130,19 +130,10 @@ class StepRunner:
             NonFiniteLoss: a loss wasn't finite.
         """
         start = time.perf_counter()
-        self._losses.check()  # waits for a GPU: a part of the training's time
+        steps = self._losses.read()  # waits for a GPU: a part of the training's time
         waited = time.perf_counter() - start
         self._window.add(seconds=waited)
         self.seconds += waited
-
-    def flush(self) -> tuple[list[Losses], dict[str, float]]:
-        """The losses since the last call, and what `Throughput` says of that time.
-
-        Raises:
-            NonFiniteLoss: see `check`.
-        """
-        self.check()
-        steps = self._losses.read()
         if not steps:
             return [], {}
         figures = self._window.figures(self.settings.batch.images)

@@ -20,16 +20,6 @@ def test_losses_are_kept_until_read():
     assert log.read() == []
 
 
-def test_checking_takes_nothing_away():
-    log = LossLog(lambda: None)
-    log.note(0, {"a": torch.tensor(1.0)})
-    log.check()
-    log.check()
-    log.note(1, {"a": torch.tensor(2.0)})
-    assert [step.iteration for step in log.read()] == [0, 1]
-    assert log.read() == []
-
-
 def test_a_loss_that_is_not_finite_is_named_with_its_iteration(tmp_path):
     log = LossLog(lambda: tmp_path / "model_0000002.pth")
     log.note(6, {"loss_a": torch.tensor(1.0)})

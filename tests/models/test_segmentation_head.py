@@ -136,7 +136,10 @@ def test_heads_take_plain_dicts_of_another_librarys_backbone():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"architecture": "unet"}, "architecture must be one of deeplabv3, pspnet, lraspp, segformer"),
+        (
+            {"architecture": "unet"},
+            "architecture must be one of deeplabv3, pspnet, lraspp, segformer",
+        ),
         ({"backbone": "vgg16"}, "backbone must be resnet18"),
         ({"backbone": "resnet20"}, "depth must be one of 18, 34, 50, 101; got 20"),
         ({"output_stride": 4}, "output_stride must be 8, 16 or 32"),
