@@ -119,6 +119,6 @@ def test_a_loss_that_is_not_finite_stops_before_anything_is_saved(configs, tmp_p
     assert not list((tmp_path / "run").glob("model_*"))
 
 
-def _note_late(self, iteration, losses):
+def _note_late(self, iteration, losses, figures=None):
     values = torch.tensor([float("nan") if iteration == 1 else 1.0])
     self._pending.append((iteration, ["loss_a"], values))
