@@ -28,8 +28,13 @@ check: setup
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-docs: setup
+docs: $(VENV)/.docs
 	$(VENV)/bin/python -m sphinx -W --keep-going -q -b html docs site
+
+$(VENV)/.docs: $(READY)
+	@$(VENV)/bin/python -m pip install -q -c constraints.txt -e '.[docs]' > $(LOG) 2>&1 || \
+	  { cat $(LOG); echo "Set-up failed; the log above is $(LOG)"; exit 1; }
+	@touch $@
 
 setup: $(READY)
 
