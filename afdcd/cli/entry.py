@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from afdcd import __version__
@@ -44,12 +45,16 @@ COMMANDS = {
     "benchmark-loading": Command("benchmark_loading", "how fast samples are loaded"),
     "gpu-check": Command("gpu_check", "check values and cost on a GPU"),
 }
-USAGE, STOPPED = 2, 130
+USAGE, STOPPED, UNREAD = 2, 130, 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """``afdcd COMMAND ...``. Returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    return _to_a_reader(lambda: _main(words))
+
+
+def _main(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(_overview())
         return 0 if words else USAGE
@@ -64,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = COMMANDS[words[0]]
     # What argparse calls the program in its messages.
     sys.argv[0] = f"afdcd {words[0]}"
-    return run_command(command.module, [*command.flags, *words[1:]])
+    return _run(command.module, [*command.flags, *words[1:]])
 
 
 def run_command(module: str, argv: Sequence[str] | None = None) -> int:
@@ -74,6 +79,10 @@ def run_command(module: str, argv: Sequence[str] | None = None) -> int:
         the exit code: 130 where it was stopped while it was loading.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    return _to_a_reader(lambda: _run(module, words))
+
+
+def _run(module: str, words: list[str]) -> int:
     if {"-h", "--help"} & set(words):
         importlib.import_module(f"afdcd.cli.arguments.{module}").parser().parse_args(words)
     try:
@@ -81,6 +90,18 @@ def run_command(module: str, argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return STOPPED
+    return code
+
+
+def _to_a_reader(command: Callable[[], int]) -> int:
+    """Run a command; a reader that has seen enough (``| head``) ends it without a traceback."""
+    try:
+        code = command()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still unwritten goes nowhere, or the interpreter would complain at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD
     return code
 
 

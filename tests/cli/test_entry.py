@@ -51,6 +51,13 @@ def test_help_comes_without_pytorch(name: str):
     assert done.stdout.startswith(f"usage: afdcd {name} ")
 
 
+@pytest.mark.parametrize("words", ["--help", "train --help"])
+def test_a_reader_that_has_seen_enough(words: str):
+    command = f"{sys.executable} -m afdcd.cli.entry {words} | true"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == ""
+
+
 def test_every_script_is_a_command():
     scripts = {path.stem for path in (ROOT / "tools").glob("*.py")}
     assert scripts == {command.module for command in COMMANDS.values()}
