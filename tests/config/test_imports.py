@@ -126,7 +126,7 @@ LINES = "import os\n\n"  # what fails stands in line 3
         (
             "from afdcd.models import HEADS, PSPHead\n@HEADS.register('ASPPHead')\n"
             "class Mine(PSPHead): ...",
-            r"part\.py, line 4: ValueError: HEADS already has 'ASPPHead', of \S+aspp_head\.py",
+            r"part\.py, line [45]: ValueError: HEADS already has 'ASPPHead', of \S+aspp_head\.py",
         ),
         (
             "import json\njson.loads('{')",
