@@ -20,7 +20,7 @@ from afdcd.engine.results import CONFIG_COPY
 from afdcd.engine.runtime import Runtime
 from afdcd.engine.settings import EvaluationSettings
 from afdcd.evaluation import predict
-from afdcd.models.weights import read_checkpoint
+from afdcd.models.weights import is_address, read_checkpoint
 from afdcd.tasks import Task, task_of
 from afdcd.utils.problems import SetupError
 
@@ -135,12 +135,12 @@ def teacher_network(run: Runtime) -> Network:
         ConfigError, CheckpointError, ValueError: its config is gone, or its weights don't fit.
     """
     sides = run.all_teachers()
-    for side in sides:
-        if "://" not in side.weights and not Path(side.weights).is_file():
+    for path in [path for side in sides for path in side.weight_files]:
+        if not is_address(path) and not Path(path).is_file():
             raise SetupError(
                 [
                     f"the teacher of {run.output} can't be looked at: its weights "
-                    f"{side.weights or '(none named)'} are gone. Put them back, or say where they "
+                    f"{path or '(none named)'} are gone. Put them back, or say where they "
                     "are: --teacher-weights FILE"
                 ]
             )

@@ -12,15 +12,10 @@ from torch import nn
 from afdcd.checks import data, networks, step
 from afdcd.checks.inference import inference_problems
 from afdcd.checks.output import check_output
-from afdcd.checks.unlabeled import (
-    check_unlabeled,
-    compare_confidence,
-    find_unlabeled_sets,
-    overlap_problems,
-)
+from afdcd.checks.training_data import TrainingData, find_training_data
+from afdcd.checks.unlabeled import check_unlabeled, compare_confidence
 from afdcd.checks.weights import class_differences
 from afdcd.data.listing import spread
-from afdcd.data.unlabeled import UnlabeledImages, joined
 from afdcd.distill import Distiller, distiller_settings
 from afdcd.engine.averaged_teacher import in_students_order
 from afdcd.engine.checkpoints import student_of
@@ -28,7 +23,7 @@ from afdcd.engine.precision import autocast
 from afdcd.engine.runtime import Runtime
 from afdcd.engine.settings import EvaluationSettings, TrainingSettings
 from afdcd.evaluation import predict
-from afdcd.tasks import Task, task_of
+from afdcd.tasks import Task
 from afdcd.utils.findings import Report
 from afdcd.utils.problems import constructed
 
@@ -74,7 +69,8 @@ def diagnose(
         return report
     # What can't work is among run.problems().
     settings = constructed(run.training_settings, [])
-    train, test, unlabeled = _find_data(run, report)
+    found = _find_data(run, report)
+    train, test, unlabeled = found
     if settings is not None:
         loading, inference = settings.loading, settings.inference
         _guarded(
@@ -117,9 +113,7 @@ def diagnose(
                 ),
             )
     if model is not None and (train or (test and unlabeled)) and settings is not None:
-        sets = [task.dataset for task in train]
-        together = task_of(joined((train or test)[0].dataset, sets, unlabeled))
-        _guarded(report, "step", lambda: _step(settings, model, together, device, report))
+        _guarded(report, "step", lambda: _step(settings, model, found.together, device, report))
         if isinstance(model, Distiller) and distiller_settings(run.cfg).teacher.record.folder:
             report.note(
                 "step",
@@ -129,25 +123,14 @@ def diagnose(
     return report
 
 
-def _find_data(
-    run: Runtime, report: Report
-) -> tuple[list[Task], list[Task], list[UnlabeledImages]]:
+def _find_data(run: Runtime, report: Report) -> TrainingData:
     problems: list[str] = []
-    unlabeled = find_unlabeled_sets(run, problems)
-    train, test = (
-        data.find_tasks(names, f"DATASETS.{key}", problems, run.find_dataset, needed=needed)
-        for key, names, needed in (
-            ("TRAIN", run.train_names, not run.unlabeled_names),
-            ("TEST", run.test_names, True),
-        )
-    )
-    problems += data.task_problems(train, test, run.channels, run.ignore_value)
-    problems += overlap_problems(unlabeled, test)
+    found = find_training_data(run, problems)
     report.fix_problems(problems, "dataset")
-    for task in [*train, *test]:
+    for task in [*found.train, *found.test]:
         report.note("incomplete", *filter(None, [task.dataset.count_problem()]))
         report.note("size", *filter(None, [task.dataset.size_problem()]))
-    return train, test, unlabeled
+    return found
 
 
 def _score_teacher(

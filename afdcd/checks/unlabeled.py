@@ -47,11 +47,11 @@ def find_unlabeled_sets(run: Runtime, problems: list[str]) -> list[UnlabeledImag
 def overlap_problems(unlabeled: Sequence[UnlabeledImages], test: Sequence[Task]) -> list[str]:
     """Whether images are both learnt from and scored: the same files, or copies of them."""
     problems: list[str] = []
+    scored = [real_files(task.dataset.records) for task in test]
     for images in unlabeled:
-        for task in test:
-            scored = {record["file_name"] for record in task.dataset.records}
-            shared = real_files(images.records) & real_files(task.dataset.records)
-            shared = shared or _copies({r["file_name"] for r in images.records}, scored)
+        files = real_files(images.records)
+        for task, others in zip(test, scored, strict=True):
+            shared = files & others or _copies(files, others)
             if shared:
                 problems.append(
                     Problem(

@@ -45,12 +45,12 @@ class Detectron2Runtime(Runtime):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        names = [*self.train_names, *self.test_names][:1]
-        catalogued = [name for name in names if name in MetadataCatalog.list()]
         if known := super().class_names:
             return known
-        found = [getattr(MetadataCatalog.get(name), "stuff_classes", ()) for name in catalogued]
-        return tuple(found[0]) if found else ()
+        names = [*self.train_names, *self.test_names]
+        if not names or names[0] not in MetadataCatalog.list():
+            return ()
+        return tuple(getattr(MetadataCatalog.get(names[0]), "stuff_classes", ()))
 
     def teacher(self) -> Runtime:
         if self.teacher_name:

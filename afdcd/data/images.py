@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from afdcd.data.labels import DataError, image_size
+from afdcd.data.labels import DataError
 from afdcd.utils.stderr import caught_lines
 
 logger = logging.getLogger(__name__)
@@ -160,8 +160,14 @@ def shown_size(path: str | Path) -> tuple[int, int]:
     Raises:
         DataError: missing or no image.
     """
-    height, width = image_size(path)
-    return (width, height) if exif_orientation(path) in SIDEWAYS else (height, width)
+    try:
+        with Image.open(path) as image:
+            turned = image.getexif().get(EXIF_ORIENTATION, 1) in SIDEWAYS
+            return (image.width, image.height) if turned else (image.height, image.width)
+    except FileNotFoundError as error:
+        raise DataError(f"no file at {path}") from error
+    except Exception as error:  # Pillow's decoders raise many kinds on broken files
+        raise DataError(f"{path} can't be read as an image: {error}") from error
 
 
 def turned_hint(path: str | Path, image: tuple[int, int], target: tuple[int, int]) -> str:

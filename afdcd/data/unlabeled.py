@@ -15,7 +15,8 @@ from afdcd.utils.files import files_below
 from afdcd.utils.paths import expanded
 from afdcd.utils.sample_keys import UNLABELED
 
-_SIZES = ("file_name", "height", "width", "image_id")
+# Of a labelled image's record.
+_KEPT = ("file_name", "height", "width", "image_id", "window")
 
 
 class UnlabeledImages(NamedTuple):
@@ -51,9 +52,11 @@ def find_unlabeled(name: str) -> UnlabeledImages:
 
 def without_labels(name: str, records: Iterable[Record]) -> UnlabeledImages:
     """Records of labelled images as images without labels."""
-    kept = ("window", *_SIZES)
-    plain = [{key: record[key] for key in kept if key in record} for record in records]
-    return UnlabeledImages(name, [record | {UNLABELED: True} for record in plain])
+    plain = [
+        {key: record[key] for key in _KEPT if key in record} | {UNLABELED: True}
+        for record in records
+    ]
+    return UnlabeledImages(name, plain)
 
 
 def joined(

@@ -19,12 +19,8 @@ from afdcd.checks.output import (
     output_problems,
     resume_problems,
 )
-from afdcd.checks.unlabeled import (
-    describe_training_images,
-    find_unlabeled_sets,
-    overlap_problems,
-    unlabeled_file_problems,
-)
+from afdcd.checks.training_data import find_training_data
+from afdcd.checks.unlabeled import describe_training_images, unlabeled_file_problems
 from afdcd.checks.weights import (
     class_differences,
     finite_problems,
@@ -34,7 +30,6 @@ from afdcd.checks.weights import (
     weights_problems,
 )
 from afdcd.config import embedded_config
-from afdcd.data.unlabeled import joined
 from afdcd.distill import TapError
 from afdcd.embedded import checks
 from afdcd.embedded.build import build_for_training, load_for_evaluation
@@ -48,7 +43,7 @@ from afdcd.engine.results import CONFIG_COPY, results_of, write_results
 from afdcd.engine.runtime import Teacher
 from afdcd.evaluation.scores import write_evaluation
 from afdcd.models.weights import CheckpointError
-from afdcd.tasks import Task, task_of
+from afdcd.tasks import Task
 from afdcd.utils.files import write_text
 from afdcd.utils.memory_format import format_module
 from afdcd.utils.problems import SetupError, raise_problems
@@ -122,20 +117,10 @@ def _evaluate_only(
 def _train(
     setup: EmbeddedRuntime, num_gpus: int | None, problems: list[str], *, resume: bool
 ) -> dict[str, Any]:
-    unlabeled = find_unlabeled_sets(setup, problems)
-    train = find_tasks(
-        setup.train_names,
-        "DATASETS.TRAIN",
-        problems,
-        setup.find_dataset,
-        needed=not setup.unlabeled_names,
-    )
-    test = find_tasks(setup.test_names, "DATASETS.TEST", problems, setup.find_dataset)
-    folder = setup.output
+    data = find_training_data(setup, problems)
+    train, test, folder = data.train, data.test, setup.output
     raise_problems(
         problems,
-        task_problems(train, test, setup.channels, setup.ignore_value),
-        overlap_problems(unlabeled, test),
         teacher_problems(setup),
         weights_problems(setup.weights, "MODEL.WEIGHTS", needed=False),
         output_problems(folder),
@@ -150,7 +135,7 @@ def _train(
         logger.info("Checking the files of %s", ", ".join([*names, *setup.unlabeled_names]))
         raise_problems(
             file_problems(train, test, settings.loading, settings.inference),
-            unlabeled_file_problems(unlabeled, settings.loading),
+            unlabeled_file_problems(data.unlabeled, settings.loading),
         )
     else:
         raise_problems(resume_problems(state, settings.max_iter))
@@ -161,8 +146,7 @@ def _train(
     seed = settings.seed if settings.seed >= 0 else int.from_bytes(os.urandom(4), "little")
     if state is not None:
         seed = state["seed"]
-    data = [task.dataset for task in train]
-    together = task_of(joined((train or test)[0].dataset, data, unlabeled))
+    together = data.together
     logger.info("%s", describe_training_images(together.dataset.records))
     recording = _guarded(open_recording, setup, together.dataset.records)
     model, teachers = _guarded(build_for_training, setup, seed, together, recording)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 from pathlib import Path
 
 from afdcd.data.datasets import register_dataset
-from afdcd.data.labels import DataError, LabelMap
+from afdcd.data.labels import LabelMap
 from afdcd.data.pairs import pair_records
 from afdcd.data.spec import DatasetSpec, Record
-from afdcd.data.synthetic.on_disk import draw_folder, write_image
+from afdcd.data.synthetic.on_disk import drawn_images, write_image
 from afdcd.data.synthetic.scene import CLASSES, COLORS, render_scene
-
-logger = logging.getLogger(__name__)
 
 # Raised whenever a change makes different pixels, so that old files are not taken for new ones.
 VERSION = 1
@@ -30,14 +27,8 @@ def load(root: Path, *, split: str) -> tuple[list[Record], LabelMap]:
     """
     folder = root / "synthetic_scenes" / f"v{VERSION}_{split}"
     count, seed = SPLITS[split]
-    if not folder.is_dir():
-        logger.info("Drawing %d synthetic scenes into %s", count, folder)
-        draw_folder(folder, partial(_draw, count=count, seed=seed), "synthetic scenes")
-    images = sorted((folder / "images").glob("*.png"))
-    if len(images) != count:
-        raise DataError(
-            f"{folder} holds {len(images)} scenes instead of {count}: delete it to draw them anew"
-        )
+    draw = partial(_draw, count=count, seed=seed)
+    images = drawn_images(folder, count, draw, "synthetic scenes")
     pairs = [(image, folder / "labels" / image.name) for image in images]
     return pair_records(pairs, f"synthetic scenes in {folder}"), LabelMap(len(CLASSES))
 

@@ -14,7 +14,6 @@ car's own bonnet have no depth.
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 from pathlib import Path
 
@@ -22,11 +21,11 @@ import numpy as np
 
 from afdcd.data.datasets import register_dataset
 from afdcd.data.depth import CHANNELS, COLORS, NO_DEPTH, NO_LABELS, DepthForm, DepthSpec
-from afdcd.data.labels import IGNORE, DataError, LabelMap
+from afdcd.data.labels import IGNORE, LabelMap
 from afdcd.data.pairs import pair_records
 from afdcd.data.spec import Record
 from afdcd.data.synthetic.dataset import HEIGHT, SPLITS, WIDTH
-from afdcd.data.synthetic.on_disk import draw_folder, write_image
+from afdcd.data.synthetic.on_disk import drawn_images, write_image
 from afdcd.data.synthetic.scene import (
     BUILDING,
     OVERSAMPLING,
@@ -37,8 +36,6 @@ from afdcd.data.synthetic.scene import (
     draw_scene,
 )
 from afdcd.data.synthetic.textures import Rng, Texture
-
-logger = logging.getLogger(__name__)
 
 # Raised whenever a change makes different files, so that old ones are not taken for new ones.
 VERSION = 1
@@ -115,14 +112,8 @@ def load(root: Path, *, split: str) -> tuple[list[Record], LabelMap]:
     """
     folder = root / "synthetic_depth" / f"v{VERSION}_{split}"
     count, seed = SPLITS[split]
-    if not folder.is_dir():
-        logger.info("Drawing %d synthetic scenes with depth into %s", count, folder)
-        draw_folder(folder, partial(_draw, count=count, seed=seed), "synthetic scenes with depth")
-    images = sorted((folder / "images").glob("*.png"))
-    if len(images) != count:
-        raise DataError(
-            f"{folder} holds {len(images)} scenes instead of {count}: delete it to draw them anew"
-        )
+    draw = partial(_draw, count=count, seed=seed)
+    images = drawn_images(folder, count, draw, "synthetic scenes with depth")
     pairs = [(image, folder / "depth" / image.name) for image in images]
     return pair_records(pairs, f"synthetic scenes with depth in {folder}"), NO_LABELS
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -11,6 +12,8 @@ import cv2
 import numpy as np
 
 from afdcd.data.labels import DataError
+
+logger = logging.getLogger(__name__)
 
 
 def draw_folder(folder: Path, draw: Callable[[Path], None], what: str) -> None:
@@ -43,6 +46,28 @@ def draw_folder(folder: Path, draw: Callable[[Path], None], what: str) -> None:
             f"can't write the {what} to {folder}: {error}. Set DETECTRON2_DATASETS to a folder "
             "that can be written"
         ) from error
+
+
+def drawn_images(folder: Path, count: int, draw: Callable[[Path], None], what: str) -> list[Path]:
+    """The images of a drawn data set, in order, drawn first if need be.
+
+    Args:
+        folder: whose folder ``images`` holds them, as PNG files.
+        count: how many there are.
+        draw, what: see `draw_folder`.
+
+    Raises:
+        DataError: the folder can't be written, or is incomplete.
+    """
+    if not folder.is_dir():
+        logger.info("Drawing %d %s into %s", count, what, folder)
+        draw_folder(folder, draw, what)
+    images = sorted((folder / "images").glob("*.png"))
+    if len(images) != count:
+        raise DataError(
+            f"{folder} holds {len(images)} scenes instead of {count}: delete it to draw them anew"
+        )
+    return images
 
 
 def write_image(path: Path, pixels: np.ndarray) -> None:

@@ -90,7 +90,7 @@ class TimmBackbone(Backbone):
                 f"{strides[-1]}"
             )
         self._divisor = max(strides)
-        self._channels_last = self._probe(strides, channels)
+        self._channels_at_end = self._probe(strides, channels)
         kept = [
             index
             for index, stride in enumerate(strides)
@@ -132,7 +132,7 @@ class TimmBackbone(Backbone):
         found = self.body(F.pad(x, (0, -width % step, 0, -height % step)))
         maps = {}
         for stage, index in self._kept.items():
-            features = found[index].permute(0, 3, 1, 2) if self._channels_last else found[index]
+            features = found[index].permute(0, 3, 1, 2) if self._channels_at_end else found[index]
             stride = self._shapes[stage].stride or 1
             features = features[..., : -(-height // stride), : -(-width // stride)]
             maps[stage] = getattr(self, stage)(in_device_format(features))

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from afdcd.models.backbones.inverted_residual import InvertedResidual, scaled_channels
+from afdcd.models.backbones.mobile import MobileBackbone, check_width
 from afdcd.models.backbones.registry import BACKBONES
-from afdcd.models.backbones.staged import StagedBackbone, check_freeze_at
 from afdcd.models.layers import (
     Norm,
     SameConvNorm,
@@ -54,7 +53,7 @@ class EfficientNetLiteStem(nn.Module):
 
 
 @BACKBONES.register("build_dilated_efficientnet_lite_backbone")
-class EfficientNetLite(StagedBackbone):
+class EfficientNetLite(MobileBackbone):
     """EfficientNet-Lite (of arXiv 1905.11946) without its last 1x1 convolution.
 
     EfficientNet for small devices: ReLU6 in place of swish, no squeeze-and-excitation, and the
@@ -72,6 +71,8 @@ class EfficientNetLite(StagedBackbone):
     Raises:
         ValueError: an unknown variant or output stride, or ``width_mult`` not above 0.
     """
+
+    NODE = "EFFICIENTNET_LITE"
 
     # Of the public weights, in 0..255; the same for red, green and blue.
     pixel_mean = (127.5, 127.5, 127.5)
@@ -92,8 +93,7 @@ class EfficientNetLite(StagedBackbone):
                 f"variant (MODEL.EFFICIENTNET_LITE.VARIANT) must be from 0 to "
                 f"{len(VARIANTS) - 1}; got {variant}"
             )
-        if width_mult <= 0:
-            raise ValueError(f"width_mult must be above 0; got {width_mult}")
+        check_width(width_mult)
         width = VARIANTS[variant][0] * width_mult
         in_channels = scaled_channels(FIRST_CHANNELS, width)
         stem_channels = scaled_channels(STEM_CHANNELS, width_mult)
@@ -128,16 +128,3 @@ class EfficientNetLite(StagedBackbone):
         init_convolutions(self)
         normalize_as_in_tensorflow(self)
         self.finish(channels, output_stride=output_stride, out_features=out_features)
-
-    @classmethod
-    def from_config(cls, cfg: Any) -> dict[str, Any]:
-        """Constructor arguments from ``MODEL.EFFICIENTNET_LITE`` and ``MODEL.BACKBONE``."""
-        check_freeze_at(cfg)
-        lite = cfg.MODEL.EFFICIENTNET_LITE
-        return {
-            "variant": lite.VARIANT,
-            "width_mult": lite.WIDTH_MULT,
-            "output_stride": cfg.MODEL.BACKBONE.OUTPUT_STRIDE,
-            "norm": lite.NORM,
-            "out_features": tuple(lite.OUT_FEATURES),
-        }

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from afdcd.models.backbones.inverted_residual import InvertedResidual, scaled_channels
+from afdcd.models.backbones.mobile import MobileBackbone, check_width
 from afdcd.models.backbones.registry import BACKBONES
-from afdcd.models.backbones.staged import StagedBackbone, check_freeze_at
 from afdcd.models.layers import ConvNorm, Norm, init_convolutions, stage_dilations
 
 EXPANSION = 6
@@ -38,7 +37,7 @@ class MobileNetV2Stem(nn.Module):
 
 
 @BACKBONES.register("build_dilated_mobilenetv2_backbone")
-class MobileNetV2(StagedBackbone):
+class MobileNetV2(MobileBackbone):
     """MobileNetV2 (arXiv 1801.04381) without its last 1x1 convolution, late stages dilated.
 
     res5 ends in a linear projection (320 channels at width 1): its values can be negative.
@@ -53,6 +52,8 @@ class MobileNetV2(StagedBackbone):
         ValueError: ``width_mult`` not above 0, or an unknown output stride.
     """
 
+    NODE = "MOBILENETV2"
+
     def __init__(
         self,
         *,
@@ -62,8 +63,7 @@ class MobileNetV2(StagedBackbone):
         out_features: Sequence[str] = ("res5",),
     ) -> None:
         super().__init__()
-        if width_mult <= 0:
-            raise ValueError(f"width_mult must be above 0; got {width_mult}")
+        check_width(width_mult)
         stem = MobileNetV2Stem(width_mult, norm)
         self.stem = stem
         in_channels = stem.out_channels
@@ -94,15 +94,3 @@ class MobileNetV2(StagedBackbone):
             channels[stage] = in_channels
         init_convolutions(self)
         self.finish(channels, output_stride=output_stride, out_features=out_features)
-
-    @classmethod
-    def from_config(cls, cfg: Any) -> dict[str, Any]:
-        """Constructor arguments from ``MODEL.MOBILENETV2`` and ``MODEL.BACKBONE``."""
-        check_freeze_at(cfg)
-        mobilenet = cfg.MODEL.MOBILENETV2
-        return {
-            "width_mult": mobilenet.WIDTH_MULT,
-            "output_stride": cfg.MODEL.BACKBONE.OUTPUT_STRIDE,
-            "norm": mobilenet.NORM,
-            "out_features": tuple(mobilenet.OUT_FEATURES),
-        }

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from afdcd.models.backbones.inverted_residual import InvertedResidual, scaled_channels
+from afdcd.models.backbones.mobile import MobileBackbone, check_width
 from afdcd.models.backbones.registry import BACKBONES
-from afdcd.models.backbones.staged import STAGES, StagedBackbone, check_freeze_at
+from afdcd.models.backbones.staged import STAGES
 from afdcd.models.layers import (
     ConvNorm,
     Norm,
@@ -121,7 +122,7 @@ class Stage(nn.Sequential):
 
 
 @BACKBONES.register("build_dilated_mobilenetv3_backbone")
-class MobileNetV3(StagedBackbone):
+class MobileNetV3(MobileBackbone):
     """MobileNetV3 (arXiv 1905.02244) with the last convolution before its classifier.
 
     That convolution ends res5 (960 channels for large, 576 for small, at width 1). Where a stage
@@ -141,6 +142,8 @@ class MobileNetV3(StagedBackbone):
         ValueError: an unknown size or output stride, or ``width_mult`` not above 0.
     """
 
+    NODE = "MOBILENETV3"
+
     # Of torchvision's weights: RGB, in 0..255.
     pixel_mean = (123.675, 116.28, 103.53)
     pixel_std = (58.395, 57.12, 57.375)
@@ -159,8 +162,7 @@ class MobileNetV3(StagedBackbone):
             raise ValueError(
                 f"size (MODEL.MOBILENETV3.SIZE) must be {' or '.join(STAGE_BLOCKS)}; got {size!r}"
             )
-        if width_mult <= 0:
-            raise ValueError(f"width_mult must be above 0; got {width_mult}")
+        check_width(width_mult)
         stem = MobileNetV3Stem(size, width_mult, norm)
         self.stem = stem
         in_channels = stem.out_channels
@@ -194,19 +196,6 @@ class MobileNetV3(StagedBackbone):
         normalize_as_in_tensorflow(self)
         channels[LOW_LEVEL] = channels["res3"]  # all blocks of a stage's resolution have as many
         self.finish(channels, output_stride=output_stride, out_features=out_features)
-
-    @classmethod
-    def from_config(cls, cfg: Any) -> dict[str, Any]:
-        """Constructor arguments from ``MODEL.MOBILENETV3`` and ``MODEL.BACKBONE``."""
-        check_freeze_at(cfg)
-        mobilenet = cfg.MODEL.MOBILENETV3
-        return {
-            "size": mobilenet.SIZE,
-            "width_mult": mobilenet.WIDTH_MULT,
-            "output_stride": cfg.MODEL.BACKBONE.OUTPUT_STRIDE,
-            "norm": mobilenet.NORM,
-            "out_features": tuple(mobilenet.OUT_FEATURES),
-        }
 
     def run_stage(self, stage: str, x: torch.Tensor, maps: dict[str, torch.Tensor]) -> torch.Tensor:
         keeps = stage == "res3" and LOW_LEVEL in self.out_features

@@ -109,11 +109,11 @@ class MLPHead(SegmentationHead):
 
     @classmethod
     def from_config(cls, cfg: Any, input_shape: Mapping[str, ShapeSpec]) -> dict[str, Any]:
-        head = cfg.MODEL.SEM_SEG_HEAD
-        return cls.common_arguments(cfg, input_shape) | {
-            "in_features": tuple(head.IN_FEATURES),
-            "mlp_norm": head.MLP_NORM,
-        }
+        return super().from_config(cfg, input_shape) | {"mlp_norm": cfg.MODEL.SEM_SEG_HEAD.MLP_NORM}
+
+    @classmethod
+    def read_in_features(cls, names: Sequence[str]) -> Sequence[str]:
+        return tuple(names)
 
     def layers(self, features: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Logits [N, K, h, w] at the finest stage's size."""

@@ -134,15 +134,9 @@ class SegmentationHead(Head):
     def from_config(cls, cfg: Any, input_shape: Mapping[str, ShapeSpec]) -> dict[str, Any]:
         """Constructor arguments from ``MODEL.SEM_SEG_HEAD``."""
         head = cfg.MODEL.SEM_SEG_HEAD
-        names = cls.read_in_features(head.IN_FEATURES)
-        return cls.common_arguments(cfg, input_shape) | {"in_features": names}
-
-    @classmethod
-    def common_arguments(cls, cfg: Any, input_shape: Mapping[str, ShapeSpec]) -> dict[str, Any]:
-        """Constructor arguments from ``MODEL.SEM_SEG_HEAD``, without ``in_features``."""
-        head = cfg.MODEL.SEM_SEG_HEAD
         return {
             "input_shape": input_shape,
+            "in_features": cls.read_in_features(head.IN_FEATURES),
             "num_classes": head.NUM_CLASSES,
             "hidden_channels": head.CONVS_DIM,
             "aux_weight": head.AUX_WEIGHT,
