@@ -195,6 +195,10 @@ def add_afdcd_config(cfg: CfgNode) -> None:
     # WarmupPolyLR, as in Detectron2's DeepLab project.
     cfg.SOLVER.setdefault("POLY_LR_POWER", 0.9)
     cfg.SOLVER.setdefault("POLY_LR_CONSTANT_ENDING", 0.0)
+    # "SGD" or "ADAMW", whose MOMENTUM isn't used; in Mask2Former's words, as the next.
+    cfg.SOLVER.setdefault("OPTIMIZER", "SGD")
+    # Learning rate of the model's backbone, in times the others'.
+    cfg.SOLVER.setdefault("BACKBONE_MULTIPLIER", 1.0)
     # "float16" or "bfloat16", where SOLVER.AMP.ENABLED.
     cfg.SOLVER.AMP.setdefault("DTYPE", "float16")
     # IMS_PER_BATCH is worked on in so many parts, one after the other, whose gradients are

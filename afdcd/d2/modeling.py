@@ -48,6 +48,7 @@ def _offer(ours: Registry, theirs: Detectron2Registry, build: Callable[..., nn.M
 
 def _build_backbone(kind: type[Backbone], cfg: Any, input_shape: ShapeSpec) -> Backbone:
     backbone = kind(**_any_norm(kind.from_config(cfg)))
+    backbone.freeze(cfg.MODEL.BACKBONE.FREEZE_AT)
     if cfg.MODEL.SEM_SEG_HEAD.NAME not in HEADS and not backbone.size_divisibility:
         # Detectron2's heads add maps of several strides, which takes whole ones.
         backbone.size_divisibility = max(s.stride or 1 for s in backbone.output_shape().values())

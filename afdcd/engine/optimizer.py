@@ -1,4 +1,4 @@
-"""SGD, from Detectron2's ``SOLVER`` keys."""
+"""SGD or AdamW, from Detectron2's ``SOLVER`` keys and those that its projects share."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ NORM_TYPES = (
 )
 
 
-def build_optimizer(settings: OptimizerSettings, model: nn.Module) -> torch.optim.SGD:
-    """SGD over all trainable parameters, those of equal settings in one group.
+def build_optimizer(settings: OptimizerSettings, model: nn.Module) -> torch.optim.Optimizer:
+    """SGD or AdamW over all trainable parameters, those of equal settings in one group.
 
     ``WEIGHT_DECAY_NORM`` goes to normalization layers, ``WEIGHT_DECAY_BIAS`` (if set) and
-    ``BIAS_LR_FACTOR`` to biases, as in Detectron2; ``MODEL.DISTILLER.LR_FACTOR`` to a distiller's
+    ``BIAS_LR_FACTOR`` to biases, as in Detectron2; ``BACKBONE_MULTIPLIER`` to the learning rate of
+    the model's ``backbone``, as in Mask2Former; ``MODEL.DISTILLER.LR_FACTOR`` to a distiller's
     align and projector. Groups hold ``lr_factor``, which `set_lr` multiplies the schedule by.
     """
     groups: dict[tuple[float, float], list[tuple[str, nn.Parameter]]] = {}
@@ -36,6 +37,8 @@ def build_optimizer(settings: OptimizerSettings, model: nn.Module) -> torch.opti
                 decay = settings.weight_decay_bias
         if name.startswith("distiller."):
             factor *= settings.distiller_lr_factor
+        elif name.removeprefix("student.").startswith("backbone."):
+            factor *= settings.backbone_lr_factor
         groups.setdefault((decay, factor), []).append((name, parameter))
     options = [
         {
@@ -48,6 +51,8 @@ def build_optimizer(settings: OptimizerSettings, model: nn.Module) -> torch.opti
     ]
     # As PyTorch chooses: many tensors at once on a GPU, one by one on a CPU. Its fused update on a
     # CPU is wrong where a weight and its gradient lie differently in memory (channels_last).
+    if settings.name == "ADAMW":
+        return torch.optim.AdamW(options, lr=settings.base_lr)
     return torch.optim.SGD(
         options, lr=settings.base_lr, momentum=settings.momentum, nesterov=settings.nesterov
     )

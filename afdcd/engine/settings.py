@@ -14,6 +14,7 @@ from afdcd.evaluation.settings import InferenceSettings
 from afdcd.utils.problems import Problem, refuse
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+OPTIMIZERS = ("SGD", "ADAMW")
 WARMUPS = ("linear", "constant")
 
 
@@ -73,14 +74,16 @@ class ScheduleSettings:
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """SGD: see `afdcd.engine.optimizer.build_optimizer`.
+    """SGD or AdamW: see `afdcd.engine.optimizer.build_optimizer`.
 
     Attributes:
         base_lr: learning rate; the schedule sets it anew for each step.
-        momentum, nesterov: of SGD.
+        name: ``SGD`` or ``ADAMW`` (with PyTorch's own betas and epsilon).
+        momentum, nesterov: of SGD alone.
         weight_decay: of everything but what has one of its own.
         weight_decay_norm, weight_decay_bias: of normalizations and biases; None for the same.
         bias_lr_factor: learning rate of biases, in times the others'.
+        backbone_lr_factor: learning rate of a model's ``backbone``, in times the others'.
         distiller_lr_factor: learning rate of a distiller's own modules, in times the student's.
 
     Raises:
@@ -88,18 +91,28 @@ class OptimizerSettings:
     """
 
     base_lr: float
+    name: str = "SGD"
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 1e-4
     weight_decay_norm: float | None = None
     weight_decay_bias: float | None = None
     bias_lr_factor: float = 1.0
+    backbone_lr_factor: float = 1.0
     distiller_lr_factor: float = 1.0
 
     def __post_init__(self) -> None:
         refuse(self._problems())
 
     def _problems(self) -> Iterator[str]:
+        if self.name not in OPTIMIZERS:
+            yield f"SOLVER.OPTIMIZER must be one of {', '.join(OPTIMIZERS)}; got {self.name!r}"
+        elif self.name == "ADAMW" and self.base_lr > 0.01:
+            yield Problem(
+                f"SOLVER.BASE_LR {self.base_lr:g} is far above what AdamW can take (usual: 0.0001; "
+                "at most 0.01)",
+                "learning-rate",
+            )
         if not 0 <= self.momentum < 1:
             yield f"SOLVER.MOMENTUM must be from 0 to below 1; got {self.momentum}"
         if self.nesterov and not self.momentum > 0:
@@ -113,6 +126,7 @@ class OptimizerSettings:
                 yield f"{key} must be at least 0 and finite; got {value}"
         for key, value in (
             ("SOLVER.BIAS_LR_FACTOR", self.bias_lr_factor),
+            ("SOLVER.BACKBONE_MULTIPLIER", self.backbone_lr_factor),
             ("MODEL.DISTILLER.LR_FACTOR", self.distiller_lr_factor),
         ):
             if not 0 < value < math.inf:

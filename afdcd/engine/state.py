@@ -88,8 +88,12 @@ class TrainingState:
         if names != saved:
             raise ValueError(
                 "the optimizer has other groups of parameters (is SOLVER.BIAS_LR_FACTOR, "
-                "WEIGHT_DECAY_NORM, WEIGHT_DECAY_BIAS or MODEL.DISTILLER.LR_FACTOR another?)"
+                "WEIGHT_DECAY_NORM, WEIGHT_DECAY_BIAS, BACKBONE_MULTIPLIER or "
+                "MODEL.DISTILLER.LR_FACTOR another?)"
             )
+        groups = (self.optimizer.param_groups[0], content["optimizer"]["param_groups"][0])
+        if len({"betas" in group for group in groups}) > 1:
+            raise ValueError("it is of another optimizer (is SOLVER.OPTIMIZER another?)")
         student_of(self.model).load_state_dict(content["model"])
         if isinstance(self.model, Distiller):
             self.model.distiller.load_state_dict(content["distiller"])

@@ -170,6 +170,7 @@ def build_segmentor_from_config(cfg: Any) -> SemanticSegmentor:
             don't work.
     """
     backbone = _build("MODEL.BACKBONE.NAME", BACKBONES, cfg.MODEL.BACKBONE.NAME, cfg)
+    backbone.freeze(cfg.MODEL.BACKBONE.FREEZE_AT)
     shape = backbone.output_shape()
     head = _build("MODEL.SEM_SEG_HEAD.NAME", HEADS, cfg.MODEL.SEM_SEG_HEAD.NAME, cfg, shape)
     return SemanticSegmentor(

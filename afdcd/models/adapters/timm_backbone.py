@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from afdcd.models.backbones.registry import BACKBONES, Backbone
-from afdcd.models.backbones.staged import STAGES, check_freeze_at
+from afdcd.models.backbones.staged import STAGES
 from afdcd.models.layers import ShapeSpec
 from afdcd.models.weights.names import NameFormat, recognise
 from afdcd.utils.memory_format import in_device_format
@@ -112,7 +112,6 @@ class TimmBackbone(Backbone):
         Where ``MODEL.PIXEL_MEAN`` and ``PIXEL_STD`` aren't those of timm's weights, a log line says
         so: a warning where the weights are fetched.
         """
-        check_freeze_at(cfg)
         name = cfg.MODEL.BACKBONE.NAME.removeprefix(FAMILY)
         pretrained = cfg.MODEL.TIMM.PRETRAINED and not cfg.MODEL.WEIGHTS
         if text := _other_normalization(name, cfg):
@@ -122,6 +121,14 @@ class TimmBackbone(Backbone):
             "pretrained": pretrained,
             "output_stride": cfg.MODEL.BACKBONE.OUTPUT_STRIDE,
         }
+
+    def freeze(self, at: int) -> None:
+        """Raise ValueError unless ``at`` is 0: which modules make a stage is timm's secret."""
+        if at:
+            raise ValueError(
+                f"MODEL.BACKBONE.FREEZE_AT is {at}, but {FAMILY}... trains all of its stages: set "
+                "it to 0"
+            )
 
     def output_shape(self) -> dict[str, ShapeSpec]:
         return dict(self._shapes)

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from afdcd.models.backbones.registry import BACKBONES
-from afdcd.models.backbones.staged import STAGES, StagedBackbone, check_freeze_at
+from afdcd.models.backbones.staged import STAGES, StagedBackbone
 from afdcd.utils.memory_format import in_device_format
 
 
@@ -284,7 +284,6 @@ class MiT(StagedBackbone):
     @classmethod
     def from_config(cls, cfg: Any) -> dict[str, Any]:
         """Constructor arguments from ``MODEL.MIT``."""
-        check_freeze_at(cfg)
         mit = cfg.MODEL.MIT
         return {
             "variant": mit.VARIANT,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from afdcd.models.backbones.staged import StagedBackbone, check_freeze_at
+from afdcd.models.backbones.staged import StagedBackbone
 
 
 class MobileBackbone(StagedBackbone):
@@ -19,7 +19,6 @@ class MobileBackbone(StagedBackbone):
     @classmethod
     def from_config(cls, cfg: Any) -> dict[str, Any]:
         """Constructor arguments from the class's node, and the output stride."""
-        check_freeze_at(cfg)
         settings = {name.lower(): value for name, value in cfg.MODEL[cls.NODE].items()}
         settings["out_features"] = tuple(settings["out_features"])
         return settings | {"output_stride": cfg.MODEL.BACKBONE.OUTPUT_STRIDE}

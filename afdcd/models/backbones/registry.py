@@ -38,6 +38,15 @@ class Backbone(nn.Module):
         """
         return {}
 
+    def freeze(self, at: int) -> None:
+        """Keep the first ``at`` parts as they were loaded: ``MODEL.BACKBONE.FREEZE_AT``.
+
+        A backbone without a method of its own trains whole, whatever the config says.
+
+        Raises:
+            ValueError: there aren't so many parts, or the backbone refuses to freeze any.
+        """
+
     def output_shape(self) -> dict[str, ShapeSpec]:
         """Channels and stride of each feature map by name, e.g. ``{"res5": ShapeSpec(...)}``."""
         raise NotImplementedError(f"{type(self).__name__} has no output_shape()")

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from afdcd.models.backbones.registry import BACKBONES
-from afdcd.models.backbones.staged import StagedBackbone, check_freeze_at
+from afdcd.models.backbones.staged import StagedBackbone
 from afdcd.models.layers import ConvNorm, Norm, init_convolutions, stage_dilations
 
 # Blocks of res2 to res5, and whether they are bottlenecks.
@@ -189,7 +189,6 @@ class ResNet(StagedBackbone):
     @classmethod
     def from_config(cls, cfg: Any) -> dict[str, Any]:
         """Constructor arguments from ``MODEL.RESNETS`` and ``MODEL.BACKBONE``."""
-        check_freeze_at(cfg)
         resnets, backbone = cfg.MODEL.RESNETS, cfg.MODEL.BACKBONE
         return {
             "depth": resnets.DEPTH,

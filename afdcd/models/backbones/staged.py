@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import nn
@@ -21,6 +20,7 @@ class StagedBackbone(Backbone):
     """
 
     stem: nn.Module
+    _frozen: tuple[str, ...] = ()
 
     def finish(
         self, channels: dict[str, int], *, output_stride: int, out_features: Sequence[str]
@@ -52,6 +52,30 @@ class StagedBackbone(Backbone):
         }
         self._last = max(map(_stage_of, out_features), key=STAGES.index)
 
+    def freeze(self, at: int) -> None:
+        """Keep the first parts as they are: 1 the stem, 2 res2 as well, up to 5 for all.
+
+        Their weights get no gradients, and their normalizations use the statistics of the loaded
+        weights, as Detectron2's ``FREEZE_AT`` and ``FrozenBatchNorm2d`` have it.
+
+        Raises:
+            ValueError: ``at`` isn't from 0 to 5.
+        """
+        parts = ("stem", *STAGES)
+        if not 0 <= at <= len(parts):
+            raise ValueError(f"MODEL.BACKBONE.FREEZE_AT must be from 0 to {len(parts)}; got {at}")
+        self._frozen = parts[:at]
+        for part in self._frozen:
+            getattr(self, part).requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> StagedBackbone:
+        """As of any module, but frozen parts stay in evaluation mode."""
+        super().train(mode)
+        for part in self._frozen:
+            getattr(self, part).train(False)
+        return self
+
     def output_shape(self) -> dict[str, ShapeSpec]:
         """Channels and stride of each output."""
         return dict(self._shapes)
@@ -75,12 +99,3 @@ class StagedBackbone(Backbone):
 
 def _stage_of(name: str) -> str:
     return name.partition(".")[0]
-
-
-def check_freeze_at(cfg: Any) -> None:
-    """Raise ValueError where a config freezes stages, which these backbones don't do."""
-    if cfg.MODEL.BACKBONE.FREEZE_AT != 0:
-        raise ValueError(
-            f"MODEL.BACKBONE.FREEZE_AT is {cfg.MODEL.BACKBONE.FREEZE_AT}, but "
-            f"{cfg.MODEL.BACKBONE.NAME} trains all of its stages: set it to 0"
-        )
