@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch.nn import functional as F
 
 from afdcd.losses.precision import at_least_float32, no_autocast
-from afdcd.losses.registry import LOSSES, DistillationLoss, LossContext
+from afdcd.losses.registry import LOSSES, DistillationLoss, LossContext, TapShape
 from afdcd.losses.settings import check_temperature
-from afdcd.losses.shapes import check_same_channels, match_size
+from afdcd.losses.shapes import check_classes, check_same_channels, match_size
 
 # Added to the product of two norms, as in the authors' code.
 _EPSILON = 1e-8
@@ -109,6 +109,16 @@ class DISTLoss(DistillationLoss):
         super().__init__()
         check_temperature(temperature)
         self.temperature = temperature
+
+    @classmethod
+    def from_taps(cls, student: TapShape, teacher: TapShape, **settings: Any) -> DISTLoss:
+        """Construct for logits of these shapes.
+
+        Raises:
+            ValueError: different numbers of classes, fewer than 2, or settings that can't work.
+        """
+        check_classes(student.channels, teacher.channels, "dist")
+        return cls(**settings)
 
     def forward(
         self, student: torch.Tensor, teacher: torch.Tensor, *, context: LossContext

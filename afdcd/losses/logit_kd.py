@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from afdcd.losses.precision import at_least_float32, no_autocast
 from afdcd.losses.registry import LOSSES, DistillationLoss, LossContext, TapShape
 from afdcd.losses.settings import check_temperature
-from afdcd.losses.shapes import match_size
+from afdcd.losses.shapes import check_classes, match_size
 
 
 def logit_kd(
@@ -103,14 +103,9 @@ class LogitKDLoss(DistillationLoss):
         """Construct for logits of these shapes.
 
         Raises:
-            ValueError: different numbers of classes, or settings that can't work.
+            ValueError: different numbers of classes, fewer than 2, or settings that can't work.
         """
-        if student.channels != teacher.channels:
-            raise ValueError(
-                f"logit_kd compares {student.channels} channels of the student with "
-                f"{teacher.channels} channels of the teacher: their classes must be the same. "
-                "Check NUM_CLASSES of both configs, or set this loss to null"
-            )
+        check_classes(student.channels, teacher.channels, "logit_kd")
         return cls(**settings)
 
     def forward(

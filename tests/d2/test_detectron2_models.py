@@ -178,3 +178,44 @@ def test_our_networks_in_detectron2s_trainer(configs, tmp_path):
     DetectionCheckpointer(again).load(str(tmp_path / "run/model_final.pth"))
     for name, value in trainer.model.state_dict().items():
         assert torch.equal(value, again.state_dict()[name]), name
+
+
+MIT = {
+    "BACKBONE": {"NAME": "build_mit_backbone"},
+    "MIT": {
+        "WIDTHS": [4, 8, 20, 16],
+        "DEPTHS": [1, 1, 1, 1],
+        "OUT_FEATURES": ["res2", "res3", "res4", "res5"],
+    },
+}
+MOBILE = {
+    "BACKBONE": {"NAME": "build_dilated_mobilenetv3_backbone", "OUTPUT_STRIDE": 16},
+    "MOBILENETV3": {"SIZE": "small", "WIDTH_MULT": 0.5, "OUT_FEATURES": ["res2", "res5"]},
+}
+TIMM = {"BACKBONE": {"NAME": "timm:test_resnet", "OUTPUT_STRIDE": 32}}
+
+
+@pytest.mark.parametrize(
+    ("backbone", "stride"), [(MIT, 32), (MOBILE, 16), (TIMM, 32)], ids=["mit", "mobile", "timm"]
+)
+def test_deeplabv3plus_on_our_backbones(write_pair, tmp_path, backbone: dict, stride: int):
+    """Detectron2's decoder on the finest and the coarsest stage, taught by a DeepLabV3."""
+    if backbone is TIMM:
+        pytest.importorskip("timm")
+    tap = "sem_seg_head.decoder.res5.project_conv"
+    config = write_pair("ours", "deeplabv3", "backbone.res5", "backbone.res5")
+    head = {**PLUS["SEM_SEG_HEAD"], "PROJECT_FEATURES": ["res2"]}
+    content = yaml.safe_load(config.read_text())
+    for key, values in {**backbone, "SEM_SEG_HEAD": head}.items():
+        content["MODEL"].setdefault(key, {}).update(values)
+    content["MODEL"]["DISTILLER"]["LOSSES"]["afdcd"]["TAPS"][0][0] = tap
+    content["MODEL"]["DISTILLER"]["LOSSES"]["afdcd"]["PATCH"] = [1, 1]
+    content["INPUT"] = {"SCALE_CROP": {"SIZE": [64, 64]}}
+    config.write_text(yaml.safe_dump(content))
+    train_detectron2(config, tmp_path / "run")
+    (terms,) = losses(tmp_path / "run")
+    assert {"loss_sem_seg", "loss_logit_kd", "loss_contrast"} <= terms.keys()
+    plain = build_model(configure(str(config), ["MODEL.META_ARCHITECTURE", "SemanticSegmentor"]))
+    assert type(plain.sem_seg_head).__name__ == "DeepLabV3PlusHead"
+    assert max(s.stride for s in plain.backbone.output_shape().values()) == stride
+    assert plain.state_dict().keys() == checkpoint(tmp_path / "run")["model"].keys()

@@ -73,7 +73,9 @@ def test_the_backbones_factor_is_the_students_alone():
     cfg.SOLVER.BACKBONE_MULTIPLIER = 0.1
     optimizer = build_optimizer(SettingsReader(cfg).optimizer(), model)
     factors = {
-        name: group["lr_factor"] for group in optimizer.param_groups for name in group["param_names"]
+        name: group["lr_factor"]
+        for group in optimizer.param_groups
+        for name in group["param_names"]
     }
     assert {name for name, factor in factors.items() if factor == 0.1} == {
         "student.backbone.weight",

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from afdcd.losses import LOSSES, DISTLoss, LossContext, dist
+from afdcd.losses import LOSSES, DISTLoss, LossContext, TapShape, dist
 
 CONTEXT = LossContext()
 
@@ -170,3 +170,13 @@ def test_refusals():
         dist(maps(1, 3, 2, 2), maps(2, 3, 2, 2))
     with pytest.raises(ValueError, match=r"at least 2 classes; got shape \(1, 1, 2, 2\)"):
         dist(maps(1, 1, 2, 2), maps(1, 1, 2, 2))
+
+
+@pytest.mark.parametrize("name", ["logit_kd", "dist"])
+def test_channels_that_are_no_classes_are_refused_before_training(name: str):
+    kind = LOSSES.get(name)
+    assert not list(kind.from_taps(TapShape(2, 4, 4), TapShape(2, 8, 8)).parameters())
+    with pytest.raises(ValueError, match="the taps have 1 channel, such as a depth"):
+        kind.from_taps(TapShape(1, 4, 4), TapShape(1, 8, 8))
+    with pytest.raises(ValueError, match="3 channels of the student with 4 channels of the"):
+        kind.from_taps(TapShape(3, 4, 4), TapShape(4, 8, 8))
