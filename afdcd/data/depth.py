@@ -15,8 +15,8 @@ from afdcd.data.spec import Color, DatasetSpec, Record
 from afdcd.data.yaml_fields import DescriptionError, Fields, is_number
 
 # Of labels in a description; each is its task's name, too. Relative depths are known up to a
-# factor of their own for each image.
-ENCODINGS = ("depth", "relative_depth")
+# factor of their own for each image, relative disparities (1 / depth) up to a factor and an offset.
+ENCODINGS = ("depth", "relative_depth", "relative_disparity")
 # Of labels in a description, for these encodings.
 KEYS = ("encoding", "scale", "invalid")
 # A depth network has one output channel, which takes the place of the classes.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
+Alignment = Literal["none", "median", "affine"]
 FIGURES = ("AbsRel", "RMSE", "logRMSE", "delta1", "delta2", "delta3")
 # Natural logarithms of depths in metres beyond these are cut off: no camera sees such depths, and
 # their exponentials would not be finite.
@@ -25,7 +26,7 @@ def depth_of(log_depth: torch.Tensor) -> np.ndarray:
 
 
 def depth_figures(
-    prediction: np.ndarray, truth: np.ndarray, *, median_scaling: bool = False
+    prediction: np.ndarray, truth: np.ndarray, *, alignment: Alignment = "none"
 ) -> dict[str, float] | None:
     """The figures of one image.
 
@@ -41,8 +42,11 @@ def depth_figures(
     Args:
         prediction: [H, W], above 0.
         truth: [H, W]; pixels of 0 don't count.
-        median_scaling: whether predictions are first multiplied by median(t) / median(y), for
-            networks that know depths up to a factor (Zhou et al., arXiv 1704.07813).
+        alignment: what is done to predictions first. ``median``: multiplied by
+            median(t) / median(y), for networks that know depths up to a factor (Zhou et al., arXiv
+            1704.07813). ``affine``: all are disparities, known up to a factor, at least 0, and an
+            offset; both are fitted to the truth by least squares, and values below its smallest are
+            raised to that (Ranftl et al., arXiv 1907.01341).
 
     Returns:
         None where no pixel counts.
@@ -59,8 +63,10 @@ def depth_figures(
     if not counted.any():
         return None
     y, t = prediction[counted].astype(np.float64), truth[counted].astype(np.float64)
-    if median_scaling:
+    if alignment == "median":
         y *= np.median(t) / np.median(y)
+    elif alignment == "affine":
+        y = _fitted(y, t)
     ratio = np.maximum(y / t, t / y)
     values = (
         100 * np.mean(np.abs(y - t) / t),
@@ -71,19 +77,26 @@ def depth_figures(
     return dict(zip(FIGURES, map(float, values), strict=True))
 
 
+def _fitted(y: np.ndarray, t: np.ndarray) -> np.ndarray:
+    spread = y - y.mean()
+    power = float(spread @ spread)
+    slope = max(float(spread @ (t - t.mean())), 0.0) / power if power > 0 else 0.0
+    return np.maximum(t.mean() + slope * spread, t.min())
+
+
 class DepthEvaluator:
     """Scores predictions against the depths of their records, in Detectron2's form.
 
     Args:
         read_depth: maps a record to its depths, [H, W], at the record's full size. It travels
             between processes with the evaluator.
-        median_scaling: see `depth_figures`.
+        alignment: see `depth_figures`.
     """
 
     def __init__(
-        self, read_depth: Callable[[dict[str, Any]], np.ndarray], *, median_scaling: bool = False
+        self, read_depth: Callable[[dict[str, Any]], np.ndarray], *, alignment: Alignment = "none"
     ) -> None:
-        self.read_depth, self.median_scaling = read_depth, median_scaling
+        self.read_depth, self.alignment = read_depth, alignment
         self.reset()
 
     def reset(self) -> None:
@@ -95,9 +108,9 @@ class DepthEvaluator:
         """Add images: the model's inputs, and its outputs with ``sem_seg``, log depth [1, H, W]."""
         for item, output in zip(inputs, outputs, strict=True):
             truth = self.read_depth(item)
-            figures = depth_figures(
-                depth_of(output["sem_seg"][0]), truth, median_scaling=self.median_scaling
-            )
+            log_depth = output["sem_seg"][0]
+            found = depth_of(-log_depth if self.alignment == "affine" else log_depth)
+            figures = depth_figures(found, truth, alignment=self.alignment)
             if figures is None:
                 continue
             self.images.append(figures)
@@ -118,7 +131,7 @@ class DepthEvaluator:
         return {name: _mean([figures[name] for figures in self.images]) for name in FIGURES}
 
     def constant(self) -> float:
-        """AbsRel, in percent, of predicting each image's true median depth for all its pixels."""
+        """AbsRel, in percent, of predicting each image's true median for all its pixels."""
         return _mean(self.baseline)
 
 

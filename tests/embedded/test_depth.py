@@ -174,6 +174,32 @@ def test_relative_depths(place, tmp_path):
     assert not torch.isclose(metric.loss(shifted, targets), metric.loss(output, targets))
 
 
+def test_relative_disparities(place, tmp_path):
+    """A factor and an offset of each image's own change neither the loss nor the scores."""
+    change_labels(place, encoding="relative_disparity")
+    results = train(place, "student", tmp_path / "run")
+    assert np.isfinite(results["figures"][f"{place}/data.yaml:val"]["AbsRel"])
+    task = task_of(load_dataset(f"{place}/data.yaml:val"))
+    targets = torch.from_numpy(np.stack([task.targets()(r) for r in task.dataset.records]))
+    disparity = torch.rand(2, 1, 48, 64, dtype=torch.float64) + 0.5
+    factor, offset = (torch.tensor(x)[:, None, None, None] for x in ([3.0, 0.2], [0.1, 0.6]))
+    moved = factor * disparity + offset
+    torch.testing.assert_close(
+        task.loss(-moved.log(), targets), task.loss(-disparity.log(), targets)
+    )
+    scores = []
+    for values in (disparity, moved):
+        evaluator = task.evaluator()
+        outputs = [{"sem_seg": -image.log()} for image in values]
+        evaluator.process(task.dataset.records, outputs)
+        scores.append(evaluator.evaluate())
+        np.testing.assert_allclose(task.decode(outputs[0]), values[0, 0], rtol=1e-5)
+    assert scores[0] == pytest.approx(scores[1], rel=1e-4)
+    # What is near, of a large disparity, is bright.
+    ramp = task.picture(np.linspace(0.1, 1, 64, dtype=np.float32)[None].repeat(4, 0))
+    assert ramp[0, -1].sum() > ramp[0, 0].sum()
+
+
 def test_a_network_that_pads_its_images_leaves_the_padding_out(place):
     """With sides of multiples of 32, 33x40 images are padded; no padding is 255 metres far."""
     cfg = configure(str(place / "student.yaml"), [])

@@ -47,7 +47,7 @@ def test_worked_by_hand():
     # A ratio of exactly 1.25 is not below it.
     assert depth_figures(np.array([[5.0]]), np.array([[4.0]]))["delta1"] == 0
     # Scaled by 4 / 3: 4, 4, 6.667.
-    scaled = depth_figures(prediction, truth, median_scaling=True)
+    scaled = depth_figures(prediction, truth, alignment="median")
     assert scaled["AbsRel"] == pytest.approx(100 * (1 + 0 + 1 / 3) / 3)
 
 
@@ -62,10 +62,29 @@ def test_beside_a_naive_loop():
         factor = np.median(truth[truth > 0].astype(float)) / np.median(
             prediction[truth > 0].astype(float)
         )
-        scaled = depth_figures(prediction, truth, median_scaling=True)
+        scaled = depth_figures(prediction, truth, alignment="median")
         assert scaled == pytest.approx(naive(prediction.astype(float) * factor, truth), rel=1e-12)
-        other = depth_figures(prediction * np.float32(8), truth, median_scaling=True)
+        other = depth_figures(prediction * np.float32(8), truth, alignment="median")
         assert other == pytest.approx(scaled, rel=1e-12)
+
+
+def test_disparities_are_fitted_first():
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(0.5, 20, (6, 7))
+    truth[rng.random((6, 7)) < 0.3] = 0
+    prediction = truth + rng.uniform(0, 9, (6, 7))
+    y, t = prediction[truth > 0], truth[truth > 0]
+    factor, offset = np.linalg.lstsq(np.stack([y, np.ones_like(y)], 1), t, rcond=None)[0]
+    fitted = np.where(truth > 0, np.maximum(factor * prediction + offset, t.min()), 1)
+    figures = depth_figures(prediction, truth, alignment="affine")
+    assert figures == pytest.approx(naive(fitted, truth), rel=1e-9)
+    moved = depth_figures(3 * prediction + 7, truth, alignment="affine")
+    assert moved == pytest.approx(figures, rel=1e-9)
+    assert depth_figures(2 * truth + 1, truth, alignment="affine")["AbsRel"] < 1e-9
+    # A prediction upside down, or of one value, says no more than the mean.
+    mean = depth_figures(np.full_like(truth, t.mean()), truth)
+    for useless in (30 - truth, np.ones_like(truth)):
+        assert depth_figures(useless, truth, alignment="affine") == pytest.approx(mean)
 
 
 @pytest.fixture

@@ -1,13 +1,14 @@
-"""The scale-invariant log error: hand-worked numbers, a naive loop, and properties."""
+"""The losses of depth: hand-worked numbers, a naive loop, and properties."""
 
 from __future__ import annotations
 
 import math
+import statistics
 
 import pytest
 import torch
 
-from afdcd.tasks.depth.loss import scale_invariant_log
+from afdcd.tasks.depth.loss import scale_and_shift_invariant, scale_invariant_log
 
 
 def naive(prediction: torch.Tensor, target: torch.Tensor, invariance: float) -> float:
@@ -100,3 +101,74 @@ def test_upsampled_with_corners_on_corners():
     prediction = torch.tensor([[[[0.0, 1.0]]]])
     target = torch.exp(torch.tensor([[[0.0, 0.5, 1.0]]]))
     assert scale_invariant_log(prediction, target, invariance=0.0).item() < 1e-12
+
+
+def naive_disparities(prediction: torch.Tensor, target: torch.Tensor) -> float:
+    """Equations 5 to 7, pixel by pixel."""
+
+    def normalized(values: list[float]) -> list[float]:
+        middle = statistics.median_low(values)
+        scale = sum(abs(v - middle) for v in values) / len(values)
+        return [(v - middle) / max(scale, 1e-6) for v in values]
+
+    losses = []
+    for log_depth, truths in zip(prediction[:, 0], target, strict=True):
+        pairs = [
+            (math.exp(-y), t)
+            for y, t in zip(log_depth.flatten().tolist(), truths.flatten().tolist(), strict=True)
+            if t > 0
+        ]
+        if len({t for _, t in pairs}) < 2:
+            continue
+        found, truth = (normalized([pair[k] for pair in pairs]) for k in (0, 1))
+        errors = sorted(abs(a - b) for a, b in zip(found, truth, strict=True))
+        kept = errors[: len(errors) - len(errors) // 5]
+        losses.append(sum(kept) / (2 * len(errors)))
+    return sum(losses) / len(losses) if losses else 0.0
+
+
+def test_disparities_worked_by_hand():
+    """Truth 1 to 5: median 3, scale 6 / 5. Found 1, 2, 3, 4, 10: median 3, scale 11 / 5.
+
+    Normalized truth: -5/3, -5/6, 0, 5/6, 5/3; found: -10/11, -5/11, 0, 5/11, 35/11. The largest of
+    the errors, the last one's, is left out.
+    """
+    found = torch.tensor([1.0, 2.0, 3.0, 4.0, 10.0], dtype=torch.float64)
+    truth = torch.tensor([[[1.0, 2.0, 3.0, 4.0, 5.0]]], dtype=torch.float64)
+    value = scale_and_shift_invariant(-found.log()[None, None, None], truth)
+    errors = (5 / 3 - 10 / 11) + 2 * (5 / 6 - 5 / 11)
+    assert value.item() == pytest.approx(errors / 10)
+
+
+def test_disparities_beside_a_naive_loop():
+    prediction, target = case()
+    value = scale_and_shift_invariant(prediction, target)
+    assert value.item() == pytest.approx(naive_disparities(prediction, target), rel=1e-12)
+    # Without a second disparity an image doesn't count.
+    target[1] = (target[1] > 0) * 2.0
+    value = scale_and_shift_invariant(prediction, target)
+    assert value.item() == pytest.approx(naive_disparities(prediction, target), rel=1e-12)
+    prediction.requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: scale_and_shift_invariant(x, target), (prediction,))
+
+
+def test_disparities_up_to_a_factor_and_an_offset():
+    prediction, target = case()
+    one = scale_and_shift_invariant(prediction, target)
+    factor, offset = (
+        torch.tensor(x, dtype=torch.float64)[:, None, None] for x in ([0.1, 3, 40], [0.5, 7, 0.1])
+    )
+    moved = torch.where(target > 0, target * factor + offset, 0)
+    torch.testing.assert_close(scale_and_shift_invariant(prediction, moved), one)
+    perfect = -torch.where(target > 0, target * factor + offset, 1).log()[:, None]
+    assert scale_and_shift_invariant(perfect, target).item() < 1e-12
+    upside_down = scale_and_shift_invariant(-perfect, target)
+    assert upside_down.item() > one.item()
+
+
+def test_disparities_without_any():
+    prediction, target = case()
+    prediction.requires_grad_()
+    value = scale_and_shift_invariant(prediction, torch.zeros_like(target))
+    value.backward()
+    assert value.item() == 0 and torch.equal(prediction.grad, torch.zeros_like(prediction))

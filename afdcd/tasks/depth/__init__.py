@@ -11,9 +11,9 @@ from tabulate import tabulate
 
 from afdcd.data.datasets import Dataset
 from afdcd.data.depth import DepthReader, DepthSpec
-from afdcd.evaluation.depth import DepthEvaluator, depth_of
+from afdcd.evaluation.depth import Alignment, DepthEvaluator, depth_of
 from afdcd.tasks.depth.drawing import add_legend, depth_picture
-from afdcd.tasks.depth.loss import scale_invariant_log
+from afdcd.tasks.depth.loss import scale_and_shift_invariant, scale_invariant_log
 from afdcd.tasks.depth.scan import judge_depths
 from afdcd.tasks.registry import TASKS
 from afdcd.tasks.task import Evaluator, Task
@@ -32,7 +32,7 @@ class Depth(Task):
 
     Attributes:
         INVARIANCE: see `scale_invariant_log`.
-        MEDIAN_SCALING: whether predictions are scored up to a factor; see `depth_figures`.
+        ALIGNMENT: of predictions, before they are scored; see `depth_figures`.
         UNIT: of depths, in pictures.
     """
 
@@ -41,7 +41,7 @@ class Depth(Task):
     METRIC = "AbsRel"
     HIGHER_IS_BETTER = False
     INVARIANCE: ClassVar[float] = 0.5
-    MEDIAN_SCALING: ClassVar[bool] = False
+    ALIGNMENT: ClassVar[Alignment] = "none"
     UNIT: ClassVar[str] = " m"
 
     def __init__(self, dataset: Dataset) -> None:
@@ -65,7 +65,7 @@ class Depth(Task):
         return scale_invariant_log(prediction, target, invariance=self.INVARIANCE)
 
     def evaluator(self) -> DepthEvaluator:
-        return DepthEvaluator(self.reader, median_scaling=self.MEDIAN_SCALING)
+        return DepthEvaluator(self.reader, alignment=self.ALIGNMENT)
 
     def describe(self, figures: Mapping[str, float]) -> str:
         return (
@@ -116,5 +116,32 @@ class RelativeDepth(Depth):
     """
 
     INVARIANCE = 1.0
-    MEDIAN_SCALING = True
+    ALIGNMENT = "median"
     UNIT = ""
+
+
+@TASKS.register("relative_disparity")
+class RelativeDisparity(Depth):
+    """Disparity, 1 / depth, up to a factor and an offset of each image's own.
+
+    So come the maps of MiDaS, Depth Anything and their like, and of stereo pairs without
+    calibration. The loss depends on neither; predictions are fitted to the truth before they are
+    scored. The model's output is minus the natural logarithm of the disparity.
+    """
+
+    ALIGNMENT = "affine"
+    UNIT = ""
+
+    def loss(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return scale_and_shift_invariant(prediction, target)
+
+    def decode(self, output: Mapping[str, torch.Tensor]) -> np.ndarray:
+        """Disparities, float32 [H, W] above 0."""
+        return depth_of(-output[self.KEY][0])
+
+    def picture(self, values: np.ndarray) -> np.ndarray:
+        return depth_picture(1 / values)
+
+    def overlay(self, image: np.ndarray, values: np.ndarray, alpha: float) -> np.ndarray:
+        """Without a legend, whose numbers would mean nothing."""
+        return Task.overlay(self, image, values, alpha)

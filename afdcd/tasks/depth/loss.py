@@ -1,4 +1,4 @@
-"""The loss of depths: squared error of their logarithms, less a share of what a scale explains."""
+"""Losses of depths that are known in metres, up to a factor, or up to a factor and an offset."""
 
 from __future__ import annotations
 
@@ -45,3 +45,49 @@ def scale_invariant_log(
         variance = centred.square().sum((1, 2)) / divisor
         each = variance + (1 - invariance) * mean.square()
         return each.sum() / (pixels > 0).sum().clamp(min=1)
+
+
+# The largest errors of an image that don't count, as a share of its pixels.
+TRIMMED = 0.2
+_SMALLEST_SCALE = 1e-6
+
+
+def scale_and_shift_invariant(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Trimmed absolute error of disparities, each image's brought to median 0 and scale 1.
+
+    Ranftl et al., "Towards Robust Monocular Depth Estimation: Mixing Datasets for Zero-shot
+    Cross-dataset Transfer", TPAMI 2022 (arXiv 1907.01341), equations 5 to 7. Over the M pixels of
+    an image that have a disparity, with m their median::
+
+        normalized(d) = (d - m(d)) / (1 / M * sum of |d - m(d)|)
+        1 / (2 * M) * sum of the M - floor(M / 5) smallest |normalized(y) - normalized(t)|
+
+    averaged over the images with at least two different disparities; the others don't count.
+
+    Args:
+        prediction: natural logarithms of depths, [N, 1, h, w], so that disparities are exp of
+            minus it; upsampled as for `scale_invariant_log`.
+        target: disparities [N, H, W], each image's up to a factor above 0 and an offset; pixels of
+            0 don't count.
+
+    Returns:
+        scalar, at least 0; 0 (with a zero gradient) where no image counts.
+    """
+    with no_autocast(prediction):
+        size = (target.shape[-2], target.shape[-1])
+        disparity = (-upsample(at_least_float32(prediction), size)[:, 0]).exp()
+        losses = []
+        for found, truth in zip(disparity, target.to(disparity.dtype), strict=True):
+            counted = truth > 0
+            truth = truth[counted]
+            if truth.numel() == 0 or bool(truth.min() == truth.max()):
+                continue
+            error = (_normalized(found[counted]) - _normalized(truth)).abs()
+            kept = error.numel() - int(TRIMMED * error.numel())
+            losses.append(error.sort().values[:kept].sum() / (2 * error.numel()))
+        return torch.stack(losses).mean() if losses else 0 * prediction.sum()
+
+
+def _normalized(values: torch.Tensor) -> torch.Tensor:
+    centred = values - values.median()
+    return centred / centred.abs().mean().clamp(min=_SMALLEST_SCALE)
