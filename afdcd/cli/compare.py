@@ -34,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(args: argparse.Namespace) -> None:
     ways: dict[str, Way] = {}
+    metric = args.metric
     for text in args.ways:
         name, sign, patterns = text.partition("=")
         if not (sign and name and patterns):
@@ -43,11 +44,12 @@ def _main(args: argparse.Namespace) -> None:
         if name in ways:
             raise SetupError([f"two ways are called {name}"])
         runs = read_runs(patterns)
-        figures = {run.seed: figure(run, args.metric, args.data_set) for run in runs}
+        metric = metric or runs[0].metric or "mIoU"
+        figures = {run.seed: figure(run, metric, args.data_set) for run in runs}
         ways[name] = Way(name, runs, figures)
     chosen = list(ways.values())
-    print(by_seed({way.name: way.figures for way in chosen}, args.metric))
-    for line in [*within(chosen), *between(chosen), *cost_lines(chosen, args.metric)]:
+    print(by_seed({way.name: way.figures for way in chosen}, metric))
+    for line in [*within(chosen), *between(chosen), *cost_lines(chosen, metric)]:
         print(f"\n{line}")
     classes = {
         way.name: [classes_of(run.figures, args.data_set) for run in way.runs] for way in chosen

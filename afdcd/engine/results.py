@@ -63,6 +63,7 @@ class FinishedRun:
         seconds_recording: of recording the teacher's targets.
         times_student: forward and backward passes of a step in times those of the student alone;
             None where that wasn't measured.
+        metric: the figure that decided which student was best; empty where none did.
     """
 
     folder: Path
@@ -72,6 +73,7 @@ class FinishedRun:
     settings: Mapping[str, Any]
     seconds_recording: float = 0.0
     times_student: float | None = None
+    metric: str = ""
 
     @property
     def seconds_together(self) -> float:
@@ -99,6 +101,7 @@ def read_run(folder: Path) -> FinishedRun:
             flat_values(read_strict_yaml(folder / CONFIG_COPY)),
             float(content.get("seconds_recording", 0.0)),
             None if times is None else float(times),
+            str(content.get("best", {}).get("metric", "")),
         )
     except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"{folder} doesn't hold a run's results: {error!r:.200}") from error

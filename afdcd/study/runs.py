@@ -6,6 +6,7 @@ import glob
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,19 +64,19 @@ class Way:
 def read_runs(patterns: str) -> list[FinishedRun]:
     """The runs in the folders that patterns, after commas, name.
 
+    Where the whole text names folders, their names hold the commas.
+
     Raises:
         SetupError: there is none, one isn't finished, or two have one seed.
     """
     runs: dict[int, FinishedRun] = {}
     problems = []
-    for pattern in patterns.split(","):
+    for pattern in _separated(patterns):
         try:
-            # Not Path.glob, which takes no absolute pattern.
-            found = glob.glob(expanded(pattern))  # noqa: PTH207
+            folders = _folders(pattern)
         except ValueError as error:
             problems.append(str(error))
             continue
-        folders = sorted(Path(path) for path in found if Path(path).is_dir())
         if not folders:
             problems.append(f"no folder {pattern}")
         for folder in folders:
@@ -90,6 +91,19 @@ def read_runs(patterns: str) -> list[FinishedRun]:
     if problems:
         raise SetupError(problems)
     return [runs[seed] for seed in sorted(runs)]
+
+
+def _separated(patterns: str) -> list[str]:
+    with suppress(ValueError):  # said of the part that it is in
+        if _folders(patterns):
+            return [patterns]
+    return patterns.split(",")
+
+
+def _folders(pattern: str) -> list[Path]:
+    # Not Path.glob, which takes no absolute pattern.
+    found = glob.glob(expanded(pattern))  # noqa: PTH207
+    return sorted(Path(path) for path in found if Path(path).is_dir())
 
 
 def figure(run: FinishedRun, metric: str, data_set: str | None) -> float:

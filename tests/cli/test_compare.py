@@ -108,6 +108,15 @@ def test_mistakes(folder, capsys, words, message):
     assert message in capsys.readouterr().err
 
 
+def test_folders_with_commas_in_their_names(folder, capsys):
+    (folder / "student_s1").rename(folder / "lr 0.1, long_s1")
+    (folder / "student_s2").rename(folder / "lr 0.1, long_s2")
+    assert main([f"a={folder}/lr 0.1, long_s*"]) == 0
+    assert "seed 1" in capsys.readouterr().out
+    assert main([f"a={folder}/lr 0.1, long_s1,{folder}/afdcd_s2"]) == 2
+    assert f"no folder {folder}/lr 0.1" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", ["", "[1]", "{}", '{"seed": 1, "figures": [], "seconds": 1}'])
 def test_broken_results(folder, capsys, text):
     (folder / "student_s1/results.json").write_text(text)

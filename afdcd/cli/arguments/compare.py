@@ -21,6 +21,6 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("ways", nargs="+", metavar="NAME=FOLDERS", help="the first is the baseline")
-    p.add_argument("--metric", default="mIoU", help="a figure of results.json, e.g. PQ (mIoU)")
+    p.add_argument("--metric", help="a figure of results.json, e.g. PQ (the runs' own)")
     p.add_argument("--data-set", metavar="NAME", help="which, if the runs were tested on several")
     return p
