@@ -65,7 +65,7 @@ class FeatureTaps:
         features = taps["backbone.res5"]
 
     The hooks live only inside the ``with`` block. Tokens [N, L, C], such as a transformer block's,
-    become maps by the rule of `afdcd.distill.tokens.TokenGrids`.
+    and maps [N, H, W, C] become [N, C, H, W] by the rules of `afdcd.distill.tokens.TokenGrids`.
 
     Args:
         model: any module.
@@ -144,6 +144,11 @@ class FeatureTaps:
             except TokenError as error:
                 raise TapError(f"{self._whose}: {error}") from error
             self._of_tokens.add(path)
+        elif isinstance(output, torch.Tensor) and output.dim() == 4:
+            first = self._grids.channels_first(path, output)
+            if first is not output:
+                self._of_tokens.add(path)
+            output = first
         if not isinstance(output, torch.Tensor) or output.dim() != 4:
             shape = tuple(output.shape) if isinstance(output, torch.Tensor) else None
             what = f"a tensor of shape {shape}" if shape is not None else type(output).__name__

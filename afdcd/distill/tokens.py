@@ -1,4 +1,4 @@
-"""Feature maps from tokens: which grid of an image a transformer's tokens lie on."""
+"""Feature maps from a transformer's tokens: which grid of an image they lie on."""
 
 from __future__ import annotations
 
@@ -75,6 +75,26 @@ class TokenGrids:
         count = tokens.shape[1]
         return tokens[:, count - height * width :].transpose(1, 2).unflatten(2, (height, width))
 
+    def channels_first(self, path: str, features: torch.Tensor) -> torch.Tensor:
+        """[N, C, H, W] of a map that may be [N, H, W, C], as of Detectron2's own ViT.
+
+        It is taken for such a one if its second and third dimension are the grid of a stride that
+        the backbone tells, and its last two aren't about the image's size divided by anything.
+
+        Args:
+            path: of the module.
+            features: of four dimensions; the result is a view of it.
+        """
+        teller = self._tellers[path]
+        size = None if teller is None else self.image_sizes.get(teller)
+        if size is None or not hasattr(self._modules[str(teller)], "output_shape"):
+            return features
+        _, first, second, third = features.shape
+        known = _grids(self._modules[str(teller)], size)
+        if (first, second) not in known.values() or _about(size, (second, third)):
+            return features
+        return features.movedim(3, 1)
+
     def _grid(self, path: str, tokens: torch.Tensor) -> tuple[int, int]:
         teller = self._tellers[path]
         what = f"{path!r} gives {tokens.shape[1]} tokens (a tensor of shape {tuple(tokens.shape)})"
@@ -113,20 +133,32 @@ def _teller(modules: dict[str, nn.Module], path: str) -> str | None:
 def _grid_by_strides(
     teller: str, module: Any, size: tuple[int, int], count: int, of_images: str
 ) -> tuple[int, int]:
-    strides = {shape.stride for shape in module.output_shape().values() if shape.stride}
-    grids = [(-(-size[0] // stride), -(-size[1] // stride)) for stride in strides]
-    fitting = [grid for grid in grids if grid[0] * grid[1] <= count]
+    grids = _grids(module, size)
+    fitting = [grid for grid in grids.values() if grid[0] * grid[1] <= count]
     if fitting:
         height, width = max(fitting, key=lambda grid: grid[0] * grid[1])
         in_front = count - height * width
         if in_front <= MOST_IN_FRONT and in_front < height * width:
             return height, width
     listed = ", ".join(
-        f"{stride} ({rows}x{columns})"
-        for stride, (rows, columns) in sorted(zip(strides, grids, strict=True))
+        f"{stride} ({rows}x{columns})" for stride, (rows, columns) in sorted(grids.items())
     )
     raise TokenError(
         f"{of_images}, which no stride of {teller!r} accounts for: {listed or 'it tells none'}. "
         f"Give it a method token_grid(path, image_size) that returns (rows, columns); without one, "
         f"at most {MOST_IN_FRONT} class and register tokens may stand in front"
+    )
+
+
+def _grids(module: Any, size: tuple[int, int]) -> dict[int, tuple[int, int]]:
+    """Rows and columns of images of this size by each stride that a backbone tells."""
+    strides = {shape.stride for shape in module.output_shape().values() if shape.stride}
+    return {stride: (-(-size[0] // stride), -(-size[1] // stride)) for stride in strides}
+
+
+def _about(size: tuple[int, int], grid: tuple[int, int]) -> bool:
+    """Whether a grid is an image's size divided by some stride, with up to 4 more or fewer."""
+    return any(
+        all(abs(side / stride - count) <= 4 for side, count in zip(size, grid, strict=True))
+        for stride in range(1, max(size) + 1)
     )

@@ -10,12 +10,13 @@ import torch
 import yaml
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.engine import DefaultTrainer
-from detectron2.modeling import build_model
+from detectron2.modeling import SimpleFeaturePyramid, ViT, build_model
 from PIL import Image
 
 from afdcd.d2.config import configure, get_cfg
 from afdcd.d2.modeling import build_student
 from afdcd.d2.shapes import register_shapes
+from afdcd.distill import FeatureTaps
 from afdcd.evaluation import ConfusionMatrix
 
 from helpers.d2_runs import checkpoint, losses, train_detectron2
@@ -219,3 +220,18 @@ def test_deeplabv3plus_on_our_backbones(write_pair, tmp_path, backbone: dict, st
     assert type(plain.sem_seg_head).__name__ == "DeepLabV3PlusHead"
     assert max(s.stride for s in plain.backbone.output_shape().values()) == stride
     assert plain.state_dict().keys() == checkpoint(tmp_path / "run")["model"].keys()
+
+
+def test_taps_on_detectron2s_vision_transformer():
+    """Its blocks give [N, H, W, C]; a pyramid around it tells other strides, too."""
+    pytest.importorskip("timm")  # of which Detectron2's has a layer
+    vit = ViT(64, embed_dim=32, depth=2, num_heads=2, pretrain_img_size=64)
+    model = torch.nn.Module()
+    model.backbone = SimpleFeaturePyramid(vit, "last_feat", 8, (2.0, 1.0), norm="LN")
+    found = []
+    vit.blocks[1].register_forward_hook(lambda module, args, output: found.append(output))
+    with FeatureTaps(model, ["backbone.net.blocks.1", "backbone.net.blocks.1.mlp"]) as taps:
+        model.backbone(torch.rand(2, 3, 48, 64))
+    assert found[0].shape == (2, 3, 4, 32)
+    assert torch.equal(taps["backbone.net.blocks.1"], found[0].movedim(3, 1))
+    assert taps["backbone.net.blocks.1.mlp"].shape == (2, 32, 3, 4)

@@ -210,3 +210,38 @@ def test_a_stages_last_norm_is_its_map():
 def test_outputs_that_are_neither():
     with pytest.raises(TapError, match=r"one feature map \[N, C, H, W\] or tokens \[N, L, C\]"):
         tap_shapes(build_segmentor(num_classes=2), ["backbone"])
+
+
+class ChannelsLast(Strided):
+    """[N, H, W, C] on the grid of stride 4, of the image's first channel and zeros."""
+
+    channels = 5
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        map_ = nn.functional.avg_pool2d(x[:, :1], 4)
+        padded = nn.functional.pad(map_, (0, 0, 0, 0, 0, self.channels - 1))
+        return self.block(padded.movedim(1, 3))
+
+
+def test_maps_with_channels_last():
+    model = Model(ChannelsLast(0))
+    image = torch.rand(2, 1, 40, 48)
+    with FeatureTaps(model, ["backbone.block"]) as taps:
+        model(image)
+    features = taps["backbone.block"]
+    assert features.shape == (2, 5, 10, 12) and features.is_contiguous()
+    torch.testing.assert_close(features[:, :1], nn.functional.avg_pool2d(image, 4))
+    assert not features[:, 1:].any()
+
+
+def test_maps_with_channels_first_that_look_like_it():
+    """16 channels of 32x64 for images of 64x128: 16x32 is a grid, too, that of stride 4."""
+
+    class Stem(Strided):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.block(nn.functional.avg_pool2d(x[:, :1], 2).repeat(1, 16, 1, 1))
+
+    model = Model(Stem(0))
+    with FeatureTaps(model, ["backbone.block"]) as taps:
+        model(torch.rand(1, 1, 64, 128))
+    assert taps["backbone.block"].shape == (1, 16, 32, 64)
