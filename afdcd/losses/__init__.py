@@ -10,6 +10,7 @@ from afdcd.losses.cwd import CWDLoss, cwd
 from afdcd.losses.dist import DISTLoss, dist
 from afdcd.losses.feature_kd import FeatureKDLoss, feature_kd
 from afdcd.losses.logit_kd import LogitKDLoss, logit_kd
+from afdcd.losses.output_kd import OutputKDLoss, output_kd
 from afdcd.losses.registry import LOSSES, DistillationLoss, LossContext, LossDescription, TapShape
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "LogitKDLoss",
     "LossContext",
     "LossDescription",
+    "OutputKDLoss",
     "PlainProjector",
     "TapShape",
     "centre_mask",
@@ -32,6 +34,7 @@ __all__ = [
     "feature_kd",
     "logit_kd",
     "masked_reconstruction",
+    "output_kd",
     "patch_contrast",
     "random_mask",
 ]

@@ -92,7 +92,13 @@ def test_resumed_to_the_last_bit(place, tmp_path, monkeypatch, name: str):
 def test_every_term_is_learnt(place, tmp_path, amp: tuple[str, ...]):
     train(place, "distilled", tmp_path / "run", *amp)
     found = losses(tmp_path / "run")[0]
-    assert {"loss_depth", "loss_depth_aux", "loss_contrast", "loss_cwd"} <= found.keys()
+    assert {
+        "loss_depth",
+        "loss_depth_aux",
+        "loss_contrast",
+        "loss_cwd",
+        "loss_output_kd",
+    } <= found.keys()
     assert all(np.isfinite(value) for value in found.values())
 
 
@@ -353,9 +359,9 @@ def test_a_segmentation_teacher_teaches_features(place, configs, tmp_path):
     """Its classes are no depths: features alone are compared, and it isn't scored."""
     words = ["MODEL.DISTILLER.TEACHER.CONFIG_FILE", str(configs / "teacher.yaml")]
     words += ["MODEL.DISTILLER.TEACHER.WEIGHTS", str(configs.parent / "teacher.pth")]
-    results = train(
-        place, "distilled", tmp_path / "a", *words, "MODEL.DISTILLER.LOSSES.cwd", "null"
-    )
+    features = [f"MODEL.DISTILLER.LOSSES.{name}" for name in ("cwd", "output_kd")]
+    alone = [word for key in features for word in (key, "null")]
+    results = train(place, "distilled", tmp_path / "a", *words, *alone)
     assert results["figures"][f"{place}/data.yaml:val"]["AbsRel"] > 0
     assert losses(tmp_path / "a")[0]["loss_reconstruction"] > 0
     with pytest.raises(SetupError, match="their logits can't be compared"):

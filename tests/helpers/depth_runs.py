@@ -23,6 +23,7 @@ DATA = {
 LOSSES = {
     "afdcd": {"NAME": "afdcd", "POOL": 0, "GROUPS": 8, "REDUCTION": "mean"},
     "cwd": {"NAME": "cwd", "TEMPERATURE": 1.0},
+    "output_kd": {"NAME": "output_kd"},
 }
 
 
