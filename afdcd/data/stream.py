@@ -30,10 +30,12 @@ class RecordedViews(NamedTuple):
     Attributes:
         plan: which views there are.
         store: what is recorded of them.
+        used: whether a sample's teacher is asked for, by its number; that of every one by default.
     """
 
     plan: ViewPlan
     store: ViewStore
+    used: Callable[[int], bool] | None = None
 
 
 class BatchMix(NamedTuple):
@@ -68,8 +70,10 @@ class SampleStream(Dataset[Sample]):
         records: of the training images, those without labels after the others.
         mapper: from records to samples.
         seed: of the run.
-        views: where given, each sample shows one of its image's views; it says which under
-            ``view``, and under ``recorded`` holds what is recorded of it.
+        views: where given, each sample whose teacher is asked for shows one of its image's views;
+            it says which under ``view``, and under ``recorded`` holds what is recorded of it. The
+            others are augmented anew, as without a record: a student that only ever sees the same
+            few views learns them by heart.
         mix: of labelled and unlabelled images, each shuffled by themselves; needed where there are
             both.
 
@@ -126,11 +130,13 @@ class SampleStream(Dataset[Sample]):
 
     def __getitem__(self, number: int) -> Sample:
         image = self.image(number)
-        if self.views is not None:
+        if self.views is None:
+            return self._augmented(self.mapper, image, number)
+        if self.views.used is None or self.views.used(number):
             view = self.views.plan.choice(self.seed, number)
             recorded = self.views.store.read(image, view)
             return self.view(self.views.plan, image, view, recorded)
-        return self._sample(self.mapper, image, np.random.default_rng((self.seed, 1, number)))
+        return self._augmented(self._student_mapper, image, number)
 
     def view(
         self,
@@ -152,6 +158,9 @@ class SampleStream(Dataset[Sample]):
         if recorded is not None:
             sample[RECORDED] = recorded
         return sample
+
+    def _augmented(self, mapper: TrainingMapper, image: int, number: int) -> Sample:
+        return self._sample(mapper, image, np.random.default_rng((self.seed, 1, number)))
 
     def _sample(self, mapper: TrainingMapper, image: int, rng: np.random.Generator) -> Sample:
         try:

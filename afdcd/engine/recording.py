@@ -27,6 +27,7 @@ from afdcd.data.views import ViewPlan, spread_views
 from afdcd.distill import Distiller, distiller_settings
 from afdcd.distill.objectives import target_shape
 from afdcd.distill.record import SecondsLog
+from afdcd.distill.schedule import LossSchedule
 from afdcd.distill.targets import Target
 from afdcd.engine.runtime import Runtime
 from afdcd.engine.step import to_device
@@ -46,6 +47,31 @@ FIT_VIEWS = 64
 _CHUNK = 1 << 22
 
 
+@dataclass(frozen=True)
+class StepsInUse:
+    """Tells the samples of steps in which some loss asks for the teacher.
+
+    Attributes:
+        schedules: of the losses.
+        steps: of the run.
+        batch: images of a step.
+        echo: steps that use a batch, one after the other.
+    """
+
+    schedules: tuple[LossSchedule, ...]
+    steps: int
+    batch: int
+    echo: int
+
+    def __call__(self, number: int) -> bool:
+        first = number // self.batch * self.echo
+        return any(
+            schedule.factor(step, self.steps) > 0
+            for step in range(first, first + self.echo)
+            for schedule in self.schedules
+        )
+
+
 @dataclass
 class Recording:
     """A run's record.
@@ -58,6 +84,7 @@ class Recording:
         shapes: of the teacher's taps for a training image, by path; empty until the teacher has
             run once.
         missing: views of the plan that aren't recorded, when it was opened.
+        used: the samples that need a view; all by default.
     """
 
     folder: Path
@@ -66,6 +93,7 @@ class Recording:
     images: int
     shapes: dict[str, TapShape] = field(default_factory=dict)
     missing: int = 0
+    used: StepsInUse | None = None
     _fitting: float = 0.0
 
     def __post_init__(self) -> None:
@@ -79,7 +107,7 @@ class Recording:
     @property
     def views(self) -> RecordedViews:
         """What a stream of samples reads."""
-        return RecordedViews(self.plan, self.store)
+        return RecordedViews(self.plan, self.store, self.used)
 
     @property
     def complete(self) -> bool:
@@ -316,6 +344,12 @@ def open_recording(run: Runtime, records: Sequence[Record]) -> Recording | None:
         ViewPlan(record.seed, record.views),
         _contents(run, records),
         len(records),
+        used=StepsInUse(
+            tuple(loss.schedule for loss in settings.losses),
+            run.cfg.SOLVER.MAX_ITER,
+            run.cfg.SOLVER.IMS_PER_BATCH,
+            run.cfg.DATALOADER.ECHO,
+        ),
     )
     found = _read_manifest(recording.folder)
     if found:

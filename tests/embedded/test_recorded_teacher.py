@@ -21,15 +21,17 @@ from afdcd.data.stream import SampleStream
 from afdcd.data.view_store import ViewStore
 from afdcd.data.views import ViewPlan
 from afdcd.distill import Distiller
+from afdcd.distill.schedule import LossSchedule
 from afdcd.distill.teacher import FrozenTeacher
 from afdcd.embedded.build import build_for_training
 from afdcd.embedded.run import run
 from afdcd.embedded.runtime import EmbeddedRuntime, configure
 from afdcd.engine.interrupt import Interrupted
-from afdcd.engine.recording import open_recording
+from afdcd.engine.recording import StepsInUse, open_recording
 from afdcd.engine.step_runner import StepRunner
 from afdcd.tasks import task_of
 from afdcd.utils.problems import SetupError
+from afdcd.utils.sample_keys import RECORDED, VIEW
 
 ROOT = Path(__file__).parents[2]
 TEACHER = "MODEL.DISTILLER.TEACHER"
@@ -77,6 +79,44 @@ def test_recorded_as_it_goes_or_ahead(configs, tmp_path, complete, monkeypatch):
     workers = train(configs, tmp_path / "c", *words(complete), "DATALOADER.NUM_WORKERS", "2")
     assert_equal_runs(as_it_goes, workers)
     assert json.loads((tmp_path / "b/results.json").read_text())["teacher"]["mIoU"] > 0
+
+
+EVERY_SECOND = [
+    word
+    for label in ("logit_kd", "afdcd")
+    for word in (f"MODEL.DISTILLER.LOSSES.{label}.SCHEDULE", "{EVERY: 2}")
+]
+
+
+def test_steps_without_the_teacher_see_images_anew(configs, tmp_path, complete):
+    """Every other step: its samples are those of a run without a record, or a teacher."""
+    overrides = [*words(complete), *EVERY_SECOND]
+    side = EmbeddedRuntime(configure(str(configs / "distilled.yaml"), overrides))
+    recording = open_recording(side, side.training_records())
+    recorded = side.training_stream(seed=5, views=recording.views)
+    plain = side.training_stream(seed=5)
+    for number in range(12):  # two images a step
+        sample = recorded[number]
+        assert (VIEW in sample) == (RECORDED in sample) == (number // 2 % 2 == 0)
+        if VIEW not in sample:
+            assert torch.equal(sample["image"], plain[number]["image"])
+    whole = train(configs, tmp_path / "a", *overrides)
+    assert_equal_runs(whole, train(configs, tmp_path / "b", *words(tmp_path / "x"), *EVERY_SECOND))
+    final = tmp_path / "b/model_final.pth"
+    final.unlink()
+    (tmp_path / "b/last_checkpoint").write_text("model_0000005.pth")
+    resumed = train(configs, tmp_path / "b", *words(complete), *EVERY_SECOND, resume=True)
+    assert_equal_runs(whole, resumed)
+
+
+def test_the_steps_of_an_echoed_batch():
+    """A batch of 3 images is used in 2 steps; the loss asks for the teacher in each fourth."""
+    used = StepsInUse((LossSchedule(every=4),), steps=100, batch=3, echo=2)
+    assert [used(number) for number in range(12)] == [True] * 3 + [False] * 3 + [True] * 3 + [
+        False
+    ] * 3
+    late = StepsInUse((LossSchedule(start=0.5), LossSchedule(end=0.1)), 40, batch=2, echo=1)
+    assert [used for used in range(80) if late(used)] == [*range(8), *range(40, 80)]
 
 
 @pytest.mark.parametrize("dims", ["0", "16"])
