@@ -44,6 +44,8 @@ FORMAT = 1
 MANIFEST, COMPONENTS, FIGURES = "record.json", "components.safetensors", "teacher.json"
 # Views that components are fitted to.
 FIT_VIEWS = 64
+# Showing a view more often than this is remarked on: docs/results.md has what 8 times cost.
+OFTEN = 4
 _CHUNK = 1 << 22
 
 
@@ -63,11 +65,21 @@ class StepsInUse:
     batch: int
     echo: int
 
+    @property
+    def samples(self) -> int:
+        """How many samples of the run they are."""
+        return sum(
+            self.batch for number in range(-(-self.steps // self.echo)) if self._uses(number)
+        )
+
     def __call__(self, number: int) -> bool:
-        first = number // self.batch * self.echo
+        return self._uses(number // self.batch)
+
+    def _uses(self, batch: int) -> bool:
+        first = batch * self.echo
         return any(
             schedule.factor(step, self.steps) > 0
-            for step in range(first, first + self.echo)
+            for step in range(first, min(first + self.echo, self.steps))
             for schedule in self.schedules
         )
 
@@ -218,6 +230,15 @@ class Recording:
             each / 1024,
             "" if distiller.has_teacher else "; the teacher isn't loaded",
         )
+        shown = self.used.samples / self.total if self.used and self.total else 0.0
+        if shown > OFTEN:
+            logger.warning(
+                "Each recorded view will be shown about %.1f times. Students learn a few views by "
+                "heart, which can cost more than the teacher gives: take more VIEWS, or use the "
+                "losses in each second step alone (SCHEDULE: {EVERY: 2}), between which images are "
+                "augmented anew (docs/recording.md)",
+                shown,
+            )
         if each * self.missing > free:
             raise SetupError(
                 [

@@ -112,6 +112,7 @@ def test_steps_without_the_teacher_see_images_anew(configs, tmp_path, complete):
 def test_the_steps_of_an_echoed_batch():
     """A batch of 3 images is used in 2 steps; the loss asks for the teacher in each fourth."""
     used = StepsInUse((LossSchedule(every=4),), steps=100, batch=3, echo=2)
+    assert used.samples == 25 * 3
     assert [used(number) for number in range(12)] == [True] * 3 + [False] * 3 + [True] * 3 + [
         False
     ] * 3
@@ -337,3 +338,10 @@ def test_another_process_was_first(configs, tmp_path, complete, monkeypatch):
     found = train(configs, tmp_path / "run", *words(folder))["distiller"]
     stored = load_file(folder / recording.COMPONENTS)
     assert torch.equal(found["backbone_res5_16.weight"], stored["backbone.res5[16].weight"])
+
+
+@pytest.mark.parametrize(("steps", "warned"), [("24", False), ("30", True)])
+def test_views_that_are_shown_often(configs, tmp_path, complete, caplog, steps: str, warned: bool):
+    """Two images a step: of twelve views, each is shown 4 times in 24 steps, 5 times in 30."""
+    train(configs, tmp_path / "run", *words(complete, "SOLVER.MAX_ITER", steps))
+    assert ("will be shown about 5.0 times" in caplog.text) == warned
