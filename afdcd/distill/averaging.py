@@ -13,7 +13,12 @@ Run = Callable[[list[Item]], torch.Tensor]
 
 
 def averaged_logits(
-    run: Run, items: Sequence[Item], *, scales: Sequence[float], flip: bool
+    run: Run,
+    items: Sequence[Item],
+    *,
+    scales: Sequence[float],
+    flip: bool,
+    align_corners: bool = False,
 ) -> torch.Tensor:
     """The mean of a network's logits [N, K, H, W] over scaled and mirrored images.
 
@@ -24,6 +29,7 @@ def averaged_logits(
         scales: factors of the images' sides; maps are brought to the size of the map at scale 1
             bilinearly.
         flip: whether mirrored images join them.
+        align_corners: how the network's head resizes its logits.
     """
     shape = run(list(items[:1])).shape[-2:] if 1.0 not in scales else None
     total, count = None, 0
@@ -32,7 +38,9 @@ def averaged_logits(
             logits = run([_changed(item, scale, mirrored) for item in items]).float()
             shape = shape or logits.shape[-2:]
             if logits.shape[-2:] != shape:
-                logits = F.interpolate(logits, size=shape, mode="bilinear", align_corners=False)
+                logits = F.interpolate(
+                    logits, size=shape, mode="bilinear", align_corners=align_corners
+                )
             if mirrored:
                 logits = logits.flip(-1)
             total = logits if total is None else total + logits

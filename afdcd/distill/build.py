@@ -66,6 +66,11 @@ def build_distiller(
             raise ValueError(problem)
         wanted = list(dict.fromkeys(paths[1]))
         of_teacher = tap_shapes(teacher, wanted, size=size, whose="the teacher")
+        logits = [path for path in wanted if is_logits(path)]
+        if logits and (factor := settings.teacher.resolution) != 1:
+            # Of an image of its own resolution they stay as they are.
+            own = (round(size[0] * factor), round(size[1] * factor))
+            of_teacher |= tap_shapes(teacher, logits, size=own, whose="the teacher")
         frozen = _frozen_teacher(cfg, settings.teacher, teacher, teacher_format, others)
     if classes is not None:
         _check_class_counts(classes, of_student, of_teacher)

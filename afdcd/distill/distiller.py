@@ -10,10 +10,11 @@ import torch.distributed as dist
 from torch import nn
 
 from afdcd.distill.components import ComponentFit
+from afdcd.distill.grids import corners_on_corners
 from afdcd.distill.objectives import Objectives
 from afdcd.distill.record import TeacherRecord
 from afdcd.distill.taps import FeatureTaps
-from afdcd.distill.targets import KeptTargets, Target
+from afdcd.distill.targets import KeptTargets, Target, is_logits
 from afdcd.distill.teacher import FrozenTeacher
 from afdcd.losses.registry import TapShape
 from afdcd.utils.memory_format import format_module
@@ -281,5 +282,6 @@ def tap_shapes(
     shapes = {}
     for path in paths:
         _, channels, height, width = taps[path].shape
-        shapes[path] = TapShape(channels, height, width)
+        corners = is_logits(path) and corners_on_corners(model)
+        shapes[path] = TapShape(channels, height, width, corners=corners)
     return shapes

@@ -11,6 +11,7 @@ from torch import nn
 
 from afdcd.distill.classes import ClassMatching, select_channels
 from afdcd.distill.components import ComponentFit, PrincipalComponents
+from afdcd.distill.grids import on_one_grid
 from afdcd.distill.schedule import LossSchedule
 from afdcd.distill.settings import KEY, LossSettings
 from afdcd.distill.targets import Target, is_logits
@@ -38,6 +39,9 @@ class Objective:
         schedule: the steps that it is used in.
         student_classes, teacher_classes: channels of the maps that are compared, where classes are
             matched by name; all when empty.
+        corners: of two maps of logits, whether the positions of the student's and of the teacher's
+            are those of ``align_corners=True``: see `on_one_grid`. Losses bring other maps to one
+            size themselves.
     """
 
     name: str
@@ -50,6 +54,7 @@ class Objective:
     schedule: LossSchedule = field(default_factory=LossSchedule)
     student_classes: tuple[int, ...] = ()
     teacher_classes: tuple[int, ...] = ()
+    corners: tuple[bool, bool] | None = None
 
     @property
     def target(self) -> Target:
@@ -223,11 +228,11 @@ class Objectives(nn.Module):
                 continue
             loss = self.loss_of(objective)
             figures: dict[str, torch.Tensor] = {}
-            values = loss(
-                select_channels(student[objective.student_tap], objective.student_classes),
-                teacher[objective.target.name],
-                context=replace(context, figures=figures),
-            )
+            ours = select_channels(student[objective.student_tap], objective.student_classes)
+            theirs = teacher[objective.target.name]
+            if objective.corners is not None:
+                ours, theirs = on_one_grid(ours, theirs, objective.corners)
+            values = loss(ours, theirs, context=replace(context, figures=figures))
             for key, value in figures.items():
                 name, share = f"{key}{objective.suffix}", value.detach().float() / count
                 self.figures[name] = self.figures[name] + share if name in self.figures else share
@@ -332,7 +337,7 @@ def build_objectives(
     Raises:
         ValueError: settings that don't fit the taps.
     """
-    objectives = plan_objectives(losses, classes)
+    objectives = [replace(o, corners=_corners(o, shapes)) for o in plan_objectives(losses, classes)]
     settings = {loss.label: loss for loss in losses}
     modules: dict[str, DistillationLoss] = {}
     components: dict[str, PrincipalComponents] = {}
@@ -353,6 +358,15 @@ def build_objectives(
                 f"{KEY}.{objective.label} on {student} -> {teacher}: {error}"
             ) from error
     return Objectives(objectives, modules, seed=seed, part=part, components=components, steps=steps)
+
+
+def _corners(
+    objective: Objective, shapes: Mapping[tuple[str, str], TapShape]
+) -> tuple[bool, bool] | None:
+    student, teacher = objective.student_tap, objective.teacher_tap
+    if not (is_logits(student) and is_logits(teacher)):
+        return None
+    return shapes["student", student].corners, shapes["teacher", teacher].corners
 
 
 def target_shape(shape: TapShape, target: Target) -> TapShape:

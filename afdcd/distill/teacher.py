@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from afdcd.distill.averaging import averaged_logits, to_grid
 from afdcd.distill.folding import fold_norms
+from afdcd.distill.grids import corners_on_corners, resampled
 from afdcd.distill.taps import FeatureTaps
 from afdcd.distill.targets import is_logits
 from afdcd.utils.memory_format import format_module
@@ -65,7 +65,8 @@ class FrozenTeacher:
         """The feature maps at ``paths``; nothing after the last of them is computed.
 
         Where samples hold an image of the teacher's own resolution (``teacher_image``), it sees
-        that one, and its maps are averaged down to the grid of the student's.
+        that one, and its maps are averaged down to the grid of the student's. Its logits stay as
+        they are: losses bring both networks' to the finer grid (`afdcd.distill.grids`).
 
         Args:
             batched_inputs: as the student's.
@@ -84,7 +85,10 @@ class FrozenTeacher:
         maps |= {path: self._averaged(inputs, path) for path in averaged}
         if inputs and TEACHER_IMAGE in inputs[0]:
             sizes = _size(inputs[0]["image"]), _size(batched_inputs[0]["image"])
-            maps = {path: to_grid(features, *sizes) for path, features in maps.items()}
+            maps = {
+                path: features if is_logits(path) else to_grid(features, *sizes)
+                for path, features in maps.items()
+            }
         return maps
 
     @property
@@ -92,14 +96,20 @@ class FrozenTeacher:
         return self.flip or self.scales != (1.0,) or bool(self.others)
 
     def _averaged(self, inputs: list[dict[str, Any]], path: str) -> torch.Tensor:
-        found = [
-            averaged_logits(partial(teacher._map, path), inputs, scales=self.scales, flip=self.flip)
-            for teacher in (self, *self.others)
-        ]
-        size = found[0].shape[-2:]
-        return torch.stack(
-            [F.interpolate(x, size=size, mode="bilinear", align_corners=False) for x in found]
-        ).mean(0)
+        found = []
+        for teacher in (self, *self.others):
+            corners = corners_on_corners(teacher.model)
+            logits = averaged_logits(
+                partial(teacher._map, path),
+                inputs,
+                scales=self.scales,
+                flip=self.flip,
+                align_corners=corners,
+            )
+            found.append((logits, corners))
+        first, corners = found[0]
+        size = (first.shape[-2], first.shape[-1])
+        return torch.stack([resampled(x, size, was, corners) for x, was in found]).mean(0)
 
     def _map(self, path: str, inputs: list[dict[str, Any]]) -> torch.Tensor:
         return self._maps(inputs, [path])[path]

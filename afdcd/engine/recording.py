@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 KEY = "MODEL.DISTILLER.TEACHER.RECORD"
 # Raised whenever what is stored changes its meaning.
-FORMAT = 1
+FORMAT = 2
 MANIFEST, COMPONENTS, FIGURES = "record.json", "components.safetensors", "teacher.json"
 # Views that components are fitted to.
 FIT_VIEWS = 64
@@ -280,7 +280,7 @@ class Recording:
                 buffer.copy_(value)
 
     def _manifest(self) -> bytes:
-        shapes = {path: list(shape[:3]) for path, shape in self.shapes.items()}
+        shapes = {path: list(shape) for path, shape in self.shapes.items()}
         content = {**self.contents, "shapes": shapes, "versions": _versions()}
         return json.dumps(content).encode()
 

@@ -18,13 +18,15 @@ class TapShape(NamedTuple):
     """Size of a feature map that is compared, for one training image.
 
     ``whole`` is the number of channels of the map that it is made of, where it holds principal
-    components of a larger one; else 0.
+    components of a larger one; else 0. ``corners`` says of logits that their first and last
+    position are the image's edges, as ``align_corners=True`` has it.
     """
 
     channels: int
     height: int
     width: int
     whole: int = 0
+    corners: bool = False
 
 
 @dataclass(frozen=True)

@@ -151,7 +151,7 @@ def test_tap_shapes(backbone: str):
     channels = {"resnet18": 512, "mobilenetv2": 320}[backbone]
     assert shapes == {
         "backbone.res5": TapShape(channels, 9, 13),
-        "sem_seg_head.predictor": TapShape(5, 9, 13),
+        "sem_seg_head.predictor": TapShape(5, 9, 13, corners=True),
     }
     assert model.training
     for name, value in model.state_dict().items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -41,6 +41,8 @@ class LRASPPHead(SegmentationHead):
         dropout: before the classifiers; 0 in torchvision.
         **head: see `SegmentationHead`.
     """
+
+    ALIGN_CORNERS: ClassVar[bool] = False
 
     def __init__(
         self,

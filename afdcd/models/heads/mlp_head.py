@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -72,6 +72,8 @@ class MLPHead(SegmentationHead):
         norm: ``BN``, ``SyncBN`` or a function of the channels.
         **head: see `SegmentationHead`.
     """
+
+    ALIGN_CORNERS: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -22,10 +22,13 @@ class Head(nn.Module):
     Attributes:
         POOLS_IMAGES: whether averages of whole images go through a BatchNorm, so that training
             needs at least two images at once.
+        ALIGN_CORNERS: whether logits are resized with ``align_corners=True``, in the loss and
+            after: where they lie in the image, which losses of logits go by.
         ignore_value: label of the pixels that don't count; set by the constructor.
     """
 
     POOLS_IMAGES: ClassVar[bool] = False
+    ALIGN_CORNERS: ClassVar[bool] = False
     ignore_value: int
 
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -84,6 +84,8 @@ class SegmentationHead(Head):
         loss_weight: weight of the main loss.
         norm: ``BN``, ``SyncBN`` or a function of the channels.
     """
+
+    ALIGN_CORNERS: ClassVar[bool] = True
 
     def __init__(
         self,
