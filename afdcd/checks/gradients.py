@@ -32,8 +32,8 @@ def gradient_norms(losses: Mapping[str, torch.Tensor], taps: Mapping[str, torch.
         losses: scalars by name.
         taps: feature maps by path.
     """
-    paths = list(taps)
-    norms: Norms = {path: {} for path in paths}
+    norms: Norms = {path: {} for path in taps}
+    paths = [path for path in taps if taps[path].requires_grad]  # frozen stages have no gradients
     if not paths:
         return norms
     for name, loss in losses.items():

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from afdcd.checks.frozen import frozen_problems
 from afdcd.checks.weights import (
     NO_TEACHER,
     class_differences,
@@ -27,6 +28,7 @@ from afdcd.utils.findings import Report
 def build_student(run: Runtime, report: Report) -> nn.Module | None:
     """The student with its weights, or None where it can't be built."""
     student, path = _build(run, "the student", report), run.weights
+    report.fix("weights", *frozen_problems(run))
     if student is None or not path:
         return student
     problems = weights_problems(path, "MODEL.WEIGHTS", needed=False, fetches=run.FETCHES)

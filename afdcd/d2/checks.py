@@ -12,6 +12,7 @@ from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_H
 from detectron2.solver.build import GradientClipType
 
 from afdcd.checks.data import FILES_CHECKED, file_problems, find_tasks, task_problems
+from afdcd.checks.frozen import frozen_problems
 from afdcd.checks.output import lost_run_problems, occupied_problems, output_problems
 from afdcd.checks.unlabeled import (
     find_unlabeled_sets,
@@ -82,6 +83,7 @@ def check(
             output_problems(folder),
             overlap_problems(unlabeled, test),
             (lost_run_problems if resume else occupied_problems)(Checkpoints(folder)),
+            [] if resume and Checkpoints(folder).last() else frozen_problems(run),
         ]
     raise_problems(problems, task_problems(train, test, run.channels, run.ignore_value), *checks)
     if eval_only or resume:

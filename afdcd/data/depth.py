@@ -36,6 +36,8 @@ class DepthForm:
         scale: metres in a stored value of 1. 0.001 for millimetres, 1/256 for KITTI.
         invalid: stored values without a depth. Values of 0 and below, infinite ones and NaN never
             have one.
+        offset: added to stored values; 1 of disparities whose ``invalid`` leaves out 0, which
+            then counts.
 
     Raises:
         ValueError: a value that can't work.
@@ -43,6 +45,7 @@ class DepthForm:
 
     scale: float = 1.0
     invalid: tuple[float, ...] = (0.0,)
+    offset: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.scale < math.inf:
@@ -99,7 +102,9 @@ def read_form(top: Fields) -> DepthForm | None:
             f"{where}: invalid takes a stored value without a depth, or a list of them; got "
             f"{invalid!r}"
         )
-    return DepthForm(float(scale), tuple(float(value) for value in values))
+    disparity = content["encoding"] == "relative_disparity"
+    offset = 1.0 if disparity and 0 not in values else 0.0
+    return DepthForm(float(scale), tuple(float(value) for value in values), offset)
 
 
 @dataclass(frozen=True)
@@ -128,11 +133,12 @@ def read_depth(path: str | Path, form: DepthForm) -> np.ndarray:
         DataError: see `read_stored_depth`.
     """
     stored = read_stored_depth(path)
-    valid = np.isfinite(stored) & (stored > 0)
+    valid = np.isfinite(stored) & (stored + form.offset > 0)
     for value in form.invalid:
         valid &= stored != value
     with np.errstate(over="ignore"):  # what is beyond float32 is no depth either
-        meters = np.where(valid, stored, 0).astype(np.float32) * np.float32(form.scale)
+        values = np.where(valid, stored + form.offset, 0).astype(np.float32)
+        meters = values * np.float32(form.scale)
     return np.where(np.isfinite(meters), meters, np.float32(NO_DEPTH))
 
 

@@ -80,6 +80,8 @@ class TokenGrids:
 
         It is taken for such a one if its second and third dimension are the grid of a stride that
         the backbone tells, and its last two aren't about the image's size divided by anything.
+        Where both readings fit it stays as it is, which is wrong of, say, 64x128 positions of 256
+        channels for images of 512x1024: tap another stage there.
 
         Args:
             path: of the module.
@@ -91,7 +93,11 @@ class TokenGrids:
             return features
         _, first, second, third = features.shape
         known = _grids(self._modules[str(teller)], size)
-        if (first, second) not in known.values() or _about(size, (second, third)):
+        largest = max(known, default=1)  # images may be padded to multiples of it
+        padded = [
+            tuple(-(-side // largest) * largest // stride for side in size) for stride in known
+        ]
+        if (first, second) not in (*known.values(), *padded) or _about(size, (second, third)):
             return features
         return features.movedim(3, 1)
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from afdcd.checks.data import file_problems, find_tasks, task_problems
+from afdcd.checks.frozen import frozen_problems
 from afdcd.checks.inference import inference_problems
 from afdcd.checks.output import (
     changed_settings,
@@ -134,6 +135,7 @@ def _train(
         names = [task.dataset.spec.name for task in [*train, *test]]
         logger.info("Checking the files of %s", ", ".join([*names, *setup.unlabeled_names]))
         raise_problems(
+            frozen_problems(setup),
             file_problems(train, test, settings.loading, settings.inference),
             unlabeled_file_problems(data.unlabeled, settings.loading),
         )

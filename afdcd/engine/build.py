@@ -20,7 +20,7 @@ from afdcd.engine.settings import (
     TrainingSettings,
 )
 from afdcd.evaluation.build import inference_settings
-from afdcd.models import BACKBONES, HEADS
+from afdcd.models import HEADS
 from afdcd.utils.problems import Problem, SettingsError, constructed, refuse
 
 # Below MODEL: counts of channels and classes, and dilations; and numbers with what they are below.
@@ -72,7 +72,7 @@ class SettingsReader:
         loading = constructed(lambda: loading_settings(self.cfg), problems)
         inference = constructed(lambda: inference_settings(self.cfg), problems)
         output = constructed(self.output, problems)
-        problems += self._model_problems() + self._frozen_problems()
+        problems += self._model_problems()
         clip = self.cfg.MODEL.DISTILLER.CLIP_GRADIENTS
         refuse(problems)
         assert schedule and optimizer and precision and batch and loading and inference and output
@@ -181,17 +181,6 @@ class SettingsReader:
         data = self.cfg.DATASETS
         mixed = data.UNLABELED and data.TRAIN
         return round(data.UNLABELED_SHARE * self.cfg.SOLVER.IMS_PER_BATCH) if mixed else 0
-
-    def _frozen_problems(self) -> list[str]:
-        """Whether parts that aren't trained get weights at all."""
-        model = self.cfg.MODEL
-        if not model.BACKBONE.FREEZE_AT or model.WEIGHTS or model.BACKBONE.NAME not in BACKBONES:
-            return []
-        return [
-            f"MODEL.BACKBONE.FREEZE_AT {model.BACKBONE.FREEZE_AT} keeps the first parts of "
-            f"{model.BACKBONE.NAME} as they are loaded, but MODEL.WEIGHTS is empty, so they would "
-            "stay random: name weights there, or set FREEZE_AT to 0"
-        ]
 
     def _model_problems(self) -> list[str]:
         problems: list[str] = []

@@ -113,9 +113,9 @@ class OptimizerSettings:
                 "at most 0.01)",
                 "learning-rate",
             )
-        if not 0 <= self.momentum < 1:
+        if self.name == "SGD" and not 0 <= self.momentum < 1:
             yield f"SOLVER.MOMENTUM must be from 0 to below 1; got {self.momentum}"
-        if self.nesterov and not self.momentum > 0:
+        if self.name == "SGD" and self.nesterov and not self.momentum > 0:
             yield "SOLVER.NESTEROV takes a SOLVER.MOMENTUM above 0; got 0"
         for key, value in (
             ("SOLVER.WEIGHT_DECAY", self.weight_decay),

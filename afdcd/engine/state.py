@@ -88,8 +88,8 @@ class TrainingState:
         if names != saved:
             raise ValueError(
                 "the optimizer has other groups of parameters (is SOLVER.BIAS_LR_FACTOR, "
-                "WEIGHT_DECAY_NORM, WEIGHT_DECAY_BIAS, BACKBONE_MULTIPLIER or "
-                "MODEL.DISTILLER.LR_FACTOR another?)"
+                "WEIGHT_DECAY_NORM, WEIGHT_DECAY_BIAS, BACKBONE_MULTIPLIER, "
+                "MODEL.BACKBONE.FREEZE_AT or MODEL.DISTILLER.LR_FACTOR another?)"
             )
         groups = (self.optimizer.param_groups[0], content["optimizer"]["param_groups"][0])
         if len({"betas" in group for group in groups}) > 1:

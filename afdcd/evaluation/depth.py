@@ -11,6 +11,8 @@ import torch
 
 Alignment = Literal["none", "median", "affine"]
 FIGURES = ("AbsRel", "RMSE", "logRMSE", "delta1", "delta2", "delta3")
+# Of disparities, whose size means nothing.
+FITTED_FIGURES = ("FitMAE", "FitRMSE")
 # Natural logarithms of depths in metres beyond these are cut off: no camera sees such depths, and
 # their exponentials would not be finite.
 LARGEST_LOG = 20.0
@@ -37,7 +39,11 @@ def depth_figures(
         logRMSE = sqrt(1 / n * sum of (log y - log t)^2)        natural logarithms
         delta_k = 100 / n * number with max(y / t, t / y) < 1.25^k    in percent, k = 1, 2, 3
 
-    Eigen et al. 2014, section 4 (arXiv 1406.2283).
+    Eigen et al. 2014, section 4 (arXiv 1406.2283). Of disparities, which neither a factor nor an
+    offset changes, after a fit to the truth::
+
+        FitMAE  = 100 * sum of |y - t| / sum of |t - median(t)|                  in percent
+        FitRMSE = 100 * sqrt(sum of (y - t)^2 / sum of (t - mean(t))^2)          in percent
 
     Args:
         prediction: [H, W], above 0.
@@ -45,11 +51,10 @@ def depth_figures(
         alignment: what is done to predictions first. ``median``: multiplied by
             median(t) / median(y), for networks that know depths up to a factor (Zhou et al., arXiv
             1704.07813). ``affine``: all are disparities, known up to a factor, at least 0, and an
-            offset; both are fitted to the truth by least squares, and values below its smallest are
-            raised to that (Ranftl et al., arXiv 1907.01341).
+            offset; both are fitted to the truth by least squares (Ranftl et al., arXiv 1907.01341).
 
     Returns:
-        None where no pixel counts.
+        None where no pixel counts, or all disparities are equal.
 
     Raises:
         ValueError: the two differ in size.
@@ -66,7 +71,7 @@ def depth_figures(
     if alignment == "median":
         y *= np.median(t) / np.median(y)
     elif alignment == "affine":
-        y = _fitted(y, t)
+        return _fitted_figures(y, t)
     ratio = np.maximum(y / t, t / y)
     values = (
         100 * np.mean(np.abs(y - t) / t),
@@ -77,11 +82,18 @@ def depth_figures(
     return dict(zip(FIGURES, map(float, values), strict=True))
 
 
-def _fitted(y: np.ndarray, t: np.ndarray) -> np.ndarray:
-    spread = y - y.mean()
+def _fitted_figures(y: np.ndarray, t: np.ndarray) -> dict[str, float] | None:
+    spread, truth = y - y.mean(), t - t.mean()
     power = float(spread @ spread)
-    slope = max(float(spread @ (t - t.mean())), 0.0) / power if power > 0 else 0.0
-    return np.maximum(t.mean() + slope * spread, t.min())
+    slope = max(float(spread @ truth), 0.0) / power if power > 0 else 0.0
+    error, deviation = slope * spread - truth, np.abs(t - np.median(t)).sum()
+    if deviation == 0:
+        return None
+    values = (
+        100 * np.abs(error).sum() / deviation,
+        100 * np.sqrt((error @ error) / (truth @ truth)),
+    )
+    return dict(zip(FITTED_FIGURES, map(float, values), strict=True))
 
 
 class DepthEvaluator:
@@ -116,7 +128,9 @@ class DepthEvaluator:
             self.images.append(figures)
             depths = truth[truth > 0].astype(np.float64)
             errors = np.abs(np.median(depths) - depths) / depths
-            self.baseline.append(100 * float(np.mean(errors)))
+            # Of disparities the median's own deviation is the unit.
+            constant = 1.0 if self.alignment == "affine" else float(np.mean(errors))
+            self.baseline.append(100 * constant)
 
     def merge(self, other: DepthEvaluator) -> None:
         """Add what another evaluator, of other images, has counted."""
@@ -128,10 +142,11 @@ class DepthEvaluator:
 
         Sums are exact, so that they don't depend on which process has seen which image.
         """
-        return {name: _mean([figures[name] for figures in self.images]) for name in FIGURES}
+        names = FITTED_FIGURES if self.alignment == "affine" else FIGURES
+        return {name: _mean([figures[name] for figures in self.images]) for name in names}
 
     def constant(self) -> float:
-        """AbsRel, in percent, of predicting each image's true median for all its pixels."""
+        """AbsRel or FitMAE, in percent, of predicting each image's true median everywhere."""
         return _mean(self.baseline)
 
 

@@ -42,7 +42,8 @@ def check_classes(student: int, teacher: int, where: str) -> None:
     if student < 2:
         raise ValueError(
             f"{where} compares the probabilities of classes, and the taps have 1 channel, such as "
-            "a depth: it would say nothing. Use a loss of features, or cwd, or set this one to null"
+            "a depth: it would say nothing. Use output_kd, or a loss of features, or set this to "
+            "null"
         )
 
 

@@ -220,7 +220,7 @@ class ChannelsLast(Strided):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         map_ = nn.functional.avg_pool2d(x[:, :1], 4)
         padded = nn.functional.pad(map_, (0, 0, 0, 0, 0, self.channels - 1))
-        return self.block(padded.movedim(1, 3))
+        return self.block(padded.movedim(1, 3).contiguous())
 
 
 def test_maps_with_channels_last():

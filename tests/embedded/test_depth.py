@@ -20,6 +20,7 @@ from afdcd.cli.doctor import main as doctor
 from afdcd.cli.predict import main as predict
 from afdcd.cli.train_net import main as train_net
 from afdcd.data import Dataset, LabelMap, get_spec, load_dataset
+from afdcd.data.depth import DepthForm, read_depth
 from afdcd.embedded.run import run
 from afdcd.embedded.runtime import EmbeddedRuntime, configure
 from afdcd.engine.interrupt import Interrupted
@@ -184,26 +185,46 @@ def test_relative_disparities(place, tmp_path):
     """A factor and an offset of each image's own change neither the loss nor the scores."""
     change_labels(place, encoding="relative_disparity")
     results = train(place, "student", tmp_path / "run")
-    assert np.isfinite(results["figures"][f"{place}/data.yaml:val"]["AbsRel"])
+    figures = results["figures"][f"{place}/data.yaml:val"]
+    assert figures.keys() == {"FitMAE", "FitRMSE"} and results["best"]["metric"] == "FitMAE"
     task = task_of(load_dataset(f"{place}/data.yaml:val"))
     targets = torch.from_numpy(np.stack([task.targets()(r) for r in task.dataset.records]))
     disparity = torch.rand(2, 1, 48, 64, dtype=torch.float64) + 0.5
     factor, offset = (torch.tensor(x)[:, None, None, None] for x in ([3.0, 0.2], [0.1, 0.6]))
     moved = factor * disparity + offset
+    right = torch.where(targets > 0, 3 * targets + 7, 1)[:, None].double()
     torch.testing.assert_close(
         task.loss(-moved.log(), targets), task.loss(-disparity.log(), targets)
     )
     scores = []
-    for values in (disparity, moved):
+    for values in (disparity, moved, right, 1 / right):
         evaluator = task.evaluator()
         outputs = [{"sem_seg": -image.log()} for image in values]
         evaluator.process(task.dataset.records, outputs)
-        scores.append(evaluator.evaluate())
+        scores.append(evaluator.evaluate()["FitMAE"])
         np.testing.assert_allclose(task.decode(outputs[0]), values[0, 0], rtol=1e-5)
     assert scores[0] == pytest.approx(scores[1], rel=1e-4)
+    assert scores[2] < 0.01 and scores[3] > 50 and evaluator.constant() == 100
     # What is near, of a large disparity, is bright.
     ramp = task.picture(np.linspace(0.1, 1, 64, dtype=np.float32)[None].repeat(4, 0))
     assert ramp[0, -1].sum() > ramp[0, 0].sum()
+    image = np.zeros((96, 128, 3), np.uint8)
+    values = np.linspace(0.5, 1, 96 * 128, dtype=np.float32).reshape(96, 128)
+    assert np.array_equal(task.overlay(image, values, 1.0), task.picture(values))  # no legend
+
+
+def test_a_stored_zero_may_be_a_disparity(place):
+    """Where ``invalid`` leaves 0 out: the farthest point of a map that was brought to 0..1."""
+    np.save(place / "zero.npy", np.array([[0, 1], [3, -2]], np.float32))
+    found = [
+        read_depth(place / "zero.npy", DepthForm(0.5, invalid, offset)).tolist()
+        for invalid, offset in (((0.0,), 0.0), ((), 1.0))
+    ]
+    assert found == [[[0, 0.5], [1.5, 0]], [[0.5, 1], [2, 0]]]
+    change_labels(place, encoding="relative_disparity", invalid=[])
+    assert task_of(load_dataset(f"{place}/data.yaml:val")).reader.form.offset == 1
+    change_labels(place, encoding="relative_disparity", invalid=[0])
+    assert task_of(load_dataset(f"{place}/data.yaml:val")).reader.form.offset == 0
 
 
 def test_a_network_that_pads_its_images_leaves_the_padding_out(place):
@@ -295,7 +316,7 @@ def test_the_doctor_knows_an_untrained_teacher(place, capsys):
     report = examine(place, capsys)
     assert kinds(report) <= {"teacher", "loss-weight"} and "teacher" in kinds(report)
     (text,) = [found["text"] for found in report["fix"] if found["kind"] == "teacher"]
-    assert "no better than one depth everywhere" in text
+    assert "no better than one value everywhere" in text
     facts = report["facts"][f"files of {place}/data.yaml:train"]
     assert facts["opened"] == facts["of"] == 6 and facts["unusable"] == 0
     assert 1.5 < facts["nearest"] < facts["median"] < facts["farthest"] == 9

@@ -75,16 +75,23 @@ def test_disparities_are_fitted_first():
     prediction = truth + rng.uniform(0, 9, (6, 7))
     y, t = prediction[truth > 0], truth[truth > 0]
     factor, offset = np.linalg.lstsq(np.stack([y, np.ones_like(y)], 1), t, rcond=None)[0]
-    fitted = np.where(truth > 0, np.maximum(factor * prediction + offset, t.min()), 1)
+    error = factor * y + offset - t
     figures = depth_figures(prediction, truth, alignment="affine")
-    assert figures == pytest.approx(naive(fitted, truth), rel=1e-9)
-    moved = depth_figures(3 * prediction + 7, truth, alignment="affine")
-    assert moved == pytest.approx(figures, rel=1e-9)
-    assert depth_figures(2 * truth + 1, truth, alignment="affine")["AbsRel"] < 1e-9
+    assert figures == pytest.approx(
+        {
+            "FitMAE": 100 * np.abs(error).mean() / np.abs(t - np.median(t)).mean(),
+            "FitRMSE": 100 * error.std() / t.std(),
+        }
+    )
+    moved = np.where(truth > 0, 0.2 * truth + 40, 0)
+    for other in ((3 * prediction + 7, truth), (prediction, moved)):
+        assert depth_figures(*other, alignment="affine") == pytest.approx(figures)
+    assert depth_figures(2 * truth + 1, truth, alignment="affine")["FitMAE"] < 1e-9
     # A prediction upside down, or of one value, says no more than the mean.
-    mean = depth_figures(np.full_like(truth, t.mean()), truth)
     for useless in (30 - truth, np.ones_like(truth)):
-        assert depth_figures(useless, truth, alignment="affine") == pytest.approx(mean)
+        found = depth_figures(useless, truth, alignment="affine")
+        assert found["FitRMSE"] == pytest.approx(100)
+    assert depth_figures(prediction, np.ones_like(truth), alignment="affine") is None
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ def test_the_gradient_is_the_students_alone():
     assert teacher.grad is None and student.grad.abs().sum() > 0
     resized = torch.nn.functional.interpolate(student, (6, 8), mode="bilinear")
     assert value.item() == pytest.approx((resized - teacher).abs().mean().item())
-    assert LOSSES.get("output_kd") is OutputKDLoss
+    assert LOSSES.get("output_kd") is OutputKDLoss and OutputKDLoss.CHANNELWISE
 
 
 def test_refusals():

@@ -172,3 +172,19 @@ def test_disparities_without_any():
     value = scale_and_shift_invariant(prediction, torch.zeros_like(target))
     value.backward()
     assert value.item() == 0 and torch.equal(prediction.grad, torch.zeros_like(prediction))
+
+
+def test_disparities_of_any_size():
+    """Factors, however large, of truth and prediction; and what float32 can't hold as such."""
+    prediction, target = (x.float() for x in case())
+    one = scale_and_shift_invariant(prediction, target)
+    for scale, shift in ((1e-9, 0.0), (1.0, 80.0), (1.0, -90.0)):
+        moved = prediction.clone().add_(shift).requires_grad_()
+        value = scale_and_shift_invariant(moved, target * scale)
+        value.backward()
+        assert value.item() == pytest.approx(one.item(), rel=1e-3)
+        assert moved.grad.norm() > 1e-3
+    flat = torch.zeros(3, 1, 5, 6, requires_grad=True)
+    value = scale_and_shift_invariant(flat, target)
+    value.backward()
+    assert value.isfinite() and flat.grad.isfinite().all()

@@ -34,6 +34,7 @@ class Depth(Task):
         INVARIANCE: see `scale_invariant_log`.
         ALIGNMENT: of predictions, before they are scored; see `depth_figures`.
         UNIT: of depths, in pictures.
+        DOUBTS: what else may be wrong with a teacher that knows nothing.
     """
 
     TITLE = "depth"
@@ -43,6 +44,7 @@ class Depth(Task):
     INVARIANCE: ClassVar[float] = 0.5
     ALIGNMENT: ClassVar[Alignment] = "none"
     UNIT: ClassVar[str] = " m"
+    DOUBTS: ClassVar[str] = "and is the scale of its depths?"
 
     def __init__(self, dataset: Dataset) -> None:
         super().__init__(dataset)
@@ -93,18 +95,18 @@ class Depth(Task):
 
     def check_teacher(self, evaluator: Evaluator, images: int, report: Report) -> None:
         assert isinstance(evaluator, DepthEvaluator)
-        value, constant = evaluator.evaluate()["AbsRel"], evaluator.constant()
+        value, constant = evaluator.evaluate()[self.METRIC], evaluator.constant()
         name = self.dataset.spec.name
         report.facts["teacher"] = {
-            f"AbsRel on {images} images of {name}": value,
-            "each image's median depth everywhere would have": constant,
+            f"{self.METRIC} on {images} images of {name}": value,
+            "each image's median everywhere would have": constant,
         }
         if value >= _KNOWING * constant:
             report.fix(
                 "teacher",
-                f"the teacher's AbsRel on {images} images of {name} is {value:.2f} %, no better "
-                f"than one depth everywhere ({constant:.2f} %): are its weights trained, and are "
-                "INPUT.FORMAT, PIXEL_MEAN and the scale of its depths those of its training?",
+                f"the teacher's {self.METRIC} on {images} images of {name} is {value:.2f} %, no "
+                f"better than one value everywhere ({constant:.2f} %): are its weights trained, "
+                f"are INPUT.FORMAT and PIXEL_MEAN those of its training, {self.DOUBTS}",
             )
 
 
@@ -129,11 +131,16 @@ class RelativeDisparity(Depth):
     scored. The model's output is minus the natural logarithm of the disparity.
     """
 
+    METRIC = "FitMAE"
     ALIGNMENT = "affine"
     UNIT = ""
+    DOUBTS = "and are large values near (disparities), rather than far?"
 
     def loss(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         return scale_and_shift_invariant(prediction, target)
+
+    def describe(self, figures: Mapping[str, float]) -> str:
+        return f"FitMAE {figures['FitMAE']:.2f} %, FitRMSE {figures['FitRMSE']:.2f} %"
 
     def decode(self, output: Mapping[str, torch.Tensor]) -> np.ndarray:
         """Disparities, float32 [H, W] above 0."""

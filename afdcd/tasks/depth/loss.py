@@ -75,7 +75,10 @@ def scale_and_shift_invariant(prediction: torch.Tensor, target: torch.Tensor) ->
     """
     with no_autocast(prediction):
         size = (target.shape[-2], target.shape[-1])
-        disparity = (-upsample(at_least_float32(prediction), size)[:, 0]).exp()
+        log_depth = upsample(at_least_float32(prediction), size)[:, 0]
+        # A factor makes no difference; without one, exp could overflow.
+        middle = log_depth.detach().flatten(1).median(1).values[:, None, None]
+        disparity = (middle - log_depth).exp()
         losses = []
         for found, truth in zip(disparity, target.to(disparity.dtype), strict=True):
             counted = truth > 0
@@ -90,4 +93,5 @@ def scale_and_shift_invariant(prediction: torch.Tensor, target: torch.Tensor) ->
 
 def _normalized(values: torch.Tensor) -> torch.Tensor:
     centred = values - values.median()
-    return centred / centred.abs().mean().clamp(min=_SMALLEST_SCALE)
+    scale = centred.abs().mean()
+    return centred / scale.clamp(min=_SMALLEST_SCALE * float(values.detach().abs().max()))

@@ -141,7 +141,11 @@ def judge_depths(dataset: Dataset, *, limit: int | None, training: bool, report:
         )
     nearest, farthest = min(q[0] for q in scan.ranges), max(q[2] for q in scan.ranges)
     middle = float(np.median([q[1] for q in scan.ranges]))
-    facts |= {"nearest": nearest, "median": middle, "farthest": farthest}
+    ends = ("nearest", "farthest")
+    if dataset.spec.task == "relative_disparity":  # stored from far to near
+        nearest, farthest = nearest - form.offset * form.scale, farthest - form.offset * form.scale
+        middle, ends = middle - form.offset * form.scale, ("smallest", "largest")
+    facts |= {ends[0]: nearest, "median": middle, ends[1]: farthest}
     if dataset.spec.task == "depth" and not NEAREST <= middle <= FARTHEST:
         report.fix(
             "depth-scale",
