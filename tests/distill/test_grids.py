@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from afdcd.distill.grids import corners_on_corners, on_one_grid, resampled
+from afdcd.losses import logit_kd
 from afdcd.models import build_segmentor
 
 
@@ -88,3 +89,31 @@ def test_heads_say_how_they_resize(architecture: str, backbone: str, expected: b
     same = F.interpolate(logits, (16, 20), mode="bilinear", align_corners=expected)
     torch.testing.assert_close(resized, same)
     assert not corners_on_corners(nn.Linear(1, 1))
+
+
+def test_nearer_to_a_comparison_at_the_images_size():
+    """The student's gradient, against that of both networks' logits at 96x96, resized by each head.
+
+    A scene of random blobs; the student (24x24, without corners) sees it with noise, the teacher
+    has 12x12 positions (with corners). Beside it, the student's map resized to the teacher's.
+    """
+    generator = torch.Generator().manual_seed(0)
+    found = {"one grid": [], "resized": []}
+    for _ in range(8):
+        scene = 6 * torch.randn(1, 5, 9, 9, generator=generator, dtype=torch.float64)
+        teacher = resampled(scene, (12, 12), True, True)
+        student = resampled(scene, (24, 24), True, False)
+        noise = torch.randn(1, 5, 24, 24, generator=generator, dtype=torch.float64)
+        student = student + 0.3 * noise
+        student.requires_grad_()
+        full = [
+            F.interpolate(x, (96, 96), mode="bilinear", align_corners=corners)
+            for x, corners in ((student, False), (teacher, True))
+        ]
+        (exact,) = torch.autograd.grad(logit_kd(*full), student)
+        one = logit_kd(*on_one_grid(student, teacher, (False, True)))
+        for name, loss in (("one grid", one), ("resized", logit_kd(student, teacher))):
+            (slope,) = torch.autograd.grad(loss, student)
+            found[name].append(F.cosine_similarity(slope.flatten(), exact.flatten(), dim=0).item())
+    means = {name: sum(values) / len(values) for name, values in found.items()}
+    assert means["one grid"] > 0.85 and means["resized"] < 0.5
