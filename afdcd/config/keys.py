@@ -107,8 +107,9 @@ def add_afdcd_config(cfg: CfgNode) -> None:
     # Of its convolutions: "float32", "bfloat16" or "float16"; "" for SOLVER.AMP's.
     distiller.TEACHER.DTYPE = ""
     # What it sees, in times the student's resolution, rendered from the files: 3 for a student at
-    # 160x120 (INPUT.MIN_SIZE_TRAIN) and a teacher at 480x360. Its maps, but for logits, are averaged
-    # down to the student's grid. It costs nothing once the teacher is recorded.
+    # 160x120 (INPUT.MIN_SIZE_TRAIN) and a teacher at 480x360. Its feature maps are averaged down to
+    # the student's grid, its logits stay as they are. It costs nothing once the teacher is
+    # recorded.
     distiller.TEACHER.RESOLUTION = 1.0
     # Its logits are averaged over these scales of its images, over mirrored images too, and over
     # those of other teachers: [config file, weights] each. Other taps are the first teacher's.
