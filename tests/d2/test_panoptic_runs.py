@@ -134,16 +134,12 @@ def test_two_processes(teachers, tmp_path):
 
 def test_the_standard_form_trains_and_scores(teachers, tmp_path):
     """Of segments alone, as of Cityscapes: no prepared label maps, no instances file."""
-    config, words = distilled("panoptic_fpn", teachers, "SOLVER.MAX_ITER", "30")
+    config, words = distilled("panoptic_fpn", teachers, "SOLVER.MAX_ITER", "60")
     words += ["DATASETS.TRAIN", "['shapes_train_panoptic']"]
     words += ["DATASETS.TEST", "['shapes_val_panoptic']"]
     results = train_detectron2(config, tmp_path / "run", *words)
     figures = results["figures"]["shapes_val_panoptic"]
-    # Whether 30 steps find a segment depends on rounding; that the losses fall doesn't.
-    assert "sem_seg" not in figures and 0 <= figures["panoptic_seg"]["PQ"] <= 100
-    first, *_, last = losses(tmp_path / "run")
-    assert last["loss_sem_seg"] < first["loss_sem_seg"]
-    assert last["loss_rpn_cls"] < first["loss_rpn_cls"]
+    assert "sem_seg" not in figures and figures["panoptic_seg"]["PQ"] > 0
 
 
 def test_both_forms_give_one_score(runs, tmp_path):
