@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch.nn import functional as F
 
+from afdcd.losses.class_loss import ClassLoss
 from afdcd.losses.precision import at_least_float32, no_autocast
-from afdcd.losses.registry import LOSSES, DistillationLoss, LossContext, TapShape
+from afdcd.losses.registry import LOSSES, LossContext
 from afdcd.losses.settings import check_temperature
-from afdcd.losses.shapes import check_classes, check_same_channels, match_size
+from afdcd.losses.shapes import check_same_channels, match_size
 
 # Added to the product of two norms, as in the authors' code.
 _EPSILON = 1e-8
@@ -88,7 +89,7 @@ def _correlation(a: torch.Tensor, b: torch.Tensor, dims: tuple[int, ...]) -> tor
 
 
 @LOSSES.register("dist")
-class DISTLoss(DistillationLoss):
+class DISTLoss(ClassLoss):
     """`dist` with its temperature.
 
     The paper's beta and gamma are the weights of the terms ``inter`` and ``intra``: 1 and 1 for
@@ -102,23 +103,12 @@ class DISTLoss(DistillationLoss):
     """
 
     TERMS: ClassVar[Mapping[str, float]] = {"inter": 1.0, "intra": 1.0}
-    CHANNELWISE: ClassVar[bool] = True
-    DEFAULT_TAPS = ("sem_seg_head.predictor", "sem_seg_head.predictor")
+    NAME = "dist"
 
     def __init__(self, *, temperature: float = 1.0) -> None:
         super().__init__()
         check_temperature(temperature)
         self.temperature = temperature
-
-    @classmethod
-    def from_taps(cls, student: TapShape, teacher: TapShape, **settings: Any) -> DISTLoss:
-        """Construct for logits of these shapes.
-
-        Raises:
-            ValueError: different numbers of classes, fewer than 2, or settings that can't work.
-        """
-        check_classes(student.channels, teacher.channels, "dist")
-        return cls(**settings)
 
     def forward(
         self, student: torch.Tensor, teacher: torch.Tensor, *, context: LossContext

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch.nn import functional as F
 
+from afdcd.losses.class_loss import ClassLoss
 from afdcd.losses.precision import at_least_float32, no_autocast
-from afdcd.losses.registry import LOSSES, DistillationLoss, LossContext, TapShape
+from afdcd.losses.registry import LOSSES, LossContext
 from afdcd.losses.settings import check_temperature
-from afdcd.losses.shapes import check_classes, match_size
+from afdcd.losses.shapes import match_size
 
 
 def logit_kd(
@@ -72,7 +73,7 @@ def confident(teacher: torch.Tensor, least: float) -> torch.Tensor:
 
 
 @LOSSES.register("logit_kd")
-class LogitKDLoss(DistillationLoss):
+class LogitKDLoss(ClassLoss):
     """`logit_kd` with its temperature, perhaps only where the teacher is sure.
 
     Args:
@@ -83,11 +84,7 @@ class LogitKDLoss(DistillationLoss):
     """
 
     TERMS: ClassVar[Mapping[str, float]] = {"logit_kd": 1.0}
-    CHANNELWISE: ClassVar[bool] = True
-    DEFAULT_TAPS: ClassVar[tuple[str, str] | None] = (
-        "sem_seg_head.predictor",
-        "sem_seg_head.predictor",
-    )
+    NAME = "logit_kd"
 
     def __init__(self, temperature: float = 1.0, min_confidence: float = 0.0) -> None:
         super().__init__()
@@ -97,16 +94,6 @@ class LogitKDLoss(DistillationLoss):
                 f"min_confidence must be a probability from 0 to below 1; got {min_confidence}"
             )
         self.temperature, self.min_confidence = temperature, min_confidence
-
-    @classmethod
-    def from_taps(cls, student: TapShape, teacher: TapShape, **settings: Any) -> LogitKDLoss:
-        """Construct for logits of these shapes.
-
-        Raises:
-            ValueError: different numbers of classes, fewer than 2, or settings that can't work.
-        """
-        check_classes(student.channels, teacher.channels, "logit_kd")
-        return cls(**settings)
 
     def forward(
         self,

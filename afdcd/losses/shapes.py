@@ -31,22 +31,6 @@ def check_same_channels(student: torch.Tensor, teacher: torch.Tensor, where: str
         )
 
 
-def check_classes(student: int, teacher: int, where: str) -> None:
-    """Raise ValueError unless both have the same number of channels, at least the 2 of classes."""
-    if student != teacher:
-        raise ValueError(
-            f"{where} compares {student} channels of the student with {teacher} channels of the "
-            "teacher: their classes must be the same. Check NUM_CLASSES of both configs, or set "
-            "this loss to null"
-        )
-    if student < 2:
-        raise ValueError(
-            f"{where} compares the probabilities of classes, and the taps have 1 channel, such as "
-            "a depth: it would say nothing. Use output_kd, or a loss of features, or set this to "
-            "null"
-        )
-
-
 def match_size(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     """Resize ``student`` [N, C, h, w] bilinearly to the height and width of ``teacher``.
 
