@@ -157,6 +157,9 @@ def add_afdcd_config(cfg: CfgNode) -> None:
     distiller.CLIP_GRADIENTS = 15.0
     # Learning rate of align and projector, in times the student's.
     distiller.LR_FACTOR = 1.0
+    # Which images of a batch are compared: "all", or "unlabeled", where DATASETS.UNLABELED names some:
+    # the labelled ones are then left to the labels.
+    distiller.IMAGES = "all"
 
     # --- Data -------------------------------------------------------------------------------
     # Images whose labels are never opened, on which the teacher alone teaches: data sets or

@@ -92,7 +92,14 @@ def build_distiller(
         channels = {t.name: target_shape(of_teacher[t.path], t).channels for t in targets}
         record = TeacherRecord(store, targets, channels, settings.teacher.record.encoding)
     formatted = cfg.MODEL.DISTILLER.STUDENT == "SemanticSegmentor"
-    distiller = Distiller(student, frozen, distillation, record=record, format_student=formatted)
+    distiller = Distiller(
+        student,
+        frozen,
+        distillation,
+        record=record,
+        format_student=formatted,
+        unlabeled_only=settings.unlabeled_only,
+    )
     distiller.teacher_shapes = of_teacher
     return distiller
 
@@ -134,12 +141,18 @@ def distiller_settings(cfg: Any) -> DistillerSettings:
             losses=losses,
             clip_gradients=node.CLIP_GRADIENTS,
             lr_factor=node.LR_FACTOR,
+            images=node.IMAGES,
             teacher=teacher or TeacherSettings(),
         ),
         found,
     )
     # Without losses, its first problem is that there are none; the reason is already listed.
     problems += found if losses else found[1:]
+    if settings is not None and settings.unlabeled_only and not cfg.DATASETS.UNLABELED:
+        problems.append(
+            "MODEL.DISTILLER.IMAGES unlabeled takes images in DATASETS.UNLABELED, which is empty: "
+            "name some, or take all"
+        )
     if settings is None or problems:
         raise SettingsError(problems)
     return settings

@@ -37,6 +37,7 @@ class Distiller(nn.Module):
         format_student: keep the student's weights in the memory format of their device (see
             `afdcd.utils.memory_format`), wherever they are moved; for students that take either
             format. The objectives' weights are always kept so.
+        unlabeled_only: compare images without labels alone; in batches without any, all of them.
 
     Attributes:
         record: of the teacher; None where there is none.
@@ -57,6 +58,7 @@ class Distiller(nn.Module):
         *,
         record: TeacherRecord | None = None,
         format_student: bool = True,
+        unlabeled_only: bool = False,
     ) -> None:
         super().__init__()
         FeatureTaps(student, objectives.student_taps, whose="the student")
@@ -69,6 +71,7 @@ class Distiller(nn.Module):
         self.student = student
         self.distiller = objectives
         object.__setattr__(self, "_teacher", teacher)
+        self._unlabeled_only = unlabeled_only
         self._kept = KeptTargets()
         self._idle: list[nn.Parameter] = []
         self.register_load_state_dict_pre_hook(_take_plain_names)
@@ -123,7 +126,11 @@ class Distiller(nn.Module):
             losses = self._nothing(losses)
         targets = list(dict.fromkeys(o.target for o in used))
         idle = self._idle = self._idle_parameters([o.name for o in used])
-        terms = self.distiller(taps, self.targets(batched_inputs, targets), batched_inputs)
+        compared, maps = batched_inputs, {path: taps[path] for path in paths}
+        if numbers := self._compared(batched_inputs):
+            compared = [batched_inputs[number] for number in numbers]
+            maps = {path: features[numbers] for path, features in maps.items()}
+        terms = self.distiller(maps, self.targets(compared, targets), compared)
         if shared := losses.keys() & terms.keys():
             raise ValueError(f"the student already has losses called {', '.join(sorted(shared))}")
         if idle:
@@ -131,6 +138,12 @@ class Distiller(nn.Module):
             first = next(iter(losses))
             losses[first] = losses[first] + 0.0 * torch.stack([p.sum() for p in idle]).sum()
         return losses | terms
+
+    def _compared(self, batched_inputs: list[dict[str, Any]]) -> list[int]:
+        """The places of the samples that are compared; empty for all of them."""
+        if not self._unlabeled_only:
+            return []
+        return [n for n, item in enumerate(batched_inputs) if item.get(UNLABELED)]
 
     def _nothing(self, losses: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Losses of 0 in place of those of a task without labels, which a head may divide by 0.

@@ -21,6 +21,8 @@ NO_LOSS = (
     f"{KEY} names no loss: it takes labels with losses, such as "
     "{afdcd: {NAME: afdcd, CONTRAST_WEIGHT: 0.005}}"
 )
+# Which images of a batch are compared.
+IMAGES = ("all", "unlabeled")
 _LABEL = re.compile(r"[A-Za-z]\w*", re.ASCII)
 _WEIGHT = "_weight"
 
@@ -218,6 +220,7 @@ class DistillerSettings:
         clip_gradients: L2 norm to which the gradients of the distillation modules alone are
             clipped; 0 for no clipping.
         lr_factor: learning rate of the distillation modules, as a multiple of the student's.
+        images: which of a batch are compared, one of `IMAGES`.
         teacher: how it is run, and recorded.
 
     Raises:
@@ -227,6 +230,7 @@ class DistillerSettings:
     losses: tuple[LossSettings, ...]
     clip_gradients: float = 15.0
     lr_factor: float = 1.0
+    images: str = IMAGES[0]
     teacher: TeacherSettings = field(default_factory=TeacherSettings)
 
     def __post_init__(self) -> None:
@@ -245,8 +249,17 @@ class DistillerSettings:
             )
         if not 0 < self.lr_factor < math.inf:
             problems.append(f"MODEL.DISTILLER.LR_FACTOR must be above 0; got {self.lr_factor}")
+        if self.images not in IMAGES:
+            problems.append(
+                f"MODEL.DISTILLER.IMAGES takes {' or '.join(IMAGES)}; got {self.images!r}"
+            )
         if problems:
             raise SettingsError(problems)
+
+    @property
+    def unlabeled_only(self) -> bool:
+        """Whether labelled images aren't compared."""
+        return self.images == "unlabeled"
 
     @property
     def compares_classes(self) -> bool:

@@ -19,9 +19,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from afdcd.config import differing, flat_values
+from afdcd.data.build import loading_settings
 from afdcd.data.datasets import datasets_root
 from afdcd.data.spec import Record
-from afdcd.data.stream import RecordedViews, SampleStream
+from afdcd.data.stream import BatchMix, RecordedViews, SampleStream
 from afdcd.data.view_store import ViewStore
 from afdcd.data.views import ViewPlan, spread_views
 from afdcd.distill import Distiller, distiller_settings
@@ -35,6 +36,7 @@ from afdcd.losses.registry import TapShape
 from afdcd.models.weights import is_address
 from afdcd.utils.files import write_atomically, write_json
 from afdcd.utils.problems import SetupError, first_few
+from afdcd.utils.sample_keys import UNLABELED
 
 logger = logging.getLogger(__name__)
 
@@ -58,21 +60,25 @@ class StepsInUse:
         steps: of the run.
         batch: images of a step.
         echo: steps that use a batch, one after the other.
+        unlabeled: the mix of batches of which the images without labels alone are compared; None
+            where all images are.
     """
 
     schedules: tuple[LossSchedule, ...]
     steps: int
     batch: int
     echo: int
+    unlabeled: BatchMix | None = None
 
     @property
     def samples(self) -> int:
         """How many samples of the run they are."""
-        return sum(
-            self.batch for number in range(-(-self.steps // self.echo)) if self._uses(number)
-        )
+        each = self.unlabeled.unlabeled if self.unlabeled else self.batch
+        return each * sum(self._uses(number) for number in range(-(-self.steps // self.echo)))
 
     def __call__(self, number: int) -> bool:
+        if self.unlabeled is not None and not self.unlabeled.place(number)[0]:
+            return False
         return self._uses(number // self.batch)
 
     def _uses(self, batch: int) -> bool:
@@ -92,7 +98,7 @@ class Recording:
         folder: ``MODEL.DISTILLER.TEACHER.RECORD.FOLDER``.
         plan: its views.
         contents: everything that what is stored depends on, by name.
-        images: number of training images.
+        images: numbers of the training images that are compared with the teacher.
         shapes: of the teacher's taps for a training image, by path; empty until the teacher has
             run once.
         missing: views of the plan that aren't recorded, when it was opened.
@@ -102,7 +108,7 @@ class Recording:
     folder: Path
     plan: ViewPlan
     contents: dict[str, Any]
-    images: int
+    images: range
     shapes: dict[str, TapShape] = field(default_factory=dict)
     missing: int = 0
     used: StepsInUse | None = None
@@ -129,7 +135,7 @@ class Recording:
     @property
     def total(self) -> int:
         """Views of the plan."""
-        return self.images * self.plan.count
+        return len(self.images) * self.plan.count
 
     def missing_views(self) -> list[tuple[int, int]]:
         """(image, view) of those that aren't recorded; first every image's first view."""
@@ -137,7 +143,7 @@ class Recording:
         return [
             (image, view)
             for view in range(self.plan.count)
-            for image in range(self.images)
+            for image in self.images
             if (image, view) not in there
         ]
 
@@ -226,7 +232,7 @@ class Recording:
             self.total - self.missing,
             self.total,
             self.plan.count,
-            self.images,
+            len(self.images),
             each / 1024,
             "" if distiller.has_teacher else "; the teacher isn't loaded",
         )
@@ -360,16 +366,19 @@ def open_recording(run: Runtime, records: Sequence[Record]) -> Recording | None:
     record = settings.teacher.record
     if not record.folder:
         return None
+    alone = settings.unlabeled_only
+    labeled = sum(not image.get(UNLABELED) for image in records)
     recording = Recording(
         Path(record.folder),
         ViewPlan(record.seed, record.views),
         _contents(run, records),
-        len(records),
+        range(labeled if alone else 0, len(records)),
         used=StepsInUse(
             tuple(loss.schedule for loss in settings.losses),
             run.cfg.SOLVER.MAX_ITER,
             run.cfg.SOLVER.IMS_PER_BATCH,
             run.cfg.DATALOADER.ECHO,
+            loading_settings(run.cfg).mix if alone else None,
         ),
     )
     found = _read_manifest(recording.folder)

@@ -78,6 +78,34 @@ def test_every_term_is_in_the_dict_weighted():
     torch.testing.assert_close(theirs["loss_reconstruction"], ours["loss_reconstruction"])
 
 
+def test_images_without_labels_alone_are_compared():
+    """Distillation terms are those of the unlabelled part, the task's that of the labelled one."""
+    cfg = config(IMAGES="unlabeled")
+    cfg.DATASETS.UNLABELED = ("photos/",)
+    model = distiller(cfg)
+    model.eval()  # dropout and batch statistics off, the losses on
+    model.training = model.student.training = model.student.sem_seg_head.training = True
+    batch = inputs(4)
+    for item in (batch[0], batch[3]):
+        item["unlabeled"] = True
+        item["sem_seg"] = torch.full_like(item["sem_seg"], 255)
+    seen = []
+    model.teacher.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+
+    def losses_of(part: list[dict]) -> dict[str, torch.Tensor]:
+        model.distiller.set_extra_state({"steps": 0, "seed": 0})
+        return model(part)
+
+    mixed = losses_of(batch)
+    assert seen == [2]
+    unlabeled = losses_of([batch[0], batch[3]])
+    labeled = losses_of([batch[1], batch[2]])  # compared themselves, where there are no others
+    torch.testing.assert_close(mixed["loss_sem_seg"], labeled["loss_sem_seg"])
+    for term in ("loss_logit_kd", "loss_reconstruction", "loss_contrast"):
+        torch.testing.assert_close(mixed[term], unlabeled[term])
+        assert not torch.allclose(mixed[term], labeled[term])
+
+
 def test_teacher_is_no_part_of_the_module_tree():
     model = distiller()
     names = set(model.state_dict())

@@ -24,9 +24,11 @@ from afdcd.data.view_store import ViewStore
 from afdcd.embedded.run import run
 from afdcd.embedded.runtime import EmbeddedRuntime, configure
 from afdcd.engine.interrupt import Interrupted
+from afdcd.engine.recording import open_recording
 from afdcd.engine.step_runner import StepRunner
 from afdcd.models import build_segmentor
 from afdcd.utils.problems import SetupError
+from afdcd.utils.sample_keys import VIEW
 
 LOGITS = "MODEL.DISTILLER.LOSSES.logit_kd"
 RECORD = "MODEL.DISTILLER.TEACHER.RECORD"
@@ -128,7 +130,11 @@ def test_the_task_counts_labelled_images_only(configs, photos):
         torch.testing.assert_close(grad, grads[1][name], rtol=1e-4, atol=1e-6, msg=name)
 
 
-@pytest.mark.parametrize("more", [(), (f"{RECORD}.FOLDER", "record", f"{RECORD}.VIEWS", "2")])
+RECORDED = (f"{RECORD}.FOLDER", "record", f"{RECORD}.VIEWS", "2")
+ALONE = ("MODEL.DISTILLER.IMAGES", "unlabeled")
+
+
+@pytest.mark.parametrize("more", [(), RECORDED, ALONE, (*RECORDED, *ALONE)])
 def test_stopped_and_resumed(configs, photos, tmp_path, monkeypatch, more):
     monkeypatch.chdir(tmp_path)
     options = words(photos, "SOLVER.ACCUMULATE", "2", "SOLVER.IMS_PER_BATCH", "8", *more)
@@ -149,9 +155,34 @@ def test_stopped_and_resumed(configs, photos, tmp_path, monkeypatch, more):
     lines = (tmp_path / "whole/metrics.json").read_text().splitlines()
     logged = {key: value for line in lines for key, value in json.loads(line).items()}
     assert 0 < logged["confident_pixels"] <= 1
-    if more:
+    if "record" in more:
         there = {image for image, _ in ViewStore(tmp_path / "record/views").there()}
         assert there - set(range(6)), "views of unlabelled images are recorded"
+        assert bool(there & set(range(6))) == (more == RECORDED), "of labelled ones where compared"
+
+
+def test_labelled_images_that_are_not_compared_need_no_views(configs, photos, tmp_path):
+    options = words(photos, *ALONE, "SOLVER.IMS_PER_BATCH", "4", *RECORDED[2:])
+    plain = samples(configs, *options)
+    cfg = configure(
+        str(configs / "distilled.yaml"), [*options, RECORDED[0], str(tmp_path / "record")]
+    )
+    runtime = EmbeddedRuntime(cfg)
+    recording = open_recording(runtime, runtime.training_records())
+    assert recording.total == len(recording.missing_views()) == 5 * 2
+    assert recording.used.samples == 2 * cfg.SOLVER.MAX_ITER
+    stream = runtime.training_stream(seed=3, views=recording.views)
+    for number in range(16):
+        sample = stream[number]
+        assert (VIEW in sample) == bool(sample.get("unlabeled"))
+        if VIEW not in sample:
+            assert torch.equal(sample["image"], plain[number]["image"])
+
+
+@pytest.mark.parametrize("images", ["unlabeled", "labeled"])
+def test_images_that_can_not_be_compared(configs, images: str):
+    with pytest.raises((ConfigError, SetupError), match=r"MODEL\.DISTILLER\.IMAGES"):
+        run(configure(str(configs / "distilled.yaml"), ["MODEL.DISTILLER.IMAGES", images]))
 
 
 def test_labels_are_never_opened(configs, tmp_path):
