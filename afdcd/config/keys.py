@@ -157,8 +157,8 @@ def add_afdcd_config(cfg: CfgNode) -> None:
     distiller.CLIP_GRADIENTS = 15.0
     # Learning rate of align and projector, in times the student's.
     distiller.LR_FACTOR = 1.0
-    # Which images of a batch are compared: "all", or "unlabeled", where DATASETS.UNLABELED names some:
-    # the labelled ones are then left to the labels.
+    # Which images of a batch are compared with the teacher: "all", or "unlabeled", where
+    # DATASETS.UNLABELED names some; the labelled ones are then left to the labels.
     distiller.IMAGES = "all"
 
     # --- Data -------------------------------------------------------------------------------
