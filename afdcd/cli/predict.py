@@ -145,16 +145,28 @@ def _spec(run: Runtime, name: str | None) -> DatasetSpec | None:
     return None
 
 
+def _own_task(run: Runtime) -> str | None:
+    """The name of the task that the config's data sets are of; None where they aren't there."""
+    try:
+        spec = _spec(run, None)
+    except SetupError:
+        return None
+    return spec.task if spec else None
+
+
 def _task(run: Runtime, name: str | None) -> Task:
     """The task of the data set whose colours and values are used, if the model fits it.
 
     Raises:
-        SetupError: the data set named isn't known, or has other classes than the model.
+        SetupError: the data set named isn't known, has other classes than the model, or is of
+            another task.
     """
     channels, spec = run.channels, _spec(run, name)
     if spec is not None:
         task = task_of(Dataset(spec, [], LabelMap(channels)))
         wrong = task.channel_problems(channels)
+        if name and (own := _own_task(run)) not in (None, spec.task):
+            wrong.append(f"its task is {spec.task}, the model's {own}")
         if not wrong:
             return task
         if name:

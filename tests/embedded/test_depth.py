@@ -261,6 +261,16 @@ def test_predictions_are_pictures_and_metres(place, tmp_path, capsys):
     # The owners' values are none.
     assert predict([*words, "--output", str(tmp_path / "b"), "--official-values", *more]) == 2
     assert "has no such form" in capsys.readouterr().err
+    # Metres aren't drawn as another task's values.
+    shutil.copy(place / "data.yaml", place / "other.yaml")
+    change_labels(place, encoding="relative_disparity")
+    (place / "data.yaml").rename(place / "relative.yaml")
+    (place / "other.yaml").rename(place / "data.yaml")
+    other = ["--data-set", f"{place}/relative.yaml:val", "--output", str(tmp_path / "c")]
+    assert predict([*words, *other, *more]) == 2
+    assert "its task is relative_disparity, the model's depth" in capsys.readouterr().err
+    same = ["--data-set", f"{place}/data.yaml:val", "--output", str(tmp_path / "c")]
+    assert predict([*words, *same, *more]) == 0
 
 
 def test_pictures():
