@@ -20,8 +20,9 @@ from afdcd.cli.common import (
 )
 from afdcd.embedded.evaluation import evaluate
 from afdcd.engine.averaged_teacher import evaluated_teacher
+from afdcd.engine.record_manifest import KEY
 from afdcd.engine.record_views import build_recorder, describe_costs, record_views
-from afdcd.engine.recording import KEY, Recording
+from afdcd.engine.recording import Recording
 from afdcd.engine.runtime import Runtime
 from afdcd.tasks import task_of
 from afdcd.utils.problems import SetupError, raise_problems

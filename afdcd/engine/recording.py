@@ -1,8 +1,7 @@
-"""The recorded teacher of a run: what it depends on, how much is there, and its components."""
+"""The recorded teacher of a run: how much is there, and its components."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import shutil
@@ -12,82 +11,43 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import torch
 import torch.distributed as dist
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from afdcd.config import differing, flat_values
+from afdcd.config import differing
 from afdcd.data.build import loading_settings
-from afdcd.data.datasets import datasets_root
 from afdcd.data.spec import Record
-from afdcd.data.stream import BatchMix, RecordedViews, SampleStream
+from afdcd.data.stream import RecordedViews, SampleStream
 from afdcd.data.view_store import ViewStore
 from afdcd.data.views import ViewPlan, spread_views
 from afdcd.distill import Distiller, distiller_settings
 from afdcd.distill.objectives import target_shape
 from afdcd.distill.record import SecondsLog
-from afdcd.distill.schedule import LossSchedule
-from afdcd.distill.targets import Target
+from afdcd.engine.record_manifest import (
+    KEY,
+    MANIFEST,
+    read_manifest,
+    record_contents,
+    refuse_differences,
+    versions,
+)
 from afdcd.engine.runtime import Runtime
 from afdcd.engine.step import to_device
+from afdcd.engine.steps_in_use import StepsInUse
 from afdcd.losses.registry import TapShape
-from afdcd.models.weights import is_address
 from afdcd.utils.files import write_atomically, write_json
-from afdcd.utils.problems import SetupError, first_few
+from afdcd.utils.problems import SetupError
 from afdcd.utils.sample_keys import UNLABELED
 
 logger = logging.getLogger(__name__)
 
-KEY = "MODEL.DISTILLER.TEACHER.RECORD"
-# Raised whenever what is stored changes its meaning.
-FORMAT = 2
-MANIFEST, COMPONENTS, FIGURES = "record.json", "components.safetensors", "teacher.json"
+COMPONENTS, FIGURES = "components.safetensors", "teacher.json"
 # Views that components are fitted to.
 FIT_VIEWS = 64
 # Showing a view more often than this is remarked on: docs/results.md has what 8 times cost.
 OFTEN = 4
-_CHUNK = 1 << 22
-
-
-@dataclass(frozen=True)
-class StepsInUse:
-    """Tells the samples of steps in which some loss asks for the teacher.
-
-    Attributes:
-        schedules: of the losses.
-        steps: of the run.
-        batch: images of a step.
-        echo: steps that use a batch, one after the other.
-        unlabeled: the mix of batches of which the images without labels alone are compared; None
-            where all images are.
-    """
-
-    schedules: tuple[LossSchedule, ...]
-    steps: int
-    batch: int
-    echo: int
-    unlabeled: BatchMix | None = None
-
-    @property
-    def samples(self) -> int:
-        """How many samples of the run they are."""
-        each = self.unlabeled.unlabeled if self.unlabeled else self.batch
-        return each * sum(self._uses(number) for number in range(-(-self.steps // self.echo)))
-
-    def __call__(self, number: int) -> bool:
-        if self.unlabeled is not None and not self.unlabeled.place(number)[0]:
-            return False
-        return self._uses(number // self.batch)
-
-    def _uses(self, batch: int) -> bool:
-        first = batch * self.echo
-        return any(
-            schedule.factor(step, self.steps) > 0
-            for step in range(first, min(first + self.echo, self.steps))
-            for schedule in self.schedules
-        )
 
 
 @dataclass
@@ -208,7 +168,7 @@ class Recording:
                 self.shapes = dict(distiller.teacher_shapes)
                 _write_once(self.folder / MANIFEST, self._manifest())
                 # Another process may have been the first.
-                _refuse_differences(self.folder, self.contents, _read_manifest(self.folder))
+                refuse_differences(self.folder, self.contents, read_manifest(self.folder))
         except OSError as error:
             raise SetupError([f"{KEY}.FOLDER {self.folder}: {error.strerror or error}"]) from error
         self._say(distiller)
@@ -287,7 +247,7 @@ class Recording:
 
     def _manifest(self) -> bytes:
         shapes = {path: list(shape) for path, shape in self.shapes.items()}
-        content = {**self.contents, "shapes": shapes, "versions": _versions()}
+        content = {**self.contents, "shapes": shapes, "versions": versions()}
         return json.dumps(content).encode()
 
 
@@ -371,7 +331,7 @@ def open_recording(run: Runtime, records: Sequence[Record]) -> Recording | None:
     recording = Recording(
         Path(record.folder),
         ViewPlan(record.seed, record.views),
-        _contents(run, records),
+        record_contents(run, records),
         range(labeled if alone else 0, len(records)),
         used=StepsInUse(
             tuple(loss.schedule for loss in settings.losses),
@@ -381,11 +341,11 @@ def open_recording(run: Runtime, records: Sequence[Record]) -> Recording | None:
             loading_settings(run.cfg).mix if alone else None,
         ),
     )
-    found = _read_manifest(recording.folder)
+    found = read_manifest(recording.folder)
     if found:
-        _refuse_differences(recording.folder, recording.contents, found)
+        refuse_differences(recording.folder, recording.contents, found)
         recording.shapes = {path: TapShape(*shape) for path, shape in found["shapes"].items()}
-        if changed := differing(found.get("versions", {}), _versions()):
+        if changed := differing(found.get("versions", {}), versions()):
             words = ", ".join(f"{name} {was} -> {now}" for name, (was, now) in changed.items())
             logger.warning(
                 "%s was recorded with other versions (%s): what is recorded from now on may be "
@@ -395,148 +355,6 @@ def open_recording(run: Runtime, records: Sequence[Record]) -> Recording | None:
             )
     recording.missing = len(recording.missing_views())
     return recording
-
-
-def _contents(run: Runtime, records: Sequence[Record]) -> dict[str, Any]:
-    """What the tensors of a view depend on, by name."""
-    settings = distiller_settings(run.cfg)
-    teacher, encoding = settings.teacher, settings.teacher.record.encoding
-    student = flat_values(run.cfg)
-    own = run.own_mapper
-    names = ("MAPPER", "FORMAT", "SCALE_CROP.", "RANDOM_FLIP", "MIN_SIZE_TRAIN")
-    inputs = [*(f"INPUT.{name}" for name in names), "MODEL.PIXEL_MEAN"]
-    chosen = inputs if own else ["INPUT."]
-    amp = run.cfg.SOLVER.AMP
-    targets = dict.fromkeys(
-        Target(path, loss.dims).name for loss in settings.losses for _, path in loss.taps
-    )
-    sides = run.all_teachers()
-    return {
-        "format": FORMAT,
-        "seed": teacher.record.seed,
-        "dtype": encoding.dtype,
-        "top_classes": encoding.top_classes,
-        "targets": sorted(targets),
-        "precision": teacher.dtype or (amp.DTYPE if amp.ENABLED else "float32"),
-        "resolution": teacher.resolution,
-        "scales": list(teacher.scales),
-        "flip": teacher.flip,
-        "views": {
-            key: _plain(value)
-            for key, value in student.items()
-            if key in chosen or key.startswith(tuple(n for n in chosen if n.endswith(".")))
-        },
-        "teachers": [
-            {"weights": _files_hash(side.weight_files), "config": _plain(side.identity)}
-            for side in sides
-        ],
-        "classes": _compared_classes(run, sides[0]),
-        "images": [_image(record) for record in records],
-    }
-
-
-def _compared_classes(run: Runtime, teacher: Runtime) -> list[int] | None:
-    """The teacher's channels that logits are compared by; None for all of them."""
-    matching = run.class_matching(teacher) if run.compares_classes else None
-    return None if matching is None or matching.is_identity else list(matching.teacher_channels)
-
-
-def _files_hash(paths: Sequence[str]) -> str:
-    if len(paths) == 1 and is_address(paths[0]):
-        return paths[0]
-    try:
-        total = hashlib.sha256()
-        for path in paths:
-            with open(path, "rb") as file:
-                while chunk := file.read(_CHUNK):
-                    total.update(chunk)
-        return total.hexdigest() if paths else ""
-    except OSError:
-        return ""  # a complete record does without
-
-
-def _image(record: Record) -> list[Any]:
-    path = Path(record["file_name"])
-    try:
-        size = path.stat().st_size
-    except OSError:
-        size = -1
-    root = datasets_root().absolute()
-    absolute = path.absolute()
-    name = absolute.relative_to(root) if absolute.is_relative_to(root) else absolute
-    return [name.as_posix(), size, record.get("height"), record.get("width")]
-
-
-def _versions() -> dict[str, str]:
-    return {"torch": str(torch.__version__).partition("+")[0], "opencv": cv2.__version__}
-
-
-def _plain(value: Any) -> Any:
-    """As JSON gives it back."""
-    return json.loads(json.dumps(value, default=str))
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    """A folder's manifest; empty where there is none.
-
-    Raises:
-        SetupError: it can't be read.
-    """
-    path = folder / MANIFEST
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict) or not isinstance(content["shapes"], dict):
-            raise TypeError("no mapping")
-        return content
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise SetupError([f"{path} can't be read ({error!r:.100}): is it a record?"]) from error
-
-
-def _refuse_differences(folder: Path, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    """Raise SetupError where a record is of something else than is wanted, with what differs."""
-    problems = []
-    for key, value in wanted.items():
-        other = found.get(key)
-        if other == value:
-            continue
-        problems += _differences(key, value, other)
-    if problems:
-        raise SetupError(
-            first_few(
-                [
-                    f"{KEY}.FOLDER {folder} is of another teacher or other views: {text}"
-                    for text in problems
-                ],
-                what="differences",
-            )
-            + [f"name another folder, or delete {folder} to record anew"]
-        )
-
-
-def _differences(key: str, wanted: Any, found: Any) -> list[str]:
-    if key == "images" and isinstance(found, list):
-        if len(found) != len(wanted):
-            return [f"it has {len(found)} training images, the run {len(wanted)}"]
-        return [
-            f"training image {number} is {new}, in the record {old} (name, bytes, height, width)"
-            for number, (new, old) in enumerate(zip(wanted, found, strict=True))
-            if new != old
-        ]
-    if key == "teachers" and isinstance(found, list) and len(found) == len(wanted):
-        problems = []
-        for number, (new, old) in enumerate(zip(wanted, found, strict=True)):
-            whose = "the teacher" if number == 0 else f"other teacher {number}"
-            if new["weights"] and new["weights"] != old["weights"]:
-                problems.append(f"{whose}'s weights are another file's")
-            changed = differing(old["config"], new["config"])
-            problems += [f"{whose}'s {k}: {was} -> {now}" for k, (was, now) in changed.items()]
-        return problems
-    if isinstance(wanted, dict) and isinstance(found, dict):
-        changed = differing(found, wanted)
-        return [f"{name}: {was} -> {now}" for name, (was, now) in changed.items()]
-    return [f"{key}: {found} -> {wanted}"]
 
 
 def _components(distiller: Distiller) -> dict[str, torch.Tensor]:

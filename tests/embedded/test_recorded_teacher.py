@@ -27,8 +27,9 @@ from afdcd.embedded.build import build_for_training
 from afdcd.embedded.run import run
 from afdcd.embedded.runtime import EmbeddedRuntime, configure
 from afdcd.engine.interrupt import Interrupted
-from afdcd.engine.recording import StepsInUse, open_recording
+from afdcd.engine.recording import open_recording
 from afdcd.engine.step_runner import StepRunner
+from afdcd.engine.steps_in_use import StepsInUse
 from afdcd.tasks import task_of
 from afdcd.utils.problems import SetupError
 from afdcd.utils.sample_keys import RECORDED, VIEW
