@@ -25,6 +25,7 @@ if importlib.util.find_spec("detectron2") is not None:
 CONFIGS = Path(__file__).parents[2] / "configs"
 # Of data sets, beside the configs that name them.
 DESCRIPTIONS = {
+    CONFIGS / "camvid_few/camvid_few.yaml",
     CONFIGS / "camvid_yardstick/camvid_broad.yaml",
     CONFIGS / "facade/few.yaml",
     CONFIGS / "facade/halves.yaml",
@@ -150,6 +151,26 @@ def test_yardsticks(folder: str, method: str, monkeypatch):
     assert f"{teacher.OUTPUT_DIR}/student_final.pth" == cfg.MODEL.DISTILLER.TEACHER.WEIGHTS
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         assert len(get_spec(name).classes) == cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
+
+
+@pytest.mark.parametrize("method", ["logits", "unlabeled", "unlabeled_few"])
+def test_few_labels(method: str, monkeypatch):
+    monkeypatch.setenv("DETECTRON2_DATASETS", "/data")
+    alone = configure(str(CONFIGS / "camvid_few/student.yaml"), [])
+    cfg = configure(str(CONFIGS / f"camvid_few/{method}.yaml"), [])
+    teacher = EmbeddedRuntime(cfg).teacher().cfg
+    for node in ("INPUT", "SOLVER", "DATALOADER"):
+        assert cfg[node] == alone[node]
+    for node in ("BACKBONE", "MOBILENETV2", "SEM_SEG_HEAD", "WEIGHTS"):
+        assert cfg.MODEL[node] == alone.MODEL[node]
+    for node in ("TRAIN", "TEST"):
+        assert cfg.DATASETS[node] == alone.DATASETS[node]
+    # The teacher's own images are as many times larger as what it is shown.
+    factor = cfg.MODEL.DISTILLER.TEACHER.RESOLUTION
+    assert teacher.INPUT.MIN_SIZE_TRAIN == [factor * side for side in cfg.INPUT.MIN_SIZE_TRAIN]
+    crops = cfg.INPUT.SCALE_CROP.SIZE
+    assert teacher.INPUT.SCALE_CROP.SIZE == [factor * side for side in crops]
+    assert f"{teacher.OUTPUT_DIR}/student_final.pth" == cfg.MODEL.DISTILLER.TEACHER.WEIGHTS
 
 
 def test_coco_stuffs_other_reading(tmp_path):
