@@ -38,8 +38,10 @@ def load_batch(
     stream = settings.loading.stream(task.dataset.records, task.targets(), max(settings.seed, 0))
     start = time.perf_counter()
     samples = []
+    # Of a batch with images of both kinds, the first one has labels, and the last one none.
+    numbers = dict.fromkeys([0, settings.batch.images - 1, *range(4 * count)])
     # Files that can't be used have been named already.
-    for number in range(4 * count):
+    for number in numbers:
         sample = stream[number]
         if "error" not in sample:
             samples.append(sample)

@@ -39,6 +39,8 @@ def _trained(args: argparse.Namespace) -> tuple[Distiller, list[dict[str, Any]]]
     cfg = configure(args.config_file, [*args.opts, "MODEL.DEVICE", args.device])
     if cfg.MODEL.META_ARCHITECTURE != "Distiller":
         raise ConfigError(f"{args.config_file} distils nothing: {args.what} needs a Distiller")
+    if not cfg.DATASETS.TRAIN:
+        raise ConfigError(f"{args.what} takes labelled images, but DATASETS.TRAIN is empty")
     try:
         task = task_of(load_dataset(cfg.DATASETS.TRAIN[0]))
     except KeyError as error:

@@ -164,9 +164,17 @@ def _task(run: Runtime, name: str | None) -> Task:
     channels, spec = run.channels, _spec(run, name)
     if spec is not None:
         task = task_of(Dataset(spec, [], LabelMap(channels)))
+        own = _own_task(run) if name else spec.task
+        if own not in (None, spec.task):
+            raise SetupError([f"--data-set {name}: its task is {spec.task}, the model's {own}"])
+        if own is None:
+            logger.warning(
+                "Whether the model's task is that of %s (%s) can't be seen, since none of the "
+                "config's data sets is there",
+                name,
+                spec.task,
+            )
         wrong = task.channel_problems(channels)
-        if name and (own := _own_task(run)) not in (None, spec.task):
-            wrong.append(f"its task is {spec.task}, the model's {own}")
         if not wrong:
             return task
         if name:

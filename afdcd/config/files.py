@@ -31,9 +31,9 @@ def merge_file(cfg: CfgNode, path: str | Path) -> None:
     """Merge a YAML file, and the files it is based on, into ``cfg``.
 
     ``MODEL.DISTILLER.TEACHER.CONFIG_FILE``, config files in its ``OTHERS``, and data set
-    descriptions in ``DATASETS``, are made absolute: a relative one is looked for beside the YAML
-    file that names it. So are files in ``IMPORTS``, which are imported, in order, before anything
-    else of the config is looked at.
+    descriptions and folders in ``DATASETS``, are made absolute: a relative one is looked for beside
+    the YAML file that names it. So are files in ``IMPORTS``, which are imported, in order, before
+    anything else of the config is looked at.
 
     Raises:
         ConfigError: a file is missing or no YAML, or a value has another type than the default.
@@ -59,6 +59,8 @@ def merge_content(cfg: CfgNode, content: Mapping[str, Any], source: str) -> None
 def merge_overrides(cfg: CfgNode, overrides: Sequence[str]) -> None:
     """Merge ``KEY VALUE KEY VALUE ...`` into ``cfg``, as on Detectron2's command line.
 
+    Data set descriptions and folders in ``DATASETS`` are made absolute, from the working directory.
+
     Raises:
         ConfigError: a key without a value, or a value of another type than the default.
         ConfigKeyError: an unknown key; the message names the nearest ones.
@@ -75,6 +77,7 @@ def merge_overrides(cfg: CfgNode, overrides: Sequence[str]) -> None:
         content: Any = _literal(value)
         for name in reversed(key.split(".")):
             content = {name: content}
+        _anchor_datasets(content, Path.cwd(), "command line")
         _merge(cfg, content, "command line", switching_off=True)
 
 
@@ -174,7 +177,7 @@ def _load(path: Path, opened: tuple[Path, ...]) -> dict[str, Any]:
         _overlay(merged, _load(file, (*opened, path.resolve())), path)
     _anchor_imports(content, path)
     _anchor_teacher(content, path)
-    _anchor_datasets(content, path)
+    _anchor_datasets(content, path.parent, str(path))
     return _overlay(merged, content, path)
 
 
@@ -235,19 +238,19 @@ def _is_path(name: str, key: str) -> bool:
     return bool(re.search(r"\.ya?ml:", name)) or (key == "UNLABELED" and "/" in name)
 
 
-def _anchor_datasets(content: dict[str, Any], path: Path) -> None:
-    """Make relative ``<description>.yaml:<split>`` names absolute, from beside the config.
+def _anchor_datasets(content: Any, folder: Path, where: str) -> None:
+    """Make relative ``<description>.yaml:<split>`` names absolute, from ``folder``.
 
     So are folders of unlabelled images, which are written with a slash.
     """
-    node = content.get("DATASETS")
+    node = content.get("DATASETS") if isinstance(content, dict) else None
     if not isinstance(node, dict):
         return
     for key in ("TRAIN", "TEST", "UNLABELED"):
         names = node.get(key)
-        if isinstance(names, list):
+        if isinstance(names, list | tuple):
             node[key] = [
-                absolute_path(name, path.parent, f"{path}: DATASETS.{key}")
+                absolute_path(name, folder, f"{where}: DATASETS.{key}")
                 if isinstance(name, str) and _is_path(name, key)
                 else name
                 for name in names

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from afdcd.distill import distiller_settings
 from afdcd.embedded.runtime import EmbeddedRuntime
 from afdcd.engine.recording import Recording
 from afdcd.engine.runtime import Teacher
@@ -48,7 +49,12 @@ def build_for_training(
     if not run.distils:
         return student, []
     distiller, teachers = run.distiller(student, seed=seed, recording=recording)
-    logger.info("Loss: %s", distiller.distiller.formula())
+    alone = distiller_settings(run.cfg).unlabeled_only
+    logger.info(
+        "Loss: %s%s",
+        distiller.distiller.formula(),
+        "; the teacher teaches on images without labels alone" if alone else "",
+    )
     return distiller, teachers
 
 

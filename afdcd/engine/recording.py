@@ -196,7 +196,7 @@ class Recording:
             each / 1024,
             "" if distiller.has_teacher else "; the teacher isn't loaded",
         )
-        shown = self.used.samples / self.total if self.used and self.total else 0.0
+        shown = self.used.echo * self.used.samples / self.total if self.used and self.total else 0.0
         if shown > OFTEN:
             logger.warning(
                 "Each recorded view will be shown about %.1f times. Students learn a few views by "

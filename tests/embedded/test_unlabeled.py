@@ -17,6 +17,8 @@ from PIL import Image
 from torch import nn
 
 from afdcd.checks.diagnose import diagnose
+from afdcd.checks.step import load_batch
+from afdcd.checks.training_data import find_training_data
 from afdcd.cli.train_net import main as train_net
 from afdcd.config import ConfigError
 from afdcd.data.stream import BatchMix
@@ -27,6 +29,7 @@ from afdcd.engine.interrupt import Interrupted
 from afdcd.engine.recording import open_recording
 from afdcd.engine.step_runner import StepRunner
 from afdcd.models import build_segmentor
+from afdcd.utils.findings import Report
 from afdcd.utils.problems import SetupError
 from afdcd.utils.sample_keys import VIEW
 
@@ -177,6 +180,27 @@ def test_labelled_images_that_are_not_compared_need_no_views(configs, photos, tm
         assert (VIEW in sample) == bool(sample.get("unlabeled"))
         if VIEW not in sample:
             assert torch.equal(sample["image"], plain[number]["image"])
+
+
+def test_a_folder_named_on_the_command_line(configs, photos, tmp_path, monkeypatch, caplog):
+    """It is found from the working directory, and a resumed run knows it as the same."""
+    monkeypatch.chdir(tmp_path)
+    named = ["DATASETS.UNLABELED", "['photos/']"]
+    train(configs, tmp_path / "run", *named)
+    with caplog.at_level("WARNING"):
+        train(configs, tmp_path / "run", *named, resume=True)
+    assert "other settings" not in caplog.text
+    saved = configure(str(tmp_path / "run/config.yaml"), [])
+    assert list(saved.DATASETS.UNLABELED) == [str(photos)]
+
+
+def test_the_doctor_tries_a_step_on_both_kinds(configs, photos):
+    named = words(photos, "DATASETS.UNLABELED_SHARE", "0.25", "SOLVER.IMS_PER_BATCH", "4")
+    runtime = EmbeddedRuntime(configure(str(configs / "distilled.yaml"), named))
+    found = find_training_data(runtime, [])
+    settings = runtime.training_settings()
+    batch = load_batch(settings, found.together, 2, Report())
+    assert [bool(sample.get("unlabeled")) for sample in batch] == [False, True]
 
 
 @pytest.mark.parametrize("images", ["unlabeled", "labeled"])
