@@ -341,8 +341,13 @@ def test_another_process_was_first(configs, tmp_path, complete, monkeypatch):
     assert torch.equal(found["backbone_res5_16.weight"], stored["backbone.res5[16].weight"])
 
 
-@pytest.mark.parametrize(("steps", "warned"), [("24", False), ("30", True)])
-def test_views_that_are_shown_often(configs, tmp_path, complete, caplog, steps: str, warned: bool):
+@pytest.mark.parametrize(
+    ("echo", "steps", "warned"), [(1, 24, False), (1, 30, True), (2, 30, True)]
+)
+def test_views_that_are_shown_often(
+    configs, tmp_path, complete, caplog, echo: int, steps: int, warned: bool
+):
     """Two images a step: of twelve views, each is shown 4 times in 24 steps, 5 times in 30."""
-    train(configs, tmp_path / "run", *words(complete, "SOLVER.MAX_ITER", steps))
+    more = ("SOLVER.MAX_ITER", str(steps), "DATALOADER.ECHO", str(echo))
+    train(configs, tmp_path / "run", *words(complete, *more))
     assert ("will be shown about 5.0 times" in caplog.text) == warned
