@@ -71,7 +71,7 @@ class Distiller(nn.Module):
         self.student = student
         self.distiller = objectives
         object.__setattr__(self, "_teacher", teacher)
-        self._unlabeled_only = unlabeled_only
+        self.unlabeled_only = unlabeled_only
         self._kept = KeptTargets()
         self._idle: list[nn.Parameter] = []
         self.register_load_state_dict_pre_hook(_take_plain_names)
@@ -141,7 +141,7 @@ class Distiller(nn.Module):
 
     def _compared(self, batched_inputs: list[dict[str, Any]]) -> list[int]:
         """The places of the samples that are compared; empty for all of them."""
-        if not self._unlabeled_only:
+        if not self.unlabeled_only:
             return []
         return [n for n, item in enumerate(batched_inputs) if item.get(UNLABELED)]
 

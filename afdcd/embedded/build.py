@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from afdcd.distill import distiller_settings
 from afdcd.embedded.runtime import EmbeddedRuntime
 from afdcd.engine.recording import Recording
 from afdcd.engine.runtime import Teacher
@@ -49,11 +48,10 @@ def build_for_training(
     if not run.distils:
         return student, []
     distiller, teachers = run.distiller(student, seed=seed, recording=recording)
-    alone = distiller_settings(run.cfg).unlabeled_only
     logger.info(
         "Loss: %s%s",
         distiller.distiller.formula(),
-        "; the teacher teaches on images without labels alone" if alone else "",
+        "; the teacher teaches on images without labels alone" if distiller.unlabeled_only else "",
     )
     return distiller, teachers
 

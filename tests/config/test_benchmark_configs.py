@@ -25,7 +25,6 @@ if importlib.util.find_spec("detectron2") is not None:
 CONFIGS = Path(__file__).parents[2] / "configs"
 # Of data sets, beside the configs that name them.
 DESCRIPTIONS = {
-    CONFIGS / "camvid_few/camvid_few.yaml",
     CONFIGS / "camvid_yardstick/camvid_broad.yaml",
     CONFIGS / "facade/few.yaml",
     CONFIGS / "facade/halves.yaml",

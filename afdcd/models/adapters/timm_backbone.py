@@ -112,14 +112,17 @@ class TimmBackbone(Backbone):
         Where ``MODEL.PIXEL_MEAN`` and ``PIXEL_STD`` aren't those of timm's weights, a log line says
         so: a warning where the weights are fetched.
         """
-        name = cfg.MODEL.BACKBONE.NAME.removeprefix(FAMILY)
-        pretrained = cfg.MODEL.TIMM.PRETRAINED and not cfg.MODEL.WEIGHTS
-        if text := _other_normalization(name, cfg):
+        model = cfg.MODEL
+        name = model.BACKBONE.NAME.removeprefix(FAMILY)
+        pretrained = model.TIMM.PRETRAINED and not model.WEIGHTS
+        if text := _other_normalization(
+            name, cfg.INPUT.FORMAT, (model.PIXEL_MEAN, model.PIXEL_STD)
+        ):
             logger.log(logging.WARNING if pretrained else logging.INFO, text)
         return {
             "name": name,
             "pretrained": pretrained,
-            "output_stride": cfg.MODEL.BACKBONE.OUTPUT_STRIDE,
+            "output_stride": model.BACKBONE.OUTPUT_STRIDE,
         }
 
     def freeze(self, at: int) -> None:
@@ -245,7 +248,9 @@ def _normalization(settings: Any) -> tuple[tuple[float, ...], tuple[float, ...]]
     return mean, std
 
 
-def _other_normalization(name: str, cfg: Any) -> str:
+def _other_normalization(
+    name: str, image_format: str, configured: tuple[Sequence[float], Sequence[float]]
+) -> str:
     """What to set where a config's mean and deviation aren't those of timm's weights."""
     try:
         settings = import_timm().get_pretrained_cfg(name, allow_unregistered=True)
@@ -254,9 +259,8 @@ def _other_normalization(name: str, cfg: Any) -> str:
     if settings is None:
         return ""
     wanted = _normalization(settings.to_dict())
-    if cfg.INPUT.FORMAT == "BGR":
+    if image_format == "BGR":
         wanted = wanted[0][::-1], wanted[1][::-1]
-    configured = cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD
     pairs = [
         pair
         for ours, theirs in zip(configured, wanted, strict=True)
@@ -266,7 +270,7 @@ def _other_normalization(name: str, cfg: Any) -> str:
         return ""
     return (
         f"The weights of {FAMILY}{name} were trained with MODEL.PIXEL_MEAN {list(wanted[0])} and "
-        f"PIXEL_STD {list(wanted[1])} (INPUT.FORMAT {cfg.INPUT.FORMAT}); the config has "
+        f"PIXEL_STD {list(wanted[1])} (INPUT.FORMAT {image_format}); the config has "
         f"{list(configured[0])} and {list(configured[1])}"
     )
 
