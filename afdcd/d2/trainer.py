@@ -10,18 +10,16 @@ from typing import Any
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
-from detectron2.engine import DefaultTrainer, SimpleTrainer, TrainerBase, create_ddp_model, hooks
+from detectron2.engine import DefaultTrainer, TrainerBase, create_ddp_model, hooks
 from detectron2.evaluation import DatasetEvaluator, verify_results
 from detectron2.modeling import build_model
 from detectron2.solver.build import maybe_add_gradient_clipping
 from detectron2.utils import comm
 from detectron2.utils.events import (
     CommonMetricPrinter,
-    EventStorage,
     EventWriter,
     JSONWriter,
     TensorboardXWriter,
-    get_event_storage,
 )
 from torch import nn
 
@@ -37,18 +35,17 @@ from afdcd.d2.loader import (
 )
 from afdcd.d2.runtime import Detectron2Runtime
 from afdcd.d2.scores import main_score
+from afdcd.d2.step_trainer import StepTrainer
+from afdcd.d2.teacher_scores import teacher_scores
 from afdcd.d2.weights import load_model_weights
 from afdcd.data.stream import RecordedViews
-from afdcd.distill import Distiller, distiller_settings
-from afdcd.engine.averaged_teacher import evaluated_teacher
+from afdcd.distill import Distiller
 from afdcd.engine.build import SettingsReader
 from afdcd.engine.checkpoints import BEST, EXPORT, Checkpoints, student_of
 from afdcd.engine.optimizer import build_optimizer, clip_distiller
 from afdcd.engine.precision import autocast
 from afdcd.engine.recording import Recording, prepare_targets
-from afdcd.engine.runtime import Runtime
 from afdcd.engine.state import TrainingState
-from afdcd.engine.step_cost import describe_cost
 from afdcd.engine.step_runner import LOG_PERIOD, StepRunner
 from afdcd.models.adapters.timm_backbone import synchronised
 from afdcd.models.weights import CheckpointError
@@ -57,66 +54,6 @@ from afdcd.utils.files import drop_later_lines
 from afdcd.utils.memory_format import format_module
 
 logger = logging.getLogger(__name__)
-
-
-class StepTrainer(SimpleTrainer):
-    """Detectron2's loop around a `StepRunner`.
-
-    Args:
-        steps: does the steps.
-        loader: of batches; may be set later.
-
-    Attributes:
-        times_student: what a step costs in times the student's own, once that is measured; may be
-            set.
-    """
-
-    def __init__(self, steps: StepRunner, loader: Any) -> None:
-        super().__init__(steps.model, loader, steps.optimizer)
-        self.steps = steps
-        # Models of Detectron2 write figures and pictures of their losses to the current storage.
-        steps.cost.aside = partial(EventStorage, 1)
-        self.times_student: float | None = None
-
-    def run_step(self) -> None:
-        """Load, forward, backward, update; every so often, log."""
-        times = self.steps.run(self._data_loader_iter, self.iter)
-        if times is not None:
-            self._note_cost(times)
-        if self.steps.logs_after(self.iter + 1):
-            self.flush()
-
-    def _note_cost(self, times: float) -> None:
-        """Log what a step costs in times the student's own, as the main process measured it."""
-        self.times_student = times
-        if comm.is_main_process():
-            logger.info("%s", describe_cost(times))
-            get_event_storage().put_scalar("times_student", times, smoothing_hint=False)
-
-    def flush(self) -> None:
-        """Hand the losses since the last call to the writers, averaged over the processes.
-
-        All processes must call it, and before anything is saved: see `StepRunner.flush`.
-
-        Raises:
-            NonFiniteLoss: a loss of this process wasn't finite.
-        """
-        steps, figures = self.steps.flush()
-        if not steps:
-            return
-        gathered = comm.gather((steps, figures))
-        if not comm.is_main_process():
-            return
-        storage = get_event_storage()
-        for number, step in enumerate(steps):
-            for name in step.values:
-                mean = sum(each[number].values[name] for each, _ in gathered) / len(gathered)
-                storage.put_scalar(name, mean, cur_iter=step.iteration)
-        # Processes wait for the slowest.
-        for name in figures:
-            worst = min if name == "images_per_second" else max
-            value = worst(each[name] for _, each in gathered)
-            storage.put_scalar(name, value, cur_iter=steps[-1].iteration, smoothing_hint=False)
 
 
 class StudentCheckpointer(DetectionCheckpointer):
@@ -482,7 +419,7 @@ class DistillTrainer(DefaultTrainer):
             return
         found: dict[str, float] = {}
         if model.has_teacher:
-            scores = self._teacher_scores(own, teacher, model)
+            scores = teacher_scores(own, teacher, model)
             if comm.is_main_process():
                 score = main_score(self.cfg, scores)
                 found = {score.metric: score.value}
@@ -494,24 +431,3 @@ class DistillTrainer(DefaultTrainer):
             self.state.teacher_figures = found
             for metric, value in found.items():
                 logger.info("Teacher on %s: %s %.2f", name, metric, value)
-
-    def _teacher_scores(
-        self, own: Detectron2Runtime, teacher: Runtime, model: Distiller
-    ) -> dict[str, Any]:
-        """By data set and task, of the teacher as it is distilled from."""
-        settings = distiller_settings(self.cfg).teacher
-        cfg = teacher.cfg
-        cfg.DATASETS.TEST = self.cfg.DATASETS.TEST[:1]
-        cfg.INPUT.MAPPER = self.cfg.INPUT.MAPPER
-        if settings.resolution != 1 and self.cfg.INPUT.MIN_SIZE_TEST:
-            cfg.INPUT.MIN_SIZE_TEST = round(self.cfg.INPUT.MIN_SIZE_TEST * settings.resolution)
-        if settings.flip or settings.scales != (1.0,):
-            cfg.TEST.SCALES, cfg.TEST.FLIP = list(settings.scales), settings.flip
-        others = model.live.others
-        if not others and own.class_matching(teacher) is None:
-            return evaluate(cfg, model.teacher)
-        sides = [teacher, *own.other_teachers()]
-        models = [model.teacher, *(other.model for other in others)]
-        _, together = evaluated_teacher(own, sides, models)
-        cfg.TEST.SCALES, cfg.TEST.FLIP, cfg.TEST.WINDOW = [1.0], False, []  # of each, by itself
-        return evaluate(cfg, together)

@@ -40,7 +40,7 @@ def loading_settings(cfg: Any) -> LoadingSettings:
             cache_dir=cfg.DATALOADER.CACHE_DIR,
             echo=cfg.DATALOADER.ECHO,
             teacher_factor=_teacher_factor(cfg.MODEL),
-            mix=_mix(cfg, problems),
+            mix=batch_mix(cfg, problems),
         ),
         problems,
     )
@@ -49,7 +49,7 @@ def loading_settings(cfg: Any) -> LoadingSettings:
     return settings
 
 
-def _mix(cfg: Any, problems: list[str]) -> BatchMix | None:
+def batch_mix(cfg: Any, problems: list[str]) -> BatchMix | None:
     """From ``DATASETS.UNLABELED_SHARE``; None where all or none of the images have labels."""
     data = cfg.DATASETS
     if not data.UNLABELED:

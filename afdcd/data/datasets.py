@@ -91,8 +91,10 @@ def get_spec(name: str) -> DatasetSpec:
         if described is not None:
             return described
         known = [*dataset_names(), *described_names(datasets_root())]
-        near = difflib.get_close_matches(name, known, n=3) or known
-        raise KeyError(f"no data set is called {name!r}; did you mean {', '.join(near)}?")
+        near = difflib.get_close_matches(name, known, n=3)
+        if not near and "/" in name:  # a path
+            raise KeyError(f"no data set is called {name!r}")
+        raise KeyError(f"no data set is called {name!r}; did you mean {', '.join(near or known)}?")
     return _SPECS[name]
 
 

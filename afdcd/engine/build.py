@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from afdcd.config import flat_value
-from afdcd.data.build import loading_settings
+from afdcd.data.build import batch_mix, loading_settings
 from afdcd.engine.settings import (
     BatchSettings,
     EvaluationSettings,
@@ -166,6 +166,7 @@ class SettingsReader:
         head = self.cfg.MODEL.SEM_SEG_HEAD
         # These heads average whole images and normalize the averages.
         known = head.NAME in HEADS
+        mix = batch_mix(self.cfg, [])  # its problems are those of the loading
         pooled = known and HEADS.get(head.NAME).POOLS_IMAGES and head.NORM == "BN"
         return BatchSettings(
             images=self.cfg.SOLVER.IMS_PER_BATCH,
@@ -173,14 +174,8 @@ class SettingsReader:
             processes=processes,
             pooled_head=head.NAME if pooled else "",
             synchronised=synchronised,
-            unlabeled=self._unlabeled(),
+            unlabeled=mix.unlabeled if mix else 0,
         )
-
-    def _unlabeled(self) -> int:
-        """Images without labels in a batch that has both kinds; `loading_settings` checks it."""
-        data = self.cfg.DATASETS
-        mixed = data.UNLABELED and data.TRAIN
-        return round(data.UNLABELED_SHARE * self.cfg.SOLVER.IMS_PER_BATCH) if mixed else 0
 
     def _model_problems(self) -> list[str]:
         problems: list[str] = []

@@ -6,6 +6,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -111,12 +112,11 @@ def describe_costs(
     each = recording.bytes_per_view(distiller)
     free = shutil.disk_usage(recording.folder).free
     logger.info(
-        "%d views to record: %.2f GiB of the %.1f GiB that the disk has, about %.0f minutes at "
-        "%.3f s each%s",
+        "%d views to record: %.2f GiB of the %.1f GiB that the disk has, about %s at %.3f s each%s",
         len(rest),
         each * len(rest) / 2**30,
         free / 2**30,
-        len(rest) * seconds / processes / 60,
+        str(timedelta(seconds=round(len(rest) * seconds / processes))),
         seconds,
         f" in {processes} processes" if processes > 1 else "",
     )

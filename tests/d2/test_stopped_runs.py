@@ -14,7 +14,8 @@ import torch
 pytest.importorskip("detectron2")
 
 from afdcd.cli.train_net import main
-from afdcd.d2.trainer import DistillTrainer, StepTrainer
+from afdcd.d2.step_trainer import StepTrainer
+from afdcd.d2.trainer import DistillTrainer
 
 from helpers.d2_runs import assert_same_tensors, checkpoint, train_detectron2
 
