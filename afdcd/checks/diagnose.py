@@ -12,6 +12,7 @@ from torch import nn
 from afdcd.checks import data, networks, step
 from afdcd.checks.inference import inference_problems
 from afdcd.checks.output import check_output
+from afdcd.checks.record import check_record
 from afdcd.checks.training_data import TrainingData, find_training_data
 from afdcd.checks.unlabeled import check_unlabeled, compare_confidence
 from afdcd.checks.weights import class_differences
@@ -113,7 +114,9 @@ def diagnose(
                 ),
             )
     if model is not None and (train or (test and unlabeled)) and settings is not None:
-        _guarded(report, "step", lambda: _step(settings, model, found.together, device, report))
+        together = found.together
+        _guarded(report, "record", lambda: check_record(run, together.dataset.records, report))
+        _guarded(report, "step", lambda: _step(settings, model, together, device, report))
         if isinstance(model, Distiller) and distiller_settings(run.cfg).teacher.record.folder:
             report.note(
                 "step",
@@ -178,6 +181,7 @@ def _other_task(run: Runtime, device: torch.device, limit: int | None, report: R
         )
 
     def take_step() -> None:
+        check_record(run, run.training_records(), report)
         batch = run.other_batch(step.FEW)
         if batch:
             with run.step_context():

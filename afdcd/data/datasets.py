@@ -83,7 +83,7 @@ def get_spec(name: str) -> DatasetSpec:
             the folder ``descriptions`` of the data sets' root. See `afdcd.data.description`.
 
     Raises:
-        KeyError: unknown; the message lists near names.
+        KeyError: unknown; the message lists near names, or all of them where it isn't a path.
         DataError: the description can't be used.
     """
     if name not in _SPECS:

@@ -134,16 +134,9 @@ def refuse_differences(folder: Path, wanted: Mapping[str, Any], found: Mapping[s
             continue
         problems += _differences(key, value, other)
     if problems:
-        raise SetupError(
-            first_few(
-                [
-                    f"{KEY}.FOLDER {folder} is of another teacher or other views: {text}"
-                    for text in problems
-                ],
-                what="differences",
-            )
-            + [f"name another folder, or delete {folder} to record anew"]
-        )
+        where = f"{KEY}.FOLDER {folder} is of another teacher or other views"
+        *others, last = first_few([f"{where}: {text}" for text in problems], what="differences")
+        raise SetupError([*others, f"{last}. Name another folder, or delete it to record anew"])
 
 
 def _differences(key: str, wanted: Any, found: Any) -> list[str]:

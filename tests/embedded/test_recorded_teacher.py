@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from afdcd.checks.diagnose import diagnose
 from afdcd.cli.record_teacher import main as record_teacher
 from afdcd.cli.train_net import main as train_net
 from afdcd.data.stream import SampleStream
@@ -203,7 +204,20 @@ def test_what_differs_is_named_and_refused(configs, tmp_path, complete, override
     with pytest.raises(SetupError) as error:
         train(configs, tmp_path / "run", *words(complete), *overrides)
     assert named in str(error.value)
-    assert "name another folder" in str(error.value)
+    assert str(error.value).endswith("Name another folder, or delete it to record anew")
+    report = diagnose(
+        str(configs / "distilled.yaml"), [*words(complete), *overrides], EmbeddedRuntime
+    )
+    found = [finding.text for finding in report.to_fix if finding.kind == "record"]
+    assert found == error.value.problems
+
+
+def test_the_doctor_counts_recorded_views(configs, tmp_path, complete):
+    for record, there in ((complete, 12), (tmp_path / "none", 0)):
+        report = diagnose(str(configs / "distilled.yaml"), words(record), EmbeddedRuntime)
+        assert report.facts["recorded teacher"] == {"views": there, "of": 12}
+        assert not any(finding.kind == "record" for finding in report.to_fix)
+        assert record.exists() == bool(there)
 
 
 def test_other_files_are_named(configs, tmp_path, complete):
