@@ -19,7 +19,7 @@ from afdcd.checks.weights import (
     weights_problems,
 )
 from afdcd.distill import Distiller, tap_shapes
-from afdcd.distill.objectives import target_shape
+from afdcd.distill.plan import target_shape
 from afdcd.engine.runtime import Runtime
 from afdcd.models import count_parameters
 from afdcd.utils.findings import Report

@@ -10,7 +10,7 @@ from torch import nn
 
 from afdcd.distill.classes import ClassMatching
 from afdcd.distill.distiller import Distiller, tap_shapes
-from afdcd.distill.objectives import build_objectives, plan_objectives, target_shape
+from afdcd.distill.plan import build_objectives, plan_objectives, target_shape
 from afdcd.distill.record import Store, TeacherRecord
 from afdcd.distill.settings import DistillerSettings, read_losses
 from afdcd.distill.targets import is_logits

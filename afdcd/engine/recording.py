@@ -23,7 +23,7 @@ from afdcd.data.stream import RecordedViews, SampleStream
 from afdcd.data.view_store import ViewStore
 from afdcd.data.views import ViewPlan, spread_views
 from afdcd.distill import Distiller, distiller_settings
-from afdcd.distill.objectives import target_shape
+from afdcd.distill.plan import target_shape
 from afdcd.distill.record import SecondsLog
 from afdcd.engine.record_manifest import (
     KEY,

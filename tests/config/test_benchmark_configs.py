@@ -14,7 +14,7 @@ from afdcd.data import get_spec
 from afdcd.data.description import read_description
 from afdcd.distill import distiller_settings
 from afdcd.distill.distiller import tap_shapes
-from afdcd.distill.objectives import build_objectives
+from afdcd.distill.plan import build_objectives
 from afdcd.embedded.runtime import EmbeddedRuntime, configure
 from afdcd.losses import AfDCDSettings, LogitKDLoss
 from afdcd.models import build_segmentor_from_config

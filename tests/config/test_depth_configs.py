@@ -10,7 +10,7 @@ import torch
 from afdcd.data import get_spec
 from afdcd.distill import distiller_settings
 from afdcd.distill.distiller import tap_shapes
-from afdcd.distill.objectives import build_objectives
+from afdcd.distill.plan import build_objectives
 from afdcd.embedded.runtime import EmbeddedRuntime, configure
 from afdcd.models import build_segmentor_from_config
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from afdcd.distill.classes import match_classes, select_channels
-from afdcd.distill.objectives import build_objectives, target_shape
+from afdcd.distill.plan import build_objectives, target_shape
 from afdcd.distill.settings import LossSettings
 from afdcd.losses.registry import TapShape
 from afdcd.utils.problems import SettingsError
