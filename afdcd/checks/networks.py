@@ -18,8 +18,9 @@ from afdcd.checks.weights import (
     teacher_weights_problems,
     weights_problems,
 )
-from afdcd.distill import Distiller, tap_shapes
+from afdcd.distill import Distiller, distiller_settings, tap_shapes
 from afdcd.distill.plan import target_shape
+from afdcd.distill.targets import is_logits
 from afdcd.engine.runtime import Runtime
 from afdcd.models import count_parameters
 from afdcd.utils.findings import Report
@@ -140,18 +141,27 @@ def build_pair(
     except (ValueError, RuntimeError, KeyError) as error:
         report.fix("tap", f"{error}")
         return None
-    _describe_taps(run.training_size, distiller, report)
+    resolution = distiller_settings(run.cfg).teacher.resolution
+    _describe_taps(run.training_size, resolution, distiller, report)
     return distiller
 
 
-def _describe_taps(size: tuple[int, int], distiller: Distiller, report: Report) -> None:
+def _describe_taps(
+    size: tuple[int, int], resolution: float, distiller: Distiller, report: Report
+) -> None:
     sides = {
         "student": (distiller.student, distiller.distiller.student_taps),
         "teacher": (distiller.teacher, distiller.distiller.teacher_taps),
     }
     shapes = {}
     for whose, (model, paths) in sides.items():
-        for path, shape in tap_shapes(model, paths, size=size).items():
+        found = tap_shapes(model, paths, size=size)
+        own = [path for path in paths if is_logits(path)]
+        if whose == "teacher" and resolution != 1 and own:
+            # Other maps are brought to the student's grid.
+            larger = round(size[0] * resolution), round(size[1] * resolution)
+            found |= tap_shapes(model, own, size=larger)
+        for path, shape in found.items():
             shapes[whose, path] = shape
             report.facts[f"tap of the {whose}: {path}"] = {
                 "channels": shape.channels,
@@ -164,10 +174,12 @@ def _describe_taps(size: tuple[int, int], distiller: Distiller, report: Report) 
             target_shape(shapes["teacher", objective.teacher_tap], objective.target),
         )
         if one[1:3] != other[1:3]:
+            both = objective.corners is not None  # logits
+            how = "they are compared on the finer grid" if both else "the student's map is resized"
             report.note(
                 "stride",
                 f"{objective.student_tap} is {one.height}x{one.width} and {objective.teacher_tap} "
-                f"{other.height}x{other.width}: the student's map is resized",
+                f"{other.height}x{other.width}: {how}",
             )
         description = distiller.distiller.loss_of(objective).describe(one, other)
         report.facts |= description.facts

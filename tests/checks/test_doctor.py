@@ -44,6 +44,22 @@ def test_sound_set_up(case, capsys):
     assert not (case.folder / "out").exists()  # a dry run leaves nothing behind
 
 
+def test_a_teacher_of_its_own_resolution(case, capsys):
+    """Its logits stay on their own grid; its other maps come to the student's."""
+    case.override("MODEL.DISTILLER.TEACHER.RESOLUTION", "2")
+    report = examine(case, capsys)
+    logits, features = "sem_seg_head.predictor", "backbone.res5"
+    sizes = {
+        (whose, path): report["facts"][f"tap of the {whose}: {path}"]["size"]
+        for whose in ("student", "teacher")
+        for path in (logits, features)
+    }
+    assert sizes["teacher", logits] == [2 * side for side in sizes["student", logits]]
+    assert sizes["teacher", features] == sizes["student", features]
+    said = [note["text"] for note in report["notes"] if note["kind"] == "stride"]
+    assert len(said) == 1 and said[0].endswith("they are compared on the finer grid")
+
+
 def test_student_alone_and_text(case, capsys):
     words = ["--runtime", "embedded", "--config-file", str(case.folder / "student.yaml")]
     assert main([*words, "OUTPUT_DIR", str(case.folder / "out")]) == 0
