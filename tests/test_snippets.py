@@ -47,7 +47,7 @@ FOLLOWED = {
 STAND_INS: dict[str, Callable[[], Any]] = {
     "student_map": lambda: torch.randn(1, 512, 16, 16, requires_grad=True),
     "teacher_map": lambda: torch.randn(1, 2048, 16, 16),
-    "task": lambda: torch.ones(()),
+    "task_loss": lambda: torch.ones(()),
 }
 
 
