@@ -18,9 +18,8 @@ from afdcd.checks.weights import (
     teacher_weights_problems,
     weights_problems,
 )
-from afdcd.distill import Distiller, distiller_settings, tap_shapes
+from afdcd.distill import Distiller, tap_shapes
 from afdcd.distill.plan import target_shape
-from afdcd.distill.targets import is_logits
 from afdcd.engine.runtime import Runtime
 from afdcd.models import count_parameters
 from afdcd.utils.findings import Report
@@ -141,26 +140,17 @@ def build_pair(
     except (ValueError, RuntimeError, KeyError) as error:
         report.fix("tap", f"{error}")
         return None
-    resolution = distiller_settings(run.cfg).teacher.resolution
-    _describe_taps(run.training_size, resolution, distiller, report)
+    _describe_taps(run.training_size, distiller, report)
     return distiller
 
 
-def _describe_taps(
-    size: tuple[int, int], resolution: float, distiller: Distiller, report: Report
-) -> None:
+def _describe_taps(size: tuple[int, int], distiller: Distiller, report: Report) -> None:
     sides = {
-        "student": (distiller.student, distiller.distiller.student_taps),
-        "teacher": (distiller.teacher, distiller.distiller.teacher_taps),
+        "student": tap_shapes(distiller.student, distiller.distiller.student_taps, size=size),
+        "teacher": distiller.teacher_shapes,
     }
     shapes = {}
-    for whose, (model, paths) in sides.items():
-        found = tap_shapes(model, paths, size=size)
-        own = [path for path in paths if is_logits(path)]
-        if whose == "teacher" and resolution != 1 and own:
-            # Other maps are brought to the student's grid.
-            larger = round(size[0] * resolution), round(size[1] * resolution)
-            found |= tap_shapes(model, own, size=larger)
+    for whose, found in sides.items():
         for path, shape in found.items():
             shapes[whose, path] = shape
             report.facts[f"tap of the {whose}: {path}"] = {
