@@ -157,6 +157,11 @@ def test_yardsticks(folder: str, method: str, monkeypatch):
     for node in ("BACKBONE", "MOBILENETV2", "SEM_SEG_HEAD", "WEIGHTS"):
         assert cfg.MODEL[node] == alone.MODEL[node]
     assert cfg.DATASETS.TRAIN == alone.DATASETS.TRAIN
+    if (folder, method) != ("facade", "unlabeled"):  # it takes half of the test images
+        assert cfg.DATASETS.TEST == alone.DATASETS.TEST
+    if method in ("logit_kd", "afdcd"):
+        assert teacher.DATASETS == cfg.DATASETS == alone.DATASETS and teacher.INPUT == cfg.INPUT
+        assert teacher.SOLVER.MAX_ITER > alone.SOLVER.MAX_ITER
     # The teacher's own images are as many times larger as what it is shown.
     factor = cfg.MODEL.DISTILLER.TEACHER.RESOLUTION
     for theirs, ours in (
