@@ -96,6 +96,9 @@ def add_afdcd_config(cfg: CfgNode) -> None:
     images.PIXEL_STD = []
     images.MULTIPLE = 0  # they are padded to multiples of this many pixels; 1 for no padding
     images.SIZE = []  # [height, width] that they are resized to, for models that take one size only
+    # Pixels of its images for each position of its logits: finer ones, as of a model that enlarges
+    # its logits to the image's size (smp's do), are averaged down; 0 for as it gives them.
+    distiller.TEACHER.LOGITS_STRIDE = 0
     # The teacher's classes: names in its channels' order, [a text file with a name a line], or [a
     # data set's name]. Empty: as its own files or its training set say.
     distiller.TEACHER.CLASSES = []

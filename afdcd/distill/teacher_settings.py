@@ -57,6 +57,7 @@ class TeacherSettings:
     Attributes:
         config_file: of a teacher that this package or Detectron2 builds.
         name: of a model of other people's: see `afdcd.models.adapters`.
+        logits_stride: of such a model's logits, in its images' pixels; 0 for as it gives them.
         classes: names of its classes, or the file or data set that has them; none when empty.
         class_map: (its name, the student's name or None) of classes whose names differ.
         match_classes: whether classes are matched by name, though neither is given.
@@ -72,6 +73,7 @@ class TeacherSettings:
 
     config_file: str = ""
     name: str = ""
+    logits_stride: int = 0
     classes: tuple[str, ...] = ()
     class_map: tuple[tuple[str, str | None], ...] = ()
     match_classes: bool = False
@@ -100,6 +102,11 @@ class TeacherSettings:
             yield (
                 f"{_KEY}.OTHERS are averaged with a teacher of a CONFIG_FILE, whose classes are "
                 "the same channels: leave it empty beside NAME"
+            )
+        if self.logits_stride < 0 or (self.logits_stride and not self.name):
+            yield (
+                f"{_KEY}.LOGITS_STRIDE is 0 or more pixels, for a teacher of NAME; got "
+                f"{self.logits_stride} for {self.name or self.config_file or 'none'}"
             )
         if not all(isinstance(name, str) and name for name in self.classes):
             yield f"{_KEY}.CLASSES are names (quote numbers and yes/no); got {list(self.classes)}"
@@ -151,6 +158,7 @@ class TeacherSettings:
             lambda: cls(
                 config_file=node.CONFIG_FILE,
                 name=node.NAME,
+                logits_stride=node.LOGITS_STRIDE,
                 classes=tuple(node.CLASSES),
                 class_map=tuple(
                     tuple(pair) if isinstance(pair, (list, tuple)) else (pair,)

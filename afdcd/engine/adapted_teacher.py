@@ -42,6 +42,7 @@ class AdaptedTeacher(Runtime):
             node.NAME,
             weights=node.WEIGHTS,
             images=ImageSettings.read(node.IMAGES),
+            logits_stride=node.LOGITS_STRIDE,
             image_format=cfg.INPUT.FORMAT,
             config=student.cfg,
         )
@@ -125,8 +126,10 @@ class AdaptedTeacher(Runtime):
     @property
     def identity(self) -> dict[str, Any]:
         images = self.source.images.over(self.kind.image_defaults(self.source))
+        stride = self.source.logits_stride  # left out where it is 0, as in records of before it
         return {
             "NAME": self.source.name,
+            **({"LOGITS_STRIDE": stride} if stride else {}),
             "IMAGES.FORMAT": images.format,
             "IMAGES.PIXEL_MEAN": list(images.mean),
             "IMAGES.PIXEL_STD": list(images.std),

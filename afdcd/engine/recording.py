@@ -210,7 +210,8 @@ class Recording:
                 [
                     f"{KEY}.FOLDER {self.folder}: the {self.missing} missing views take about "
                     f"{each * self.missing / 2**30:.1f} GiB, but the disk has {free / 2**30:.1f}: "
-                    "make room, take fewer VIEWS or DIMS, or DTYPE int8"
+                    "make room, take fewer VIEWS or DIMS, DTYPE int8, or, for logits, TOP_CLASSES "
+                    "or LOGITS_STRIDE (docs/recording.md)"
                 ]
             )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -267,6 +268,7 @@ def test_recorded_ahead_or_as_it_goes(named, code, tmp_path):
     ("overrides", "words"),
     [
         ([f"{TEACHER}.IMAGES.FORMAT", "BGR"], "IMAGES.FORMAT: RGB -> BGR"),
+        ([f"{TEACHER}.LOGITS_STRIDE", "8"], "LOGITS_STRIDE: "),
         ([f"{TEACHER}.CLASS_MAP", "{zebra: Pavement}"], "classes: "),
         ([f"{TEACHER}.NAME", "{code}:features"], "NAME: "),
     ],
@@ -277,6 +279,21 @@ def test_records_of_something_else_are_refused(named, code, tmp_path, overrides,
     with pytest.raises(SetupError) as error:
         train(named, tmp_path / "b", *recorded(tmp_path / "record"), *overrides)
     assert words in str(error.value)
+
+
+def test_logits_of_a_coarser_grid_take_less_room(configs, code, tmp_path, caplog):
+    """A position of 8x8 pixels in place of four of 4x4."""
+    config = write_named(
+        configs, f"{code}:net", losses={"logit_kd": LOSSES["logit_kd"]}, CLASSES=CLASSES
+    )
+    sizes = []
+    for stride in ("0", "8"):
+        folder = tmp_path / f"record_{stride}"
+        with caplog.at_level(logging.INFO, "afdcd"):
+            train(config, tmp_path / stride, f"{TEACHER}.LOGITS_STRIDE", stride, *recorded(folder))
+        sizes += [float(size) for size in re.findall(r"views .*, ([0-9.]+) KiB each", caplog.text)]
+        caplog.clear()
+    assert sizes[0] == pytest.approx(4 * sizes[1], abs=0.1)
 
 
 def test_a_record_of_other_code_is_refused(named, code, tmp_path):

@@ -102,6 +102,34 @@ def test_one_size_only():
         ImageSettings(multiple=8, size=(20, 16))
 
 
+class Sums(nn.Module):
+    """A channel of each image, as large as the images, and its opposite."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.cat([images[:, :1], -images[:, :1]], 1)
+
+
+@pytest.mark.parametrize("stride", [1, 4, 16])
+def test_logits_are_averaged_down_to_a_stride_and_never_enlarged(stride: int):
+    image = torch.arange(3 * 8 * 12.0).view(3, 8, 12)
+    source = read_source("x.pt", logits_stride=stride, image_format="RGB")
+    made = Adapter(source, Sums(), PLAIN).eval()
+    with FeatureTaps(made, [PREDICTOR]) as taps:
+        made([{"image": image}])
+    # By hand: rows are 12 apart, so the first 4x4 pixels are 0..3, 12..15, 24..27, 36..39.
+    found = taps[PREDICTOR]
+    if stride == 4:
+        assert found[0, 0].tolist() == [[19.5, 23.5, 27.5], [67.5, 71.5, 75.5]]
+    else:
+        assert found.shape[2:] == ((1, 1) if stride == 16 else (8, 12))
+        assert found[0, 0, 0, 0] == (image[0].mean() if stride == 16 else 0.0)
+    assert torch.equal(found[:, 1], -found[:, 0])
+    coarse = Adapter(read_source("x.pt", logits_stride=2, image_format="RGB"), Strict(), PLAIN)
+    with FeatureTaps(coarse.eval(), [PREDICTOR]) as taps:
+        coarse([{"image": image[:, :8, :8]}])
+    assert taps[PREDICTOR].shape == (1, 2, 2, 2)
+
+
 def test_what_models_return():
     maps, other = torch.zeros(1, 2, 3, 4), torch.zeros(1, 5, 3, 4)
     assert list(named_maps(maps, "x")) == ["logits"]

@@ -61,7 +61,7 @@ class Adapter(nn.Module):
             setattr(self, name, nn.Parameter(in_order, requires_grad=False))
         self.reverses_channels = order == -1
         self.multiple, self.size = max(images.multiple, 1), images.size
-        self.name = source.name
+        self.name, self.logits_stride = source.name, source.logits_stride
         self.model = model
         self.maps = nn.Module()
         self.sem_seg_head = nn.ModuleDict({"predictor": nn.Identity()})
@@ -139,11 +139,19 @@ class Adapter(nn.Module):
         ]
 
     def normalized_logits(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits [N, K, h, w] of normalized images [N, 3, H, W] in the samples' channel order."""
+        """Logits [N, K, h, w] of normalized images [N, 3, H, W] in the samples' channel order.
+
+        With a ``logits_stride``, finer ones are averaged, over the pixels of each position.
+        """
         maps = self._maps(images)
         for name, module in self.maps.named_children():
             module(maps[name])
-        return self.sem_seg_head["predictor"](maps[_logits_name(maps)])
+        logits = maps[_logits_name(maps)]
+        if self.logits_stride:
+            rows, columns = (math.ceil(side / self.logits_stride) for side in images.shape[2:])
+            if logits.shape[2] > rows and logits.shape[3] > columns:
+                logits = F.adaptive_avg_pool2d(logits, (rows, columns))
+        return self.sem_seg_head["predictor"](logits)
 
     def _maps(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """The model's maps by name, without those rows and columns that show padding alone.

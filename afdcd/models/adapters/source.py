@@ -30,6 +30,7 @@ class Source:
             kind takes.
         weights: a checkpoint of it; empty where there is none beside it.
         images: how it takes its images, as far as the config says.
+        logits_stride: pixels for each position that its logits are averaged down to; 0 for none.
         image_format: channel order of the images that it will be given.
         config: of the run, for functions that take it.
     """
@@ -39,6 +40,7 @@ class Source:
     place: str
     weights: str = ""
     images: ImageSettings = field(default_factory=ImageSettings)
+    logits_stride: int = 0
     image_format: str = "BGR"
     config: Any = None
 
