@@ -57,6 +57,21 @@ def test_a_folder_and_a_state_dict_are_the_same_model(model, tmp_path):
             torch.testing.assert_close(taps[PREDICTOR], expected, rtol=1e-4, atol=1e-4)
 
 
+def test_logits_at_the_stride_that_the_model_computed_them(model, tmp_path):
+    """FPN enlarges them four times; they are averaged over the pixels of each of its cells."""
+    torch.save(model.state_dict(), tmp_path / "fpn.pth")
+    weights = str(tmp_path / "fpn.pth")
+    made = load("smp:FPN/resnet18", weights=weights, logits_stride=4, image_format="RGB")
+    images = torch.randint(0, 256, (2, 3, 64, 96)).float()
+    mean = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)
+    std = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
+    with torch.no_grad(), FeatureTaps(made, [PREDICTOR]) as taps:
+        made([{"image": image} for image in images])
+        full = model((images - mean) / std)
+    expected = full.unfold(2, 4, 4).unfold(3, 4, 4).mean(dim=(4, 5))
+    torch.testing.assert_close(taps[PREDICTOR], expected, rtol=1e-4, atol=1e-4)
+
+
 def test_images_that_the_stride_does_not_divide(model, tmp_path):
     torch.save(model.state_dict(), tmp_path / "fpn.pth")
     made = load("smp:FPN/resnet18", weights=str(tmp_path / "fpn.pth"))
