@@ -12,7 +12,7 @@ from afdcd.engine.checkpoints import ResultWeights
 from afdcd.engine.runtime import NO_NAMES, Runtime
 from afdcd.models.weights import file_problem, is_address
 from afdcd.tasks import task_of
-from afdcd.utils.problems import Problem, constructed
+from afdcd.utils.problems import Problem, SettingsError, constructed
 
 NO_TEACHER = (
     "MODEL.DISTILLER.TEACHER.CONFIG_FILE is empty: name the teacher's YAML file, or a model of "
@@ -111,6 +111,8 @@ def _other_teacher_problems(run: Runtime, teacher: Runtime) -> list[str]:
     key, problems = "MODEL.DISTILLER.TEACHER.OTHERS", []
     try:
         others = run.other_teachers()
+    except SettingsError:
+        return []  # the settings' own check says it
     except (ConfigError, ValueError) as error:
         return [f"{key}: {error}"]
     for other in others:

@@ -44,6 +44,12 @@ def teacher_of_five(configs, tmp_path) -> Path:
     return configs
 
 
+def test_a_setting_that_cannot_work_is_said_once(command, capsys):
+    assert train([*command("distilled"), "MODEL.DISTILLER.TEACHER.LOGITS_STRIDE", "-3"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("LOGITS_STRIDE") == 1 and "OTHERS" not in said
+
+
 def test_other_classes_under_a_loss_of_logits_are_refused(teacher_of_five, command, capsys):
     assert train(command("logits")) == 2
     said = capsys.readouterr().err
