@@ -102,7 +102,7 @@ def test_one_size_only():
         ImageSettings(multiple=8, size=(20, 16))
 
 
-class Sums(nn.Module):
+class Opposites(nn.Module):
     """A channel of each image, as large as the images, and its opposite."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -113,7 +113,7 @@ class Sums(nn.Module):
 def test_logits_are_averaged_down_to_a_stride_and_never_enlarged(stride: int):
     image = torch.arange(3 * 8 * 12.0).view(3, 8, 12)
     source = read_source("x.pt", logits_stride=stride, image_format="RGB")
-    made = Adapter(source, Sums(), PLAIN).eval()
+    made = Adapter(source, Opposites(), PLAIN).eval()
     with FeatureTaps(made, [PREDICTOR]) as taps:
         made([{"image": image}])
     # By hand: rows are 12 apart, so the first 4x4 pixels are 0..3, 12..15, 24..27, 36..39.
