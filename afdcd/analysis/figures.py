@@ -31,7 +31,6 @@ def write_figures(content: Mapping[str, Any], colors: Sequence[Any], folder: Pat
     Returns:
         the PNG files; beside each lies an SVG file of its name.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     figures = {
         "classes": _classes(content["classes"]),
         "hard_cases": _bars(content["hard cases"]["pixels right"], "pixels right, in percent"),

@@ -68,7 +68,6 @@ def write_report(
     content["images"] = [
         {"image": panel.title, "change": panel.change, "scores": panel.scores} for panel in found
     ]
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, render(content, found, colors))
     return content
 

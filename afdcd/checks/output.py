@@ -14,13 +14,16 @@ from afdcd.utils.findings import Report
 
 
 def output_problems(folder: Path, key: str = "OUTPUT_DIR") -> list[str]:
-    """Whether the folder that a key or option names can be made and written."""
+    """Whether the folder that a key or option names can be made and written; it isn't made."""
+    folder = folder.absolute()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".write_test_"):
+        nearest = _nearest(folder)
+        if not nearest.is_dir():
+            return [f"{key} {folder} can't be written: {nearest} is a file"]
+        with tempfile.NamedTemporaryFile(dir=nearest, prefix=".write_test_"):
             pass
     except OSError as error:
-        return [f"{key} {folder.absolute()} can't be written: {error.strerror or error}"]
+        return [f"{key} {folder} can't be written: {error.strerror or error}"]
     return []
 
 
@@ -48,17 +51,15 @@ def lost_run_problems(checkpoints: Checkpoints) -> list[str]:
 
 
 def check_output(folder: Path, report: Report) -> None:
-    """The same without making the folder, and the room on its disk, for the doctor."""
-    folder = folder.absolute()
-    nearest = next(path for path in (folder, *folder.parents) if path.exists())
-    is_folder = nearest.is_dir()
-    problems = output_problems(nearest) if is_folder else [f"OUTPUT_DIR: {nearest} is a file"]
+    """The same, whether a run is there, and the room on its disk, for the doctor."""
+    problems = output_problems(folder) or occupied_problems(Checkpoints(folder))
     report.fix("output", *problems)
-    if problems:
-        return
-    if folder.is_dir():
-        report.fix("output", *occupied_problems(Checkpoints(folder)))
-    report.facts["free disk, GiB"] = shutil.disk_usage(nearest).free / 2**30
+    report.facts["free disk, GiB"] = shutil.disk_usage(_nearest(folder.absolute())).free / 2**30
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there."""
+    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def resume_problems(state: Mapping[str, Any], max_iter: int) -> list[str]:

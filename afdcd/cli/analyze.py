@@ -35,7 +35,6 @@ def _main(args: argparse.Namespace) -> None:
         content = analyze(subject, limit=limit)
     except ValueError as error:  # weights or taps that don't fit
         raise SetupError([str(error)]) from error
-    folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "analysis.json", content)
     figures = write_figures(content, subject.task.dataset.spec.colors, folder)
     for name, tap in content["taps"].items():

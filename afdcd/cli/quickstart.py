@@ -61,7 +61,6 @@ def _main(configs: Path, output: Path, overrides: Sequence[str], words: Sequence
         logger.info("--- %d of %d: %s ---", number, len(ROLES), role)
         runs[role] = setup
         results[role] = _result(setup, run(setup.cfg, resume=True))
-    output.mkdir(parents=True, exist_ok=True)
     write_json(output / "results.json", results)
     panels = _draw_panels(runs, output)
     report = output / "report.html"
@@ -119,7 +118,6 @@ def _draw_panels(runs: dict[str, EmbeddedRuntime], output: Path) -> list[Path]:
     titles = {"teacher": "teacher", "student": "student alone", "distilled": "distilled"}
     predictions = {titles[role]: _predict(setup, chosen) for role, setup in runs.items()}
     folder = output / "panels"
-    folder.mkdir(exist_ok=True)
     paths = []
     for index, record in enumerate(records):
         panel = comparison_panel(

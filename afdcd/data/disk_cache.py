@@ -53,7 +53,6 @@ class DiskCache:
         """
         paths = self._paths(record)
         try:
-            paths[0].parent.mkdir(parents=True, exist_ok=True)
             for path, array in zip(paths, (image, labels), strict=True):
                 write_atomically(path, partial(_save, array))
         except OSError as error:

@@ -64,7 +64,6 @@ class ViewStore:
         """
         content = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
         path = self.path(image, view)
-        path.parent.mkdir(parents=True, exist_ok=True)
         whole = save(content, {_SUM: _checksum(content)})
         # Its checksum tells what a power cut has left behind: no need to wait for the disk.
         write_atomically(path, lambda file: file.write(whole), flush=False)

@@ -72,7 +72,7 @@ class Checkpoints:
     """The checkpoint files in a run's folder.
 
     Args:
-        folder: ``OUTPUT_DIR``; must exist.
+        folder: ``OUTPUT_DIR``.
         kept: how many numbered checkpoints to keep.
     """
 

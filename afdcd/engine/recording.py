@@ -117,7 +117,6 @@ class Recording:
 
     def note_teacher_figures(self, data_set: str, figures: Mapping[str, float]) -> None:
         """Keep the teacher's scores for runs that don't load it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / FIGURES, {data_set: dict(figures)})
 
     def note_seconds(self, seconds: float) -> None:

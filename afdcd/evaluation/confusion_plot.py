@@ -68,7 +68,6 @@ def confusion_figure(counts: np.ndarray, classes: Sequence[str]) -> Figure:
 
 def write_confusion(folder: Path, name: str, counts: np.ndarray, classes: Sequence[str]) -> None:
     """Write ``confusion_<name>.png`` and ``.csv`` (pixel counts; rows are true classes)."""
-    folder.mkdir(parents=True, exist_ok=True)
     stem = "confusion_" + re.sub(r"[^\w.-]+", "_", Path(name).name)
     figure = confusion_figure(counts, classes)
     write_atomically(folder / f"{stem}.png", lambda file: figure.savefig(file, format="png"))

@@ -38,7 +38,6 @@ def write_evaluation(folder: Path, weights: str, figures: Mapping[str, Any]) -> 
 
     Figures that don't exist (of classes that never occur) are null.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / EVALUATION
     write_json(path, {"weights": weights, "figures": figures})
     return path

@@ -186,7 +186,6 @@ class Task:
     ) -> None:
         """Write what `decode` gives to ``<name><value_suffix>``; by default as an array."""
         path = folder / f"{name}{self.value_suffix(style)}"
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda file: np.save(file, values))
 
     def write(

@@ -28,10 +28,10 @@ def write_atomically(
     """Write a file next to its destination, flush it to the disk, and move it into place.
 
     A crash at any moment leaves the old file, or the new one, and never a part. Any number of
-    processes may write the same file: one of theirs is there in the end.
+    processes may write the same file: one of theirs is there in the end. Missing folders are made.
 
     Args:
-        path: of the file; its folder exists.
+        path: of the file.
         write: given the open file.
         keep: whether a file that is there, or that another process writes first, stays.
         flush: whether to wait for the disk. Without it, a power cut may leave an empty file.
@@ -40,6 +40,7 @@ def write_atomically(
     unique = f"{os.getpid()}.{secrets.token_hex(4)}"
     temporary = path.with_name(f".{path.name}.{unique}{_UNFINISHED}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
             write(file)
             file.flush()
@@ -87,12 +88,11 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def write_png(path: Path, pixels: np.ndarray) -> None:
-    """Write pixels (colours in BGR), whole or not at all; creates missing folders.
+    """Write pixels (colours in BGR), whole or not at all.
 
     Raises:
         OSError: they can't be encoded or written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     done, data = cv2.imencode(".png", pixels)
     if not done:
         raise OSError(f"can't encode {path}")
