@@ -76,7 +76,8 @@ def run_command(module: str, argv: Sequence[str] | None = None) -> int:
     """Run a command's module with these words, the process's own by default.
 
     Returns:
-        the exit code: 130 where it was stopped while it was loading.
+        the exit code: 130 where it was stopped while it was loading, 2 where this Python lacks a
+        package that it needs.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     return _to_a_reader(lambda: _run(module, words))
@@ -86,11 +87,24 @@ def _run(module: str, words: list[str]) -> int:
     if {"-h", "--help"} & set(words):
         importlib.import_module(f"afdcd.cli.arguments.{module}").parser().parse_args(words)
     try:
-        code: int = importlib.import_module(f"afdcd.cli.{module}").main(words)
+        try:
+            command = importlib.import_module(f"afdcd.cli.{module}")
+        except ModuleNotFoundError as error:
+            print(_missing(error.name), file=sys.stderr)
+            return USAGE
+        code: int = command.main(words)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return STOPPED
     return code
+
+
+def _missing(package: str | None) -> str:
+    return (
+        f"error: {sys.executable} has no {package}, which AfDCD needs: run it with a Python that "
+        "AfDCD is installed in (after `make setup`: .venv/bin/python), or install it into this one "
+        "(docs/install.md)"
+    )
 
 
 def _to_a_reader(command: Callable[[], int]) -> int:

@@ -63,6 +63,20 @@ def test_every_script_is_a_command():
     assert scripts == {command.module for command in COMMANDS.values()}
 
 
+@pytest.mark.parametrize("script", sorted({command.module for command in COMMANDS.values()}))
+def test_a_python_without_the_packages(script: str):
+    """It says which Python lacks what, and where there may be one that has it."""
+    done = subprocess.run(
+        [sys.executable, "-S", f"tools/{script}.py", "--config-file", "x"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.startswith(f"error: {sys.executable} has no ")
+    assert ".venv/bin/python" in done.stderr
+
+
 def test_choices_are_those_of_what_they_choose():
     parser = benchmark_arguments.parser()
     assert choices(parser, "--over") == set(benchmark_timed.SCALES)
