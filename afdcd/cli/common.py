@@ -51,6 +51,11 @@ def choose_runtime(name: str) -> type[Runtime]:
     return Detectron2Runtime
 
 
+def set_up_logging() -> None:
+    """What the library says goes to standard error, with the time."""
+    logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(message)s", datefmt="%H:%M:%S")
+
+
 def report_errors(command: Callable[[], None], *, quiet: bool = False) -> int:
     """Run a command with logging set up; turn what users can mend into a line and an exit code.
 
@@ -61,7 +66,7 @@ def report_errors(command: Callable[[], None], *, quiet: bool = False) -> int:
     Returns:
         0; 1 (the command failed on its way), 2 (it can't start), 130 (stopped by a person).
     """
-    logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(message)s", datefmt="%H:%M:%S")
+    set_up_logging()
     root = logging.getLogger()
     level = root.level
     silence(quiet)

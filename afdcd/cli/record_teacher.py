@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import torch
 import torch.multiprocessing as mp
-from tqdm import tqdm
 
 from afdcd.checks.weights import class_differences, teacher_problems
 from afdcd.cli.arguments.record_teacher import parser
@@ -17,7 +16,9 @@ from afdcd.cli.common import (
     choose_runtime,
     overrides_of,
     report_errors,
+    set_up_logging,
 )
+from afdcd.distill.distiller import Distiller
 from afdcd.embedded.evaluation import evaluate
 from afdcd.engine.averaged_teacher import evaluated_teacher
 from afdcd.engine.record_manifest import KEY
@@ -26,6 +27,7 @@ from afdcd.engine.recording import Recording
 from afdcd.engine.runtime import Runtime
 from afdcd.tasks import task_of
 from afdcd.utils.problems import SetupError, raise_problems
+from afdcd.utils.progress import counted
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,6 +92,7 @@ def _worker(
     missing: list[tuple[int, int]],
     processes: int,
 ) -> None:
+    set_up_logging()
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
     run = _configured(runtime, file, overrides)
     device = _device(run, rank)
@@ -101,14 +104,14 @@ def _worker(
 def _record(
     run: Runtime,
     recording: Recording,
-    distiller: object,
+    distiller: Distiller,
     missing: list[tuple[int, int]],
     rank: int,
     processes: int,
 ) -> None:
     share = missing[rank::processes]
-    with tqdm(total=len(share), unit="view", position=rank, desc="recording", leave=False) as bar:
-        record_views(run, distiller, recording, share, bar.update)  # type: ignore[arg-type]
+    with counted("recording", len(share), unit="view", place=rank) as done:
+        record_views(run, distiller, recording, share, done)
 
 
 def _score(run: Runtime, recording: Recording) -> None:

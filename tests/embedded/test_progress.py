@@ -10,7 +10,7 @@ import pytest
 
 from afdcd.cli.train_net import main
 from afdcd.embedded.metrics import RunMetrics
-from afdcd.utils.progress import progress, silence
+from afdcd.utils.progress import counted, progress, silence
 
 
 class Terminal(io.StringIO):
@@ -33,6 +33,24 @@ def test_bars_are_for_terminals(monkeypatch):
     monkeypatch.setattr(sys, "stderr", quiet)
     assert list(progress([1], "checking x")) == [1]
     assert quiet.getvalue() == ""
+
+
+def test_without_a_terminal_the_log_says_how_far_it_is(monkeypatch, caplog):
+    """Once a minute, the time that is left at the rate so far."""
+    clock = iter([0.0, 30.0, 70.0, 100.0, 131.0])
+    monkeypatch.setattr("afdcd.utils.progress.time.monotonic", lambda: next(clock))
+    caplog.set_level(logging.INFO)
+    assert list(progress(range(4), "recording")) == [0, 1, 2, 3]
+    assert caplog.messages == ["recording: 2 of 4, 0:01:10 left", "recording: 4 of 4, 0:00:00 left"]
+
+
+def test_one_process_of_several_speaks(monkeypatch, caplog):
+    monkeypatch.setattr("afdcd.utils.progress.PERIOD", 0.0)
+    caplog.set_level(logging.INFO)
+    for place in (0, 1):
+        with counted("recording", None, place=place) as done:
+            done()
+    assert caplog.messages == ["recording: 1 done"]
 
 
 def test_silence(monkeypatch):
