@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -92,12 +93,14 @@ def _worker(
     missing: list[tuple[int, int]],
     processes: int,
 ) -> None:
-    set_up_logging()
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
     run = _configured(runtime, file, overrides)
     device = _device(run, rank)
     run.cfg.MODEL.DEVICE = str(device)
+    logging.disable(logging.WARNING)  # the first process has said it
     distiller, recording = build_recorder(run, device)
+    logging.disable(logging.NOTSET)
+    set_up_logging()
     _record(run, recording, distiller, missing, rank, processes)
 
 
