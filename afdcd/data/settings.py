@@ -65,10 +65,10 @@ class LoadingSettings:
 
     def _teacher_problems(self) -> Iterator[str]:
         key, factor = "MODEL.DISTILLER.TEACHER.RESOLUTION", self.teacher_factor
-        if factor == 1:
+        if factor == 1 or not factor > 0:  # the teacher's settings say the latter
             return
-        if not 0 < factor <= LARGEST:
-            yield f"{key} must be above 0 and at most {LARGEST:g}; got {factor}"
+        if factor > LARGEST:
+            yield f"{key} must be at most {LARGEST:g}; got {factor}"
         elif self.augmentation is None:
             yield f"{key} {factor:g} takes INPUT.MAPPER scale_crop: other mappers render one image"
         else:

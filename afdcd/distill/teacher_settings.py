@@ -103,10 +103,12 @@ class TeacherSettings:
                 f"{_KEY}.OTHERS are averaged with a teacher of a CONFIG_FILE, whose classes are "
                 "the same channels: leave it empty beside NAME"
             )
-        if self.logits_stride < 0 or (self.logits_stride and not self.name):
+        if self.logits_stride < 0:
+            yield f"{_KEY}.LOGITS_STRIDE must be at least 0; got {self.logits_stride}"
+        elif self.logits_stride and not self.name:
             yield (
-                f"{_KEY}.LOGITS_STRIDE is 0 or more pixels, for a teacher of NAME; got "
-                f"{self.logits_stride} for {self.name or self.config_file or 'none'}"
+                f"{_KEY}.LOGITS_STRIDE {self.logits_stride} is for other people's models, which "
+                "NAME names: leave it at 0 beside CONFIG_FILE"
             )
         if not all(isinstance(name, str) and name for name in self.classes):
             yield f"{_KEY}.CLASSES are names (quote numbers and yes/no); got {list(self.classes)}"
@@ -122,7 +124,7 @@ class TeacherSettings:
             )
         if self.dtype not in DTYPES:
             yield f"{_KEY}.DTYPE takes {', '.join(map(repr, DTYPES))}; got {self.dtype!r}"
-        if not 0 < self.resolution < math.inf:
+        if not self.resolution > 0:  # how large it may be, afdcd.data.settings knows
             yield f"{_KEY}.RESOLUTION must be above 0; got {self.resolution}"
         if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
             yield f"{_KEY}.SCALES are factors above 0, at least one; got {list(self.scales)}"

@@ -256,8 +256,9 @@ def test_from_python():
         LossSettings("a.b", name="afdcd")
     with pytest.raises(SettingsError, match="the label 'afdcd' twice"):
         DistillerSettings((LossSettings("afdcd"), LossSettings("afdcd")))
-    for wrong in ({"logits_stride": -1, "name": "net.pt"}, {"logits_stride": 4}):
-        with pytest.raises(SettingsError, match="LOGITS_STRIDE is 0 or more pixels"):
-            TeacherSettings(**wrong)
+    with pytest.raises(SettingsError, match="LOGITS_STRIDE must be at least 0; got -1"):
+        TeacherSettings(logits_stride=-1, name="net.pt")
+    with pytest.raises(SettingsError, match="LOGITS_STRIDE 4 is for other people's models"):
+        TeacherSettings(logits_stride=4)
     with pytest.raises(SettingsError, match=r"DTYPE takes '', 'float32'.*got 'half'"):
         DistillerSettings((LossSettings("afdcd"),), teacher=TeacherSettings(dtype="half"))

@@ -157,7 +157,9 @@ def test_other_teachers_in_a_run(configs, tmp_path):
     ("overrides", "named"),
     [
         (("RESOLUTION", "2"), "would enlarge images"),
-        (("RESOLUTION", "-1"), "must be above 0"),
+        (("RESOLUTION", "-1"), "^[^\n]*RESOLUTION must be above 0; got -1.0$"),
+        (("RESOLUTION", "nan"), "^[^\n]*RESOLUTION must be above 0; got nan$"),
+        (("RESOLUTION", "inf"), "^[^\n]*RESOLUTION must be at most 100; got inf$"),
         (("RESOLUTION", "1.01", "INPUT.MIN_SIZE_TRAIN", "[24]"), "isn't a whole number"),
         (("SCALES", "[]"), "at least one"),
         (("OTHERS", "[['teacher.yaml']]"), r"takes \[config file, weights\]"),
