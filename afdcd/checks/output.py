@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,20 +10,7 @@ from typing import Any
 from afdcd.config import differences, merge_file
 from afdcd.engine.checkpoints import Checkpoints
 from afdcd.utils.findings import Report
-
-
-def output_problems(folder: Path, key: str = "OUTPUT_DIR") -> list[str]:
-    """Whether the folder that a key or option names can be made and written; it isn't made."""
-    folder = folder.absolute()
-    try:
-        nearest = _nearest(folder)
-        if not nearest.is_dir():
-            return [f"{key} {folder} can't be written: {nearest} is a file"]
-        with tempfile.NamedTemporaryFile(dir=nearest, prefix=".write_test_"):
-            pass
-    except OSError as error:
-        return [f"{key} {folder} can't be written: {error.strerror or error}"]
-    return []
+from afdcd.utils.folders import folder_problems, nearest_there
 
 
 def occupied_problems(checkpoints: Checkpoints) -> list[str]:
@@ -51,15 +37,10 @@ def lost_run_problems(checkpoints: Checkpoints) -> list[str]:
 
 
 def check_output(folder: Path, report: Report) -> None:
-    """The same, whether a run is there, and the room on its disk, for the doctor."""
-    problems = output_problems(folder) or occupied_problems(Checkpoints(folder))
+    """Whether a new run can be written to it, and the room on its disk, for the doctor."""
+    problems = folder_problems(folder) or occupied_problems(Checkpoints(folder))
     report.fix("output", *problems)
-    report.facts["free disk, GiB"] = shutil.disk_usage(_nearest(folder.absolute())).free / 2**30
-
-
-def _nearest(folder: Path) -> Path:
-    """The folder, or the nearest above it that is there."""
-    return next(path for path in (folder, *folder.parents) if path.exists())
+    report.facts["free disk, GiB"] = shutil.disk_usage(nearest_there(folder)).free / 2**30
 
 
 def resume_problems(state: Mapping[str, Any], max_iter: int) -> list[str]:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from afdcd.analysis import analyze, open_run, subject_of
 from afdcd.analysis.figures import write_figures
-from afdcd.checks.output import output_problems
 from afdcd.cli.arguments.analyze import parser
 from afdcd.cli.common import choose_runtime, report_errors
 from afdcd.utils.files import write_json
+from afdcd.utils.folders import folder_problems
 from afdcd.utils.problems import SetupError, raise_problems
 
 
@@ -26,7 +26,7 @@ def _main(args: argparse.Namespace) -> None:
     limit = args.limit
     raise_problems(
         [f"--limit must be at least 1; got {limit}"] if limit is not None and limit < 1 else [],
-        output_problems(args.output, "--output"),
+        folder_problems(args.output, "--output"),
     )
     runtime, folder = choose_runtime(args.runtime), Path(args.output)
     try:

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Sequence
 
 from afdcd.checks.inference import inference_problems
-from afdcd.checks.output import output_problems
 from afdcd.checks.weights import finite_problems, result_problems
 from afdcd.cli.arguments.predict import parser
 from afdcd.cli.common import (
@@ -20,9 +19,16 @@ from afdcd.data import DataError, Dataset, DatasetSpec, LabelMap, get_spec
 from afdcd.embedded.checks import choose_device
 from afdcd.engine.checkpoints import ResultWeights
 from afdcd.engine.runtime import Runtime
-from afdcd.prediction import Input, Predictor, batches_of, find_inputs, predict_video
-from afdcd.prediction import output_problems as output_clashes
+from afdcd.prediction import (
+    Input,
+    Predictor,
+    batches_of,
+    find_inputs,
+    output_problems,
+    predict_video,
+)
 from afdcd.tasks import PredictionStyle, SemanticSegmentation, Task, task_of
+from afdcd.utils.folders import folder_problems
 from afdcd.utils.problems import SetupError, raise_problems
 from afdcd.utils.progress import progress
 
@@ -53,7 +59,7 @@ def _main(args: argparse.Namespace) -> None:
     raise_problems(
         problems,
         result_problems(weights, fetches=run.FETCHES),
-        output_problems(args.output, "--output"),
+        folder_problems(args.output, "--output"),
     )
     task = _task(run, args.data_set)
     style = PredictionStyle(
@@ -64,7 +70,7 @@ def _main(args: argparse.Namespace) -> None:
     )
     raise_problems(task.style_problems(style))
     inputs = find_inputs(args.input, args.output)
-    raise_problems(output_clashes(inputs, args.output, task, style))
+    raise_problems(output_problems(inputs, args.output, task, style))
     logger.info("%s", weights)
     try:
         model = run.build()

@@ -13,7 +13,7 @@ from detectron2.solver.build import GradientClipType
 
 from afdcd.checks.data import FILES_CHECKED, file_problems, find_tasks, task_problems
 from afdcd.checks.frozen import frozen_problems
-from afdcd.checks.output import lost_run_problems, occupied_problems, output_problems
+from afdcd.checks.output import lost_run_problems, occupied_problems
 from afdcd.checks.unlabeled import (
     find_unlabeled_sets,
     overlap_problems,
@@ -36,6 +36,7 @@ from afdcd.engine.runtime import Runtime
 from afdcd.evaluation.build import inference_settings
 from afdcd.tasks import Task, task_of
 from afdcd.tasks.semantic_segmentation import ignore_value_problems
+from afdcd.utils.folders import folder_problems
 from afdcd.utils.problems import constructed, name_problems, raise_problems
 
 # Heads of Detectron2's DeepLab project, whose pooling is fixed to the crops of its training.
@@ -73,14 +74,14 @@ def check(
     if eval_only:
         checks = [
             result_problems(run.result_weights, fetches=run.FETCHES),
-            output_problems(run.output),
+            folder_problems(run.output),
         ]
     else:
         folder = run.output
         checks = [
             teacher_problems(run),
             weights_problems(run.weights, "MODEL.WEIGHTS", needed=False, fetches=run.FETCHES),
-            output_problems(folder),
+            folder_problems(folder),
             overlap_problems(unlabeled, test),
             (lost_run_problems if resume else occupied_problems)(Checkpoints(folder)),
             [] if resume and Checkpoints(folder).last() else frozen_problems(run),

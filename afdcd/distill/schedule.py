@@ -69,7 +69,11 @@ class LossSchedule:
                 hint = nearest_hint(str(name), [known.upper() for known in defaults])
                 raise ValueError(f"there is no setting {key}.{name}; {hint}")
             values[name.lower()] = as_setting(value, defaults[name.lower()], f"{key}.{name}")
-        return cls(**values)
+        try:
+            return cls(**values)
+        except SettingsError as error:
+            label = key.removesuffix("SCHEDULE")
+            raise SettingsError([f"{label}{problem}" for problem in error.problems]) from error
 
     @property
     def depends_on_length(self) -> bool:

@@ -17,7 +17,6 @@ from afdcd.checks.output import (
     changed_settings,
     lost_run_problems,
     occupied_problems,
-    output_problems,
     resume_problems,
 )
 from afdcd.checks.training_data import find_training_data
@@ -46,6 +45,7 @@ from afdcd.evaluation.scores import write_evaluation
 from afdcd.models.weights import CheckpointError
 from afdcd.tasks import Task
 from afdcd.utils.files import write_text
+from afdcd.utils.folders import folder_problems
 from afdcd.utils.memory_format import format_module
 from afdcd.utils.problems import SetupError, raise_problems
 
@@ -95,7 +95,7 @@ def _evaluate_only(
         problems,
         result_problems(weights, fetches=setup.FETCHES),
         task_problems([], test, setup.channels, setup.ignore_value),
-        output_problems(folder),
+        folder_problems(folder),
     )
     device = checks.choose_device(setup.device, num_gpus)
     logger.info("%s", weights)
@@ -124,7 +124,7 @@ def _train(
         problems,
         teacher_problems(setup),
         weights_problems(setup.weights, "MODEL.WEIGHTS", needed=False),
-        output_problems(folder),
+        folder_problems(folder),
     )
     settings = setup.training_settings()
     checkpoints = Checkpoints(folder)

@@ -38,7 +38,8 @@ from afdcd.engine.step import to_device
 from afdcd.engine.steps_in_use import StepsInUse
 from afdcd.losses.registry import TapShape
 from afdcd.utils.files import write_atomically, write_json
-from afdcd.utils.problems import SetupError
+from afdcd.utils.folders import folder_problems
+from afdcd.utils.problems import SetupError, raise_problems
 from afdcd.utils.sample_keys import UNLABELED
 
 logger = logging.getLogger(__name__)
@@ -318,7 +319,7 @@ def open_recording(run: Runtime, records: Sequence[Record]) -> Recording | None:
         records: of all training images, in the order that the stream has them in.
 
     Raises:
-        SetupError: the folder's record is of something else; names what differs.
+        SetupError: the folder can't be made; its record is of something else (names what differs).
     """
     if not run.distils:
         return None
@@ -342,7 +343,9 @@ def open_recording(run: Runtime, records: Sequence[Record]) -> Recording | None:
         ),
     )
     found = read_manifest(recording.folder)
-    if found:
+    if not found:
+        raise_problems(folder_problems(recording.folder, f"{KEY}.FOLDER"))
+    else:
         refuse_differences(recording.folder, recording.contents, found)
         recording.shapes = {path: TapShape(*shape) for path, shape in found["shapes"].items()}
         if changed := differing(found.get("versions", {}), versions()):

@@ -62,7 +62,7 @@ def test_prediction(command, wrong, tmp_path, capsys):
     words += ["--input", str(tmp_path / "data/camvid/val"), "--output", str(tmp_path / "out")]
     assert predict(words) == 2
     check(capsys, path, message)
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("key", ["MODEL.WEIGHTS", "MODEL.DISTILLER.TEACHER.WEIGHTS"])

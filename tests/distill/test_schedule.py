@@ -36,6 +36,8 @@ def test_all_that_is_wrong_is_named():
         ({"STRAT": 0.1}, "did you mean START"),
         ({"START": "early"}, "SCHEDULE.START takes"),
         ({"EVERY": 2.5}, "SCHEDULE.EVERY takes a whole number"),
+        ({"START": 0.9, "END": 0.1}, "^MODEL.DISTILLER.LOSSES.logit_kd.SCHEDULE.START and END are"),
+        ({"EVERY": 0}, "^MODEL.DISTILLER.LOSSES.logit_kd.SCHEDULE.EVERY is"),
         (3, "takes keys such as"),
     ],
 )
