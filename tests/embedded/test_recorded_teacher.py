@@ -190,7 +190,9 @@ def test_no_room_is_said_before_training(configs, tmp_path, monkeypatch):
 @pytest.mark.parametrize("inside", ["", "below"])
 def test_a_file_in_the_place_of_the_folder(configs, tmp_path, inside: str):
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(SetupError, match=r"RECORD\.FOLDER \S+ can't be written: \S+/file is a file"):
+    with pytest.raises(
+        SetupError, match=r"RECORD\.FOLDER \S+ can't be written: \S+/file is a file"
+    ):
         train(configs, tmp_path / "run", *words(tmp_path / "file" / inside))
     assert not (tmp_path / "run").exists()
 
