@@ -70,9 +70,10 @@ class Slope:
             gain: in points.
 
         Returns:
-            2^(gain / points), of 64 doublings at most; None where a longer schedule gains nothing.
+            2^(gain / points), of 64 doublings at most; None where a longer schedule gains nothing,
+            or loses.
         """
-        if self.points == 0:
+        if self.points <= 0:
             return None
         return float(2 ** min(gain / self.points, 64.0))
 

@@ -96,8 +96,10 @@ def test_each_schedule_is_paired_with_the_next():
     assert names == [("short", "long"), ("long", "longest")]
 
 
-def test_a_longer_schedule_that_gains_nothing():
-    same = way("same", {1: 40.0, 2: 42.0}, iterations=200)
+@pytest.mark.parametrize("lost", [0.0, 1.0])
+def test_a_longer_schedule_that_gains_nothing(lost: float):
+    """No time alone is worth a gain there, however long: 2^(gain / points) would be below 1."""
+    same = way("same", {1: 40.0 - lost, 2: 42.0 - lost}, iterations=200)
     (slope,) = slopes([SHORT, same])
     assert slope.break_even(1.0) is None
     lines = cost_lines([SHORT, same, distilled("d", {1: 41.0})], "mIoU")
