@@ -118,10 +118,16 @@ def _other_teacher_problems(run: Runtime, teacher: Runtime) -> list[str]:
     for other in others:
         problems += [f"{key}: {text}" for text in other.problems_as_teacher()]
         problems += weights_problems(other.weights, key, needed=True, fetches=other.FETCHES)
-        if other.channels != teacher.channels:
+        name = f"{key}: {other.weights}"
+        if differences := _order_differences(teacher, other):
+            problems += [
+                f"{name} was trained on {text}: logits of other classes can't be averaged"
+                for text in differences
+            ]
+        elif other.channels != teacher.channels:
             problems.append(
-                f"{key}: {other.weights} has {other.channels} classes, the teacher "
-                f"{teacher.channels}: logits of other classes can't be averaged"
+                f"{name} has {other.channels} classes, the teacher {teacher.channels}: logits of "
+                "other classes can't be averaged"
             )
     return problems
 
@@ -172,19 +178,27 @@ def class_differences(run: Runtime, teacher: Runtime) -> list[str]:
         return [Problem(f"the teacher has no class {missing}", "classes")] if missing else []
     if run.teacher_name and run.class_names:
         return [Problem(NO_NAMES, "classes")]
-    try:
-        names = run.train_names[0], teacher.train_names[0]
-        one, other = (task_of(Dataset(get_spec(name), [], LabelMap(1))) for name in names)
-    except (KeyError, IndexError, ValueError):
-        pass  # said elsewhere, or data sets of Detectron2
-    else:
-        if type(one) is type(other):
-            problems += [
-                Problem(f"the teacher was trained on {names[1]}: {text}", "class-order")
-                for text in one.mixing_problems(other)
-            ]
+    problems += [
+        Problem(f"the teacher was trained on {text}", "class-order")
+        for text in _order_differences(run, teacher)
+    ]
     if run.channels != teacher.channels and not problems:
         text = f"the teacher has {teacher.channels} classes (NUM_CLASSES), the student"
         hint = "their logits can't be compared: distil features alone, or use another teacher"
         problems.append(Problem(f"{text} {run.channels}: {hint}", "classes"))
     return problems
+
+
+def _order_differences(one: Runtime, other: Runtime) -> list[str]:
+    """The data set that the other was trained on, and in what its classes differ from the one's.
+
+    Nothing where what they train on isn't known: that is said elsewhere, or is Detectron2's.
+    """
+    try:
+        names = one.train_names[0], other.train_names[0]
+        first, second = (task_of(Dataset(get_spec(name), [], LabelMap(1))) for name in names)
+    except (KeyError, IndexError, ValueError):
+        return []
+    if type(first) is not type(second):
+        return []
+    return [f"{names[1]}: {text}" for text in first.mixing_problems(second)]

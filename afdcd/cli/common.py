@@ -78,6 +78,8 @@ def report_errors(command: Callable[[], None], *, quiet: bool = False) -> int:
     except (ConfigError, SetupError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # a reader that has seen enough: afdcd.cli.entry
+        raise
     except (NonFiniteLoss, ProcessLost, OSError) as error:  # OSError: a full disk, say
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -151,13 +151,12 @@ def _spec(run: Runtime, name: str | None) -> DatasetSpec | None:
     return None
 
 
-def _own_task(run: Runtime) -> str | None:
-    """The name of the task that the config's data sets are of; None where they aren't there."""
+def _own_spec(run: Runtime) -> DatasetSpec | None:
+    """Of the config's own data sets; None where they aren't there."""
     try:
-        spec = _spec(run, None)
+        return _spec(run, None)
     except SetupError:
         return None
-    return spec.task if spec else None
 
 
 def _task(run: Runtime, name: str | None) -> Task:
@@ -170,9 +169,11 @@ def _task(run: Runtime, name: str | None) -> Task:
     channels, spec = run.channels, _spec(run, name)
     if spec is not None:
         task = task_of(Dataset(spec, [], LabelMap(channels)))
-        own = _own_task(run) if name else spec.task
-        if own not in (None, spec.task):
-            raise SetupError([f"--data-set {name}: its task is {spec.task}, the model's {own}"])
+        own = _own_spec(run) if name else spec
+        if own is not None and own.task != spec.task:
+            raise SetupError(
+                [f"--data-set {name}: its task is {spec.task}, the model's {own.task}"]
+            )
         if own is None:
             logger.warning(
                 "Whether the model's task is that of %s (%s) can't be seen, since none of the "
@@ -181,6 +182,9 @@ def _task(run: Runtime, name: str | None) -> Task:
                 spec.task,
             )
         wrong = task.channel_problems(channels)
+        if not wrong and own is not None:
+            models = task_of(Dataset(own, [], LabelMap(channels)))
+            wrong = [] if models.channel_problems(channels) else models.mixing_problems(task)
         if not wrong:
             return task
         if name:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from afdcd.analysis import find_ways, write_report
 from afdcd.cli.arguments.report import parser
 from afdcd.cli.common import choose_runtime, report_errors
-from afdcd.utils.problems import SetupError
+from afdcd.utils.folders import folder_problems
+from afdcd.utils.problems import SetupError, raise_problems
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,6 +25,8 @@ def _main(args: argparse.Namespace, words: Sequence[str]) -> None:
         raise SetupError(
             [f"--images must be above 0, --panels at least 0; got {args.images}, {args.panels}"]
         )
+    is_folder = [f"--output {args.output} is a folder: name a file"] if args.output.is_dir() else []
+    raise_problems(is_folder, folder_problems(args.output.parent, "--output"))
     write_report(
         find_ways(args.runs),
         args.output,

@@ -120,10 +120,11 @@ def run(
     comm.synchronize()  # the copy that was compared with is about to be replaced
     if quiet:
         _print_warnings_alone(cfg)
+    copy = folder / CONFIG_COPY
+    earlier = copy.read_text() if copy.is_file() else None
     default_setup(cfg, None)
-    if comm.is_main_process():
-        # Detectron2's own copy is sorted; the order of the losses matters to what they draw.
-        write_text(folder / CONFIG_COPY, cfg.dump(sort_keys=False))
+    if comm.is_main_process() and earlier is not None:
+        write_text(copy, earlier)  # Detectron2 has replaced it: too early, as a run may be refused
     if changed and comm.is_main_process():
         logger.warning("%s", changed)
     if eval_only:
@@ -147,6 +148,9 @@ def run(
     if state is None and cfg.MODEL.WEIGHTS:
         student = student_of(trainer.state.model)
         raise_problems(loaded_problems(student, cfg.MODEL.WEIGHTS, "the student"))
+    if comm.is_main_process():
+        # Detectron2's own copy is sorted; the order of the losses matters to what they draw.
+        write_text(copy, cfg.dump(sort_keys=False))
     try:
         trainer.train()
     except SystemExit:  # scores other than TEST.EXPECTED_RESULTS: they are written all the same

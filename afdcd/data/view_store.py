@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import zlib
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ from safetensors.torch import save
 from afdcd.utils.files import write_atomically
 
 _SUM = "crc32"
+logger = logging.getLogger(__name__)
 _SUFFIX = ".safetensors"
 # Images whose files lie in one folder.
 _TOGETHER = 100
@@ -52,6 +54,7 @@ class ViewStore:
             return None  # not there, or not to be read now
         except (SafetensorError, ValueError):
             pass
+        logger.warning("%s is damaged: it counts as missing from now on", path)
         with suppress(OSError):
             path.unlink(missing_ok=True)
         return None

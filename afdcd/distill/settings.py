@@ -248,7 +248,9 @@ class DistillerSettings:
                 f"MODEL.DISTILLER.CLIP_GRADIENTS must be 0 or more; got {self.clip_gradients}"
             )
         if not 0 < self.lr_factor < math.inf:
-            problems.append(f"MODEL.DISTILLER.LR_FACTOR must be above 0; got {self.lr_factor}")
+            problems.append(
+                f"MODEL.DISTILLER.LR_FACTOR must be above 0 and finite; got {self.lr_factor}"
+            )
         if self.images not in IMAGES:
             problems.append(
                 f"MODEL.DISTILLER.IMAGES takes {' or '.join(IMAGES)}; got {self.images!r}"

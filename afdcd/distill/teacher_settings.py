@@ -137,7 +137,12 @@ class TeacherSettings:
     @classmethod
     def read(cls, node: Any) -> TeacherSettings:
         """From ``MODEL.DISTILLER.TEACHER``. Raises SettingsError."""
-        problems: list[str] = []
+        problems = [
+            f"{_KEY}.IMAGES.{key} is for other people's models, which NAME names: leave it out "
+            "beside CONFIG_FILE"
+            for key, value in node.IMAGES.items()
+            if value and not node.NAME
+        ]
         others = node.OTHERS if isinstance(node.OTHERS, (list, tuple)) else [node.OTHERS]
         pairs = tuple(
             tuple(map(str, pair)) if isinstance(pair, (list, tuple)) else (str(pair),)

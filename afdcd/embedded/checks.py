@@ -10,26 +10,31 @@ from afdcd.distill import distiller_settings
 from afdcd.engine.build import SettingsReader
 from afdcd.engine.runtime import Runtime
 from afdcd.models import BACKBONES, HEADS
-from afdcd.utils.problems import INSTALL_DETECTRON2, constructed
+from afdcd.utils.problems import INSTALL_DETECTRON2, constructed, nearest_hint
 
 logger = logging.getLogger(__name__)
 
 
 def needs_detectron2(run: Runtime) -> list[str]:
-    """What the config asks for that only Detectron2 can do."""
-    wanted = []
+    """What the config asks for that only Detectron2 can do, with what there is in its place."""
     model = run.cfg.MODEL
-    if model.META_ARCHITECTURE not in ("SemanticSegmentor", "Distiller"):
-        wanted.append(f"MODEL.META_ARCHITECTURE {model.META_ARCHITECTURE}")
-    if run.distils and model.DISTILLER.STUDENT != "SemanticSegmentor":
-        wanted.append(f"MODEL.DISTILLER.STUDENT {model.DISTILLER.STUDENT}")
+    own = ["SemanticSegmentor"]
+    asked = [("MODEL.META_ARCHITECTURE", model.META_ARCHITECTURE, [*own, "Distiller"])]
+    if run.distils:
+        asked.append(("MODEL.DISTILLER.STUDENT", model.DISTILLER.STUDENT, own))
     if not run.own_mapper:
-        wanted.append(f"INPUT.MAPPER {run.cfg.INPUT.MAPPER}")
-    if model.BACKBONE.NAME not in BACKBONES:
-        wanted.append(f"MODEL.BACKBONE.NAME {model.BACKBONE.NAME}")
-    if model.SEM_SEG_HEAD.NAME not in HEADS:
-        wanted.append(f"MODEL.SEM_SEG_HEAD.NAME {model.SEM_SEG_HEAD.NAME}")
-    return wanted
+        asked.append(("INPUT.MAPPER", run.cfg.INPUT.MAPPER, ["scale_crop"]))
+    for key, name, parts in (
+        ("MODEL.BACKBONE.NAME", model.BACKBONE.NAME, BACKBONES),
+        ("MODEL.SEM_SEG_HEAD.NAME", model.SEM_SEG_HEAD.NAME, HEADS),
+    ):
+        if name not in parts:
+            asked.append((key, name, parts.names()))
+    return [
+        f"{key} {name} ({nearest_hint(name, known)})"
+        for key, name, known in asked
+        if name not in known
+    ]
 
 
 def config_problems(run: Runtime) -> list[str]:
@@ -37,9 +42,8 @@ def config_problems(run: Runtime) -> list[str]:
     problems = []
     if wanted := needs_detectron2(run):
         problems.append(
-            f"{', '.join(wanted)}: the embedded runtime has only the backbones "
-            f"{', '.join(BACKBONES.names())} and the heads {', '.join(HEADS.names())} (IMPORTS "
-            f"adds to them). The rest takes Detectron2. {INSTALL_DETECTRON2}"
+            f"the embedded runtime has no {', no '.join(wanted)}. Modules of IMPORTS add backbones "
+            f"and heads; anything else takes Detectron2. {INSTALL_DETECTRON2}"
         )
     solver = run.cfg.SOLVER
     if solver.LR_SCHEDULER_NAME != "WarmupPolyLR":

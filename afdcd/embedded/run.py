@@ -143,7 +143,6 @@ def _train(
         raise_problems(resume_problems(state, settings.max_iter))
         if changed := changed_settings(setup.cfg, embedded_config(), folder / CONFIG_COPY):
             logger.warning("%s", changed)
-            write_text(folder / CONFIG_COPY, setup.cfg.dump(sort_keys=False))
 
     seed = settings.seed if settings.seed >= 0 else int.from_bytes(os.urandom(4), "little")
     if state is not None:
@@ -171,8 +170,8 @@ def _train(
                 ]
             ) from error
         logger.info("Resuming at iteration %d of %d", trainer.state.iteration, settings.max_iter)
-    else:
-        write_text(folder / CONFIG_COPY, setup.cfg.dump(sort_keys=False))
+    write_text(folder / CONFIG_COPY, setup.cfg.dump(sort_keys=False))
+    if state is None:
         logger.info("Seed %d; output in %s", seed, folder)
         trainer.state.teacher_figures = _teacher_figures(setup, teachers, recording, test[0])
     return _finish(trainer, trainer.train())

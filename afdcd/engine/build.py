@@ -10,6 +10,7 @@ import torch
 
 from afdcd.config import flat_value
 from afdcd.data.build import batch_mix, loading_settings
+from afdcd.distill import distiller_settings
 from afdcd.engine.settings import (
     BatchSettings,
     EvaluationSettings,
@@ -73,6 +74,7 @@ class SettingsReader:
         inference = constructed(lambda: inference_settings(self.cfg), problems)
         output = constructed(self.output, problems)
         problems += self._model_problems()
+        problems += self._schedule_problems()
         clip = self.cfg.MODEL.DISTILLER.CLIP_GRADIENTS
         refuse(problems)
         assert schedule and optimizer and precision and batch and loading and inference and output
@@ -88,6 +90,21 @@ class SettingsReader:
             seed=self.cfg.SEED,
             device=self.cfg.MODEL.DEVICE,
         )
+
+    def _schedule_problems(self) -> list[str]:
+        """Losses that the run uses in no step, as their ``SCHEDULE`` says."""
+        problems: list[str] = []
+        if self.cfg.MODEL.META_ARCHITECTURE != "Distiller":
+            return problems
+        # What else is wrong with the losses is said where they are made.
+        settings = constructed(lambda: distiller_settings(self.cfg), [])
+        steps = self.cfg.SOLVER.MAX_ITER
+        return [
+            f"MODEL.DISTILLER.LOSSES.{loss.label}.SCHEDULE leaves it none of the run's {steps} "
+            "steps: begin it earlier, or end it later"
+            for loss in (settings.losses if settings else ())
+            if not any(loss.schedule.factor(step, steps) for step in range(steps))
+        ]
 
     def training_problems(self, *, processes: int = 1, synchronised: bool = False) -> list[str]:
         """What `training` raises, as a list; empty where it raises nothing."""

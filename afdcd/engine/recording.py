@@ -344,7 +344,7 @@ def open_recording(run: Runtime, records: Sequence[Record]) -> Recording | None:
     )
     found = read_manifest(recording.folder)
     if not found:
-        raise_problems(folder_problems(recording.folder, f"{KEY}.FOLDER"))
+        raise_problems(_new_folder_problems(recording.folder))
     else:
         refuse_differences(recording.folder, recording.contents, found)
         recording.shapes = {path: TapShape(*shape) for path, shape in found["shapes"].items()}
@@ -358,6 +358,19 @@ def open_recording(run: Runtime, records: Sequence[Record]) -> Recording | None:
             )
     recording.missing = len(recording.missing_views())
     return recording
+
+
+def _new_folder_problems(folder: Path) -> list[str]:
+    """What keeps a record from being begun in a folder."""
+    if folder.is_dir():
+        own = (COMPONENTS, FIGURES, "seconds", "views")
+        other = [path.name for path in folder.iterdir() if path.name not in own]
+        if named := sorted(name for name in other if not name.startswith(".")):
+            return [
+                f"{KEY}.FOLDER {folder} holds {named[0]}, and no record: name an empty folder, or "
+                "a new one"
+            ]
+    return folder_problems(folder, f"{KEY}.FOLDER")
 
 
 def _components(distiller: Distiller) -> dict[str, torch.Tensor]:

@@ -104,4 +104,12 @@ def read_run(folder: Path) -> FinishedRun:
             str(content.get("best", {}).get("metric", "")),
         )
     except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{folder} doesn't hold a run's results: {error!r:.200}") from error
+        why = "it holds something else"
+        if isinstance(error, KeyError):
+            why = f"it has no {error}"
+        elif isinstance(error, (OSError, ValueError)):
+            why = f"it can't be read ({error})"
+        raise ValueError(
+            f"{folder / RESULTS} isn't what a finished run writes: {why:.200}. Leave the folder "
+            "out, or finish its run"
+        ) from error

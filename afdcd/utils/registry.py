@@ -70,6 +70,8 @@ class Registry(FvcoreRegistry):
 
     def __contains__(self, name: str) -> bool:
         """Whether there is such a part. ``family:NAME`` joins where ``family:`` is registered."""
+        if not isinstance(name, str):  # as a config may say
+            return False
         family = name[: name.find(":") + 1]
         if name not in self._obj_map and family in self._obj_map:
             self.register(name)(self._obj_map[family])

@@ -114,6 +114,8 @@ def test_networks_that_are_gone_are_remarked_on(folder: Path, tmp_path):
 def test_errors(folder: Path, capsys):
     assert main([str(folder / "nothing"), "--output", str(folder / "x.html")]) == 2
     assert "no folder" in capsys.readouterr().err
+    assert main([str(folder / "student"), "--output", str(folder)]) == 2
+    assert "is a folder: name a file" in capsys.readouterr().err
     assert main([str(folder / "student"), "--images", "0"]) == 2
     assert "--images must be above 0" in capsys.readouterr().err
 

@@ -121,7 +121,7 @@ def test_folders_with_commas_in_their_names(folder, capsys):
 def test_broken_results(folder, capsys, text):
     (folder / "student_s1/results.json").write_text(text)
     assert main([f"a={folder}/student_s*"]) == 2
-    assert "student_s1 doesn't hold a run's results" in capsys.readouterr().err
+    assert "student_s1/results.json isn't what a finished run writes: " in capsys.readouterr().err
 
 
 def test_several_figures_of_a_name(folder, capsys):

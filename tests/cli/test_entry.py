@@ -131,3 +131,14 @@ def test_a_wheel_outside_of_the_checkout(tmp_path):
     afdcd("train", *config, *tiny)
     assert "OK" in afdcd("doctor", *config, "OUTPUT_DIR", "other")
     assert "mIoU" in afdcd("eval", *config)
+
+
+def test_a_reader_that_leaves_while_a_command_runs(monkeypatch, tmp_path):
+    """What it hasn't read is no error, as where nothing has been said yet."""
+
+    def closed(*_: object, **__: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("afdcd.cli.common.logging_redirect_tqdm", closed)
+    monkeypatch.setattr("afdcd.cli.entry.os.dup2", lambda *_: None)
+    assert run_command("compare", [f"a={tmp_path}"]) == 141

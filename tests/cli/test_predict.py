@@ -322,6 +322,9 @@ def test_a_data_set_of_other_classes(predict, tmp_path):
     assert code == 2 and "--data-set cityscapes_fine_sem_seg_val" in said
     assert "NUM_CLASSES is 11" in said and "has 19 classes" in said
     assert not (tmp_path / "out").exists()
+    code, said = predict(*words, "--data-set", "synthetic_scenes_val")  # as many, but others
+    assert code == 2 and "--data-set synthetic_scenes_val: the classes of" in said
+    assert "differ in names" in said and not (tmp_path / "out").exists()
     assert predict(*words, "--data-set", "camvid_val")[0] == 0
 
 

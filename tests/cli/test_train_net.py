@@ -102,6 +102,17 @@ def test_misspelt_key(refused):
     assert "did you mean SOLVER.MAX_ITER" in refused("SOLVER.MAX_ITERS", "3")
 
 
+@pytest.mark.parametrize("schedule", ["{START: 0.99}", "{END: 0.00001, START: 0.000001}"])
+def test_a_schedule_of_no_step(refused, schedule: str):
+    message = refused("MODEL.DISTILLER.LOSSES.afdcd.SCHEDULE", schedule)
+    assert "LOSSES.afdcd.SCHEDULE leaves it none of the run's" in message
+
+
+def test_images_of_a_teacher_with_a_config(refused):
+    message = refused("MODEL.DISTILLER.TEACHER.IMAGES.SIZE", "[7,7]")
+    assert "TEACHER.IMAGES.SIZE is for other people's models" in message
+
+
 def test_misspelt_tap(refused):
     message = refused("MODEL.DISTILLER.LOSSES.afdcd.TAPS", "[['backbone.res5','backbone.ers5']]")
     assert "the teacher has no module 'backbone.ers5'" in message
@@ -175,8 +186,10 @@ def test_resuming_from_a_truncated_checkpoint_names_an_older_one(refused, config
 def test_resuming_another_model(refused, configs, tmp_path):
     words = ["--config-file", str(configs / "student.yaml"), "OUTPUT_DIR", str(tmp_path / "run")]
     assert main(words) == 0
+    before = (tmp_path / "run/config.yaml").read_text()
     message = refused("--resume", "MODEL.RESNETS.RES2_OUT_CHANNELS", "8", config="student")
     assert "is of another model than this config describes" in message
+    assert (tmp_path / "run/config.yaml").read_text() == before  # it is what the weights are of
 
 
 def test_resuming_beyond_the_end(refused, configs, tmp_path):
@@ -232,6 +245,8 @@ def test_all_problems_at_once(refused, tmp_path, monkeypatch):
     ("words", "part"),
     [
         (["MODEL.META_ARCHITECTURE", "PanopticFPN"], "MODEL.META_ARCHITECTURE PanopticFPN"),
+        (["MODEL.META_ARCHITECTURE", "Distillr"], "did you mean Distiller?"),
+        (["MODEL.DISTILLER.STUDENT", "SemanticSegmenter"], "did you mean SemanticSegmentor?"),
         (["MODEL.BACKBONE.NAME", "build_resnet_fpn_backbone"], "build_resnet_fpn_backbone"),
     ],
 )

@@ -19,6 +19,7 @@ from afdcd.config import (
 )
 from afdcd.distill import DistillerSettings, LossSettings, distiller_settings
 from afdcd.distill.teacher_settings import TeacherSettings
+from afdcd.losses.afdcd.kernels import contrast
 from afdcd.losses.settings import as_setting
 from afdcd.utils.problems import SettingsError
 
@@ -256,6 +257,10 @@ def test_from_python():
         LossSettings("a.b", name="afdcd")
     with pytest.raises(SettingsError, match="the label 'afdcd' twice"):
         DistillerSettings((LossSettings("afdcd"), LossSettings("afdcd")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(contrast, "_triton_works", lambda: False)
+        with pytest.raises(SettingsError, match=r"'triton' needs Triton .* and a GPU"):
+            LossSettings("afdcd", arguments={"kernel": "triton"})
     with pytest.raises(SettingsError, match="LOGITS_STRIDE must be at least 0; got -1"):
         TeacherSettings(logits_stride=-1, name="net.pt")
     with pytest.raises(SettingsError, match="LOGITS_STRIDE 4 is for other people's models"):

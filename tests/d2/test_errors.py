@@ -212,10 +212,11 @@ def test_resuming(refused, configs, tmp_path):
     message = refused(*words, config="student")
     assert "already holds a run (model_final.pth): add --resume" in message
     resume = {"config": "student", "flags": ("--resume",)}
+    settings = (run / "config.yaml").read_text()
     message = refused("MODEL.RESNETS.RES2_OUT_CHANNELS", "8", **resume)
     assert "is of another model than this config describes" in message
     assert "beyond SOLVER.MAX_ITER 4" in refused("SOLVER.MAX_ITER", "4", **resume)
-    assert final.read_bytes() == before
+    assert final.read_bytes() == before and (run / "config.yaml").read_text() == settings
     train_detectron2(configs / "student.yaml", run, "SOLVER.BASE_LR", "0.5", resume=True)
     assert "SOLVER.BASE_LR: 0.02 -> 0.5" in (run / "log.txt").read_text()
     final.write_bytes(before[:500])

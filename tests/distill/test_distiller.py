@@ -327,8 +327,8 @@ def test_channels_are_flipped_for_an_rgb_teacher():
     ("settings", "error", "message"),
     [
         ({"LOSSES": {"logit_kd": None, "afdcd": None}}, ValueError, "names no loss"),
-        ({"LR_FACTOR": 0.0}, ValueError, "LR_FACTOR must be above 0; got 0.0"),
-        ({"LR_FACTOR": float("nan")}, ValueError, "LR_FACTOR must be above 0; got nan"),
+        ({"LR_FACTOR": 0.0}, ValueError, "LR_FACTOR must be above 0 and finite; got 0.0"),
+        ({"LR_FACTOR": float("nan")}, ValueError, "LR_FACTOR must be above 0 and finite; got nan"),
         (
             {"LOSSES": {"afdcd": {"TAPS": [["backbone.res5", "backbone.res6"]]}}},
             TapError,

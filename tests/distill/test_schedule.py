@@ -52,6 +52,12 @@ def test_read():
     assert loss.dims == 8
 
 
+def test_a_name_that_is_no_text():
+    for name in (3, ["afdcd"]):
+        with pytest.raises(SettingsError, match=r"logits\.NAME: nothing in LOSSES is called"):
+            LossSettings.read("logits", {"NAME": name})
+
+
 def test_components_are_not_of_classes():
     with pytest.raises(SettingsError, match="class by class"):
         LossSettings.read("logit_kd", {"DIMS": 4})

@@ -153,7 +153,7 @@ def test_resumed_with_a_record_of_other_components(configs, tmp_path):
         train(configs, output, *words(tmp_path / "two"), *other, resume=True)
 
 
-def test_damage_in_a_complete_record(configs, tmp_path, complete, capsys):
+def test_damage_in_a_complete_record(configs, tmp_path, complete, capsys, caplog):
     """The view is missed in training, and recorded anew by the run that goes on."""
     whole = train(configs, tmp_path / "whole", *words(complete))
     for path in (complete / "views").rglob("*.safetensors"):
@@ -162,6 +162,7 @@ def test_damage_in_a_complete_record(configs, tmp_path, complete, capsys):
     output = ["OUTPUT_DIR", str(tmp_path / "run")]
     assert train_net([*command, *output, *words(complete)]) == 1
     assert "go on with --resume" in capsys.readouterr().err
+    assert f"{complete / 'views'}/" in caplog.text and ".safetensors is damaged" in caplog.text
     # The teacher is loaded once a view is known to be missing.
     assert train_net(["--resume", *command, *output, *words(complete)]) == 0
     assert_equal_runs(whole, torch.load(tmp_path / "run/model_final.pth", weights_only=True))
@@ -185,6 +186,19 @@ def test_no_room_is_said_before_training(configs, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100))
     with pytest.raises(SetupError, match="12 missing views take about"):
         train(configs, tmp_path / "run", *words(tmp_path / "record"))
+
+
+def test_a_folder_of_something_else(configs, tmp_path):
+    """Views among other files would be deleted with them, or they with views."""
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    (folder / ".hidden").touch()
+    (folder / "diary.txt").touch()
+    with pytest.raises(SetupError, match=r"notes holds diary\.txt, and no record: name an empty"):
+        train(configs, tmp_path / "run", *words(folder))
+    assert len(list(folder.iterdir())) == 2
+    (folder / "diary.txt").unlink()
+    train(configs, tmp_path / "run", *words(folder))
 
 
 @pytest.mark.parametrize("inside", ["", "below"])

@@ -153,6 +153,17 @@ def test_other_teachers_in_a_run(configs, tmp_path):
         torch.testing.assert_close(value, twice["model"][name], rtol=1e-3, atol=1e-4)
 
 
+def test_other_teachers_of_other_classes(configs, tmp_path):
+    """As many classes, but others: their logits would be averaged without a word."""
+    (configs / "scenes.yaml").write_text(
+        "_BASE_: teacher.yaml\nDATASETS: {TRAIN: [synthetic_scenes_train]}\n"
+    )
+    others = [[str(configs / "scenes.yaml"), str(configs.parent / "teacher.pth")]]
+    said = "OTHERS: .* was trained on synthetic_scenes_train: .* differ in names"
+    with pytest.raises(SetupError, match=said):
+        train(configs, tmp_path / "run", f"{TEACHER}.OTHERS", str(others))
+
+
 @pytest.mark.parametrize(
     ("overrides", "named"),
     [

@@ -82,5 +82,5 @@ def test_an_unfinished_run(tmp_path):
 def test_other_files(tmp_path, text: str):
     write(tmp_path, {})
     (tmp_path / "results.json").write_text(text)
-    with pytest.raises(ValueError, match="doesn't hold a run's results"):
+    with pytest.raises(ValueError, match="isn't what a finished run writes"):
         read_run(tmp_path)

@@ -8,6 +8,7 @@ student's gradient, and only the gradient, as large as the map, is kept.
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol, TypedDict
 
@@ -105,9 +106,14 @@ def map_contrast(
 
 
 def check_kernel(kernel: str) -> None:
-    """Raise ValueError unless ``kernel`` is one of `KERNELS`."""
+    """Raise ValueError unless ``kernel`` is one of `KERNELS` that runs here."""
     if kernel not in KERNELS:
         raise ValueError(f"kernel must be one of {', '.join(KERNELS)}; got {kernel!r}")
+    if kernel == "triton" and not _triton_works():
+        raise ValueError(
+            "kernel 'triton' needs Triton (pip install triton), on Linux, and a GPU that PyTorch "
+            "sees: take 'auto', which uses it wherever it runs"
+        )
 
 
 def choose_kernel(
@@ -124,8 +130,6 @@ def choose_kernel(
             kernel = "compiled"
         else:
             kernel = "torch"
-    if kernel == "triton" and not _triton_works():
-        raise ValueError("kernel 'triton' needs Triton (pip install triton), on Linux with a GPU")
     if kernel == "triton":
         # Imported at use: Triton is optional.
         from afdcd.losses.afdcd.kernels import contrast_triton
@@ -135,7 +139,9 @@ def choose_kernel(
 
 
 def _triton_works() -> bool:
-    return importlib.util.find_spec("triton") is not None
+    if importlib.util.find_spec("triton") is None:
+        return False
+    return torch.cuda.is_available() or os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def _strips(
