@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import torch
 
 from afdcd.analysis import write_report
@@ -27,7 +26,7 @@ from afdcd.evaluation.predict import predict
 from afdcd.models import count_multiply_adds, count_parameters
 from afdcd.report import comparison_panel
 from afdcd.tasks import task_of
-from afdcd.utils.files import write_json
+from afdcd.utils.files import write_json, write_png
 from afdcd.utils.tables import comparison_table
 
 logger = logging.getLogger(__name__)
@@ -129,8 +128,7 @@ def _draw_panels(runs: dict[str, EmbeddedRuntime], output: Path) -> list[Path]:
             scale=2,
         )
         path = folder / f"{record['image_id']}.png"
-        if not cv2.imwrite(str(path), panel):
-            raise OSError(f"can't write {path}")
+        write_png(path, panel)
         paths.append(path)
     return paths
 
