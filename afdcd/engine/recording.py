@@ -363,7 +363,8 @@ def open_recording(run: Runtime, records: Sequence[Record]) -> Recording | None:
 def _new_folder_problems(folder: Path) -> list[str]:
     """What keeps a record from being begun in a folder."""
     if folder.is_dir():
-        own = (COMPONENTS, FIGURES, "seconds", "views")
+        # Another process may be beginning it right now.
+        own = (MANIFEST, COMPONENTS, FIGURES, "seconds", "views")
         other = [path.name for path in folder.iterdir() if path.name not in own]
         if named := sorted(name for name in other if not name.startswith(".")):
             return [
