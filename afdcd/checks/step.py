@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any
 
 import torch
@@ -25,6 +24,7 @@ from afdcd.engine.settings import TrainingSettings
 from afdcd.models import count_parameters
 from afdcd.tasks import Task
 from afdcd.utils.findings import Report
+from afdcd.utils.progress import clock
 
 # Images of a measured step on a CPU; the batch is extrapolated.
 FEW = 2
@@ -158,7 +158,7 @@ def measure_step(
         "device": str(device),
         "s/step": step,
         "images measured": len(batch),
-        "whole run": str(timedelta(seconds=round(step * settings.max_iter))),
+        "whole run": clock(step * settings.max_iter),
     }
     loading = report.facts.get("loading", {}).get("images/s per process", math.inf)
     needed = settings.batch.images / step

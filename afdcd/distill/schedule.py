@@ -80,6 +80,10 @@ class LossSchedule:
         """Whether it takes the number of the run's steps to tell."""
         return (self.start, self.end, self.fade) != (0.0, 1.0, 0.0)
 
+    def first(self, steps: int) -> int:
+        """The step that it begins with: where it has no factor there, the loss is never used."""
+        return math.ceil(self.start * steps) if self.depends_on_length else 0
+
     def factor(self, step: int, steps: int) -> float:
         """What the loss's weight is multiplied by in a step; 0 where the loss isn't used.
 
@@ -87,9 +91,9 @@ class LossSchedule:
             step: number of the step, counted from 0.
             steps: of the whole run; unused where `depends_on_length` is false.
         """
-        first, end = 0, math.inf
+        first, end = self.first(steps), math.inf
         if self.depends_on_length:
-            first, end = math.ceil(self.start * steps), self.end * steps
+            end = self.end * steps
         if not first <= step < end or (step - first) % self.every:
             return 0.0
         return min((end - step) / (self.fade * steps), 1.0) if self.fade else 1.0

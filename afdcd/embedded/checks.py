@@ -19,11 +19,12 @@ def needs_detectron2(run: Runtime) -> list[str]:
     """What the config asks for that only Detectron2 can do, with what there is in its place."""
     model = run.cfg.MODEL
     own = ["SemanticSegmentor"]
-    asked = [("MODEL.META_ARCHITECTURE", model.META_ARCHITECTURE, [*own, "Distiller"])]
+    asked = [
+        ("MODEL.META_ARCHITECTURE", model.META_ARCHITECTURE, [*own, "Distiller"]),
+        ("INPUT.MAPPER", run.cfg.INPUT.MAPPER, ["scale_crop"]),
+    ]
     if run.distils:
         asked.append(("MODEL.DISTILLER.STUDENT", model.DISTILLER.STUDENT, own))
-    if not run.own_mapper:
-        asked.append(("INPUT.MAPPER", run.cfg.INPUT.MAPPER, ["scale_crop"]))
     for key, name, parts in (
         ("MODEL.BACKBONE.NAME", model.BACKBONE.NAME, BACKBONES),
         ("MODEL.SEM_SEG_HEAD.NAME", model.SEM_SEG_HEAD.NAME, HEADS),

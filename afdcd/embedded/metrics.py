@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from datetime import timedelta
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from afdcd.utils.files import drop_later_lines, json_line
-from afdcd.utils.progress import shows_bars
+from afdcd.utils.progress import clock, shows_bars
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +87,7 @@ class RunMetrics:
             figures["seconds_per_step"],
             figures["images_per_second"],
             100 * figures["data_share"],
-            timedelta(seconds=round(remaining)),
+            clock(remaining),
         )
 
     def scored(

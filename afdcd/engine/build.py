@@ -93,9 +93,8 @@ class SettingsReader:
 
     def _schedule_problems(self) -> list[str]:
         """Losses that the run uses in no step, as their ``SCHEDULE`` says."""
-        problems: list[str] = []
         if self.cfg.MODEL.META_ARCHITECTURE != "Distiller":
-            return problems
+            return []
         # What else is wrong with the losses is said where they are made.
         settings = constructed(lambda: distiller_settings(self.cfg), [])
         steps = self.cfg.SOLVER.MAX_ITER
@@ -103,7 +102,7 @@ class SettingsReader:
             f"MODEL.DISTILLER.LOSSES.{loss.label}.SCHEDULE leaves it none of the run's {steps} "
             "steps: begin it earlier, or end it later"
             for loss in (settings.losses if settings else ())
-            if not any(loss.schedule.factor(step, steps) for step in range(steps))
+            if not loss.schedule.factor(loss.schedule.first(steps), steps)
         ]
 
     def training_problems(self, *, processes: int = 1, synchronised: bool = False) -> list[str]:

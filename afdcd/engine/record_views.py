@@ -6,7 +6,6 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from afdcd.engine.precision import autocast
 from afdcd.engine.recording import Recording, open_recording
 from afdcd.engine.runtime import Runtime
 from afdcd.engine.step import to_device
+from afdcd.utils.progress import clock
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ def describe_costs(
         len(rest),
         each * len(rest) / 2**30,
         free / 2**30,
-        str(timedelta(seconds=round(len(rest) * seconds / processes))),
+        clock(len(rest) * seconds / processes),
         seconds,
         f" in {processes} processes" if processes > 1 else "",
     )

@@ -70,6 +70,11 @@ def counted(
     yield _Lines(title, total).done if place == 0 else lambda: None
 
 
+def clock(seconds: float) -> str:
+    """Seconds as h:mm:ss."""
+    return str(timedelta(seconds=round(seconds)))
+
+
 class _Lines:
     """Says in the log, once a `PERIOD`, how many are done, and how long the others will take."""
 
@@ -88,5 +93,4 @@ class _Lines:
             logger.info("%s: %d done", self._title, self._count)
             return
         left = (now - self._start) / self._count * (self._total - self._count)
-        text = str(timedelta(seconds=round(left)))
-        logger.info("%s: %d of %d, %s left", self._title, self._count, self._total, text)
+        logger.info("%s: %d of %d, %s left", self._title, self._count, self._total, clock(left))
