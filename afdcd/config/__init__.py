@@ -3,6 +3,7 @@
 from afdcd.config.defaults import embedded_config
 from afdcd.config.errors import ConfigError, ConfigKeyError
 from afdcd.config.files import (
+    COMMAND_LINE,
     differences,
     differing,
     flat_keys,
@@ -16,6 +17,7 @@ from afdcd.config.files import (
 from afdcd.config.keys import add_afdcd_config
 
 __all__ = [
+    "COMMAND_LINE",
     "ConfigError",
     "ConfigKeyError",
     "add_afdcd_config",

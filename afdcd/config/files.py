@@ -23,6 +23,8 @@ from afdcd.utils.strict_yaml import read_strict_yaml
 # A list whose items are of several types, and a number that may be None.
 MIXED = "MODEL.DISTILLER.TEACHER.OPTS"
 OPTIONAL = "SOLVER.WEIGHT_DECAY_BIAS"
+# Where overrides are from, for errors.
+COMMAND_LINE = "command line"
 # How the name of a file of class names ends.
 CLASS_FILE = ".txt"
 
@@ -56,10 +58,15 @@ def merge_content(cfg: CfgNode, content: Mapping[str, Any], source: str) -> None
     _merge(cfg, copy.deepcopy(dict(content)), source)
 
 
-def merge_overrides(cfg: CfgNode, overrides: Sequence[str]) -> None:
+def merge_overrides(cfg: CfgNode, overrides: Sequence[str], source: str = COMMAND_LINE) -> None:
     """Merge ``KEY VALUE KEY VALUE ...`` into ``cfg``, as on Detectron2's command line.
 
     Data set descriptions and folders in ``DATASETS`` are made absolute, from the working directory.
+
+    Args:
+        cfg: changed.
+        overrides: keys and values by turns.
+        source: where they are from, for errors.
 
     Raises:
         ConfigError: a key without a value, or a value of another type than the default.
@@ -77,8 +84,8 @@ def merge_overrides(cfg: CfgNode, overrides: Sequence[str]) -> None:
         content: Any = _literal(value)
         for name in reversed(key.split(".")):
             content = {name: content}
-        _anchor_datasets(content, Path.cwd(), "command line")
-        _merge(cfg, content, "command line", switching_off=True)
+        _anchor_datasets(content, Path.cwd(), source)
+        _merge(cfg, content, source, switching_off=True)
 
 
 def is_overridden(key: str, overrides: Sequence[str]) -> bool:

@@ -46,7 +46,8 @@ def merge_losses(cfg: CfgNode, losses: Mapping[str, Any], *, switching_off: bool
     Args:
         cfg: changed.
         losses: by label.
-        switching_off: whether a label set to null must be there.
+        switching_off: whether they are meant to change what is there: a label set to null must be
+            there, and there must be a label.
 
     Raises:
         ValueError: a label holds neither keys nor null, or isn't there to be switched off.
@@ -54,6 +55,12 @@ def merge_losses(cfg: CfgNode, losses: Mapping[str, Any], *, switching_off: bool
     node = cfg
     for name in PATH:
         node = node[name]
+    if switching_off and not losses and node:
+        off = " ".join(f"{KEY}.{label} null" for label in node)
+        raise ValueError(
+            f"{KEY} {{}} would change nothing, since losses are merged by label: switch each off "
+            f"({off})"
+        )
     for label, given in losses.items():
         values = None if isinstance(given, str) and given in NULL else given
         if values is None:

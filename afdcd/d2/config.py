@@ -9,7 +9,13 @@ from detectron2.config import get_cfg as get_detectron2_cfg
 from detectron2.engine import DefaultTrainer
 from detectron2.projects.deeplab import add_deeplab_config
 
-from afdcd.config import ConfigError, add_afdcd_config, merge_file, merge_overrides
+from afdcd.config import (
+    COMMAND_LINE,
+    ConfigError,
+    add_afdcd_config,
+    merge_file,
+    merge_overrides,
+)
 from afdcd.models import BACKBONES
 
 
@@ -44,15 +50,15 @@ def get_cfg() -> CfgNode:
     return cfg
 
 
-def configure(config_file: str, overrides: list[str]) -> CfgNode:
-    """The config of a file and KEY VALUE overrides.
+def configure(config_file: str, overrides: list[str], source: str = COMMAND_LINE) -> CfgNode:
+    """The config of a file and KEY VALUE overrides, which are from ``source``.
 
     Raises:
         ConfigError: see `merge_file` and `merge_overrides`.
     """
     cfg = get_cfg()
     merge_file(cfg, config_file)
-    merge_overrides(cfg, overrides)
+    merge_overrides(cfg, overrides, source)
     _join_families(cfg)
     return cfg
 
@@ -81,7 +87,7 @@ def teacher_config(cfg: CfgNode) -> CfgNode:
         ConfigError: it can't be read.
     """
     settings = cfg.MODEL.DISTILLER.TEACHER
-    teacher_cfg = configure(settings.CONFIG_FILE, [str(word) for word in settings.OPTS])
+    teacher_cfg = configure(settings.CONFIG_FILE, [str(word) for word in settings.OPTS], "OPTS")
     teacher_cfg.MODEL.WEIGHTS = settings.WEIGHTS or teacher_cfg.MODEL.WEIGHTS
     # One device for both.
     teacher_cfg.MODEL.DEVICE = cfg.MODEL.DEVICE

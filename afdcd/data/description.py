@@ -324,8 +324,12 @@ def _splits(top: Fields, where: str, listing: Listing | None) -> dict[str, Field
             raise DescriptionError(f"{key}: list and share exclude each other")
         if "share" in fields:
             (share,) = Fields({"share": [fields.raw("share")]}, key, ("share",)).numbers("share", 1)
-            if not 0 < share <= 1 or "files" in fields:
-                raise DescriptionError(f"{key}: share is above 0 and at most 1 of the common files")
+            if "files" in fields:
+                raise DescriptionError(f"{key}: share is of the common files: leave out its own")
+            if not 0 < share <= 1:
+                raise DescriptionError(
+                    f"{key}: share is above 0 and at most 1 of the common files; got {share:g}"
+                )
         splits[split] = fields
     if sum(float(f.raw("share")) for f in splits.values() if "share" in f) > 1 + 1e-9:
         raise DescriptionError(f"{where}: splits: the shares sum to more than 1")

@@ -79,7 +79,10 @@ def examine_image(
         raise DataError(f"{path} can't be read as an image: is it damaged?") from error
     if image is None:
         size = len(content)
-        raise DataError(f"{path} ({size} bytes) can't be read as an image: is it truncated?")
+        raise DataError(
+            f"{path} ({size} bytes) can't be read as an image: is it truncated, "
+            "or of a kind that OpenCV doesn't know? Then save it as PNG"
+        )
     damage = (
         f"{path} is damaged: a part of the picture is wrong ({'; '.join(complaints)}). Get the "
         "file anew, or look at it and save it again"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +13,8 @@ from afdcd.losses.settings import as_number
 from afdcd.utils.problems import constructed, refuse
 
 _KEY = "MODEL.DISTILLER.TEACHER"
+# Scales: less would leave nothing of a crop, more is nothing that a teacher has learnt.
+_LEAST, _MOST = 0.1, 16.0
 DTYPES = {
     "": None,
     "float32": torch.float32,
@@ -126,8 +127,11 @@ class TeacherSettings:
             yield f"{_KEY}.DTYPE takes {', '.join(map(repr, DTYPES))}; got {self.dtype!r}"
         if not self.resolution > 0:  # how large it may be, afdcd.data.settings knows
             yield f"{_KEY}.RESOLUTION must be above 0; got {self.resolution}"
-        if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
-            yield f"{_KEY}.SCALES are factors above 0, at least one; got {list(self.scales)}"
+        if not self.scales or not all(_LEAST <= scale <= _MOST for scale in self.scales):
+            yield (
+                f"{_KEY}.SCALES are factors from {_LEAST:g} to {_MOST:g}, at least one; got "
+                f"{list(self.scales)}"
+            )
         if not all(len(pair) == 2 and all(pair) for pair in self.others):
             yield (
                 f"{_KEY}.OTHERS takes [config file, weights] for each other teacher, such as "

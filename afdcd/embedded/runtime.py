@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from afdcd.config import embedded_config, is_overridden, merge_file, merge_overrides
+from afdcd.config import (
+    COMMAND_LINE,
+    embedded_config,
+    is_overridden,
+    merge_file,
+    merge_overrides,
+)
 from afdcd.data import Dataset, load_dataset
 from afdcd.embedded import checks
 from afdcd.engine.adapted_teacher import AdaptedTeacher
@@ -35,7 +41,7 @@ class EmbeddedRuntime(Runtime):
         if self.teacher_name:
             return AdaptedTeacher(self)
         settings = self.cfg.MODEL.DISTILLER.TEACHER
-        cfg = configure(settings.CONFIG_FILE, [str(word) for word in settings.OPTS])
+        cfg = configure(settings.CONFIG_FILE, [str(word) for word in settings.OPTS], "OPTS")
         cfg.MODEL.WEIGHTS = settings.WEIGHTS or cfg.MODEL.WEIGHTS
         return EmbeddedRuntime(cfg)
 
@@ -54,13 +60,13 @@ class EmbeddedRuntime(Runtime):
         return str(load_weights(model, path, part="model" if complete else "auto"))
 
 
-def configure(file: str, overrides: list[str]) -> Any:
-    """The config of a file and KEY VALUE overrides.
+def configure(file: str, overrides: list[str], source: str = COMMAND_LINE) -> Any:
+    """The config of a file and KEY VALUE overrides, which are from ``source``.
 
     Raises:
         ConfigError: see `merge_file` and `merge_overrides`.
     """
     cfg = embedded_config()
     merge_file(cfg, file)
-    merge_overrides(cfg, overrides)
+    merge_overrides(cfg, overrides, source)
     return cfg

@@ -103,12 +103,17 @@ class Checkpoints:
         """The content of the newest checkpoint.
 
         Raises:
-            CheckpointError: there is none, or it can't be read; the message names older ones.
+            CheckpointError: there is none, or the last one is missing or can't be read; the message names older ones.
         """
         path = self.last()
         if path is None:
             raise CheckpointError(f"{self.folder} holds no checkpoint to resume from")
         named = self._named()
+        if not path.is_file():
+            raise CheckpointError(
+                f"{self.folder / _POINTER} names {path.name}, but no checkpoint is there: "
+                "put it back, or train anew without --resume"
+            )
         if path != named:
             logger.warning(
                 "%s %s: taking %s for the last checkpoint",

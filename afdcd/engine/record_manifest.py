@@ -24,6 +24,20 @@ KEY = "MODEL.DISTILLER.TEACHER.RECORD"
 # Raised whenever what is stored changes its meaning.
 FORMAT = 2
 MANIFEST = "record.json"
+# What a reader of a message knows them by.
+_TEACHER = "MODEL.DISTILLER.TEACHER"
+_WORDS = {
+    "format": "the format of records",
+    "seed": f"{KEY}.SEED",
+    "dtype": f"{KEY}.DTYPE",
+    "top_classes": f"{KEY}.TOP_CLASSES",
+    "targets": "TAPS and DIMS of the losses",
+    "precision": f"{_TEACHER}.DTYPE, or that of SOLVER.AMP",
+    "resolution": f"{_TEACHER}.RESOLUTION",
+    "scales": f"{_TEACHER}.SCALES",
+    "flip": f"{_TEACHER}.FLIP",
+    "classes": "the teacher's channels that logits are compared by",
+}
 _CHUNK = 1 << 22
 
 
@@ -160,4 +174,4 @@ def _differences(key: str, wanted: Any, found: Any) -> list[str]:
     if isinstance(wanted, dict) and isinstance(found, dict):
         changed = differing(found, wanted)
         return [f"{name}: {was} -> {now}" for name, (was, now) in changed.items()]
-    return [f"{key}: {found} -> {wanted}"]
+    return [f"{_WORDS.get(key, key)}: {found} -> {wanted}"]

@@ -18,7 +18,7 @@ from afdcd.engine.precision import autocast
 from afdcd.engine.recording import Recording, open_recording
 from afdcd.engine.runtime import Runtime
 from afdcd.engine.step import to_device
-from afdcd.utils.progress import clock
+from afdcd.utils.progress import byte_count, clock
 
 logger = logging.getLogger(__name__)
 
@@ -112,10 +112,10 @@ def describe_costs(
     each = recording.bytes_per_view(distiller)
     free = shutil.disk_usage(recording.folder).free
     logger.info(
-        "%d views to record: %.2f GiB of the %.1f GiB that the disk has, about %s at %.3f s each%s",
+        "%d views to record: %s of the %s that the disk has, about %s at %.3f s each%s",
         len(rest),
-        each * len(rest) / 2**30,
-        free / 2**30,
+        byte_count(each * len(rest)),
+        byte_count(free),
         clock(len(rest) * seconds / processes),
         seconds,
         f" in {processes} processes" if processes > 1 else "",

@@ -40,6 +40,7 @@ from afdcd.losses.registry import TapShape
 from afdcd.utils.files import write_atomically, write_json
 from afdcd.utils.folders import folder_problems
 from afdcd.utils.problems import SetupError, raise_problems
+from afdcd.utils.progress import byte_count
 from afdcd.utils.sample_keys import UNLABELED
 
 logger = logging.getLogger(__name__)
@@ -187,13 +188,13 @@ class Recording:
         each = self.bytes_per_view(distiller)
         free = shutil.disk_usage(self.folder).free
         logger.info(
-            "Recorded teacher in %s: %d of %d views (%d of each of %d images), %.1f KiB each%s",
+            "Recorded teacher in %s: %d of %d views (%d of each of %d images), %s each%s",
             self.folder,
             self.total - self.missing,
             self.total,
             self.plan.count,
             len(self.images),
-            each / 1024,
+            byte_count(each),
             "" if distiller.has_teacher else "; the teacher isn't loaded",
         )
         shown = self.used.echo * self.used.samples / self.total if self.used and self.total else 0.0
@@ -209,7 +210,7 @@ class Recording:
             raise SetupError(
                 [
                     f"{KEY}.FOLDER {self.folder}: the {self.missing} missing views take about "
-                    f"{each * self.missing / 2**30:.1f} GiB, but the disk has {free / 2**30:.1f}: "
+                    f"{byte_count(each * self.missing)}, but the disk has {byte_count(free)}: "
                     "make room, take fewer VIEWS or DIMS, DTYPE int8, or, for logits, TOP_CLASSES "
                     "or LOGITS_STRIDE (docs/recording.md)"
                 ]

@@ -75,6 +75,17 @@ def clock(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
 
 
+def byte_count(count: float) -> str:
+    """A number of bytes for readers, such as ``7.7 KiB``."""
+    unit = "KiB"
+    count /= 1024
+    for larger in ("MiB", "GiB", "TiB"):
+        if count < 1000:
+            break
+        count, unit = count / 1024, larger
+    return f"{count:.1f} {unit}"
+
+
 class _Lines:
     """Says in the log, once a `PERIOD`, how many are done, and how long the others will take."""
 

@@ -105,6 +105,9 @@ def test_a_teachers_config_has_its_own(write, tmp_path):
     cfg = read(folder / "s.yaml")
     assert cfg.IMPORTS == [] and "FIVE" not in cfg.MODEL
     assert EmbeddedRuntime(cfg).teacher().cfg.MODEL.FIVE.SIZE == 2
+    cfg.MODEL.DISTILLER.TEACHER.OPTS = ["MODEL.FIVE.SIZES", 2]
+    with pytest.raises(ConfigError, match=r"OPTS: there is no key MODEL\.FIVE\.SIZES"):
+        EmbeddedRuntime(cfg).teacher()
 
 
 LINES = "import os\n\n"  # what fails stands in line 3

@@ -176,6 +176,10 @@ def test_settings_survive_being_written(tmp_path_factory, losses):
     [
         ([KEY, "['afdcd']"], r"takes labels with a loss each, such as \{afdcd: .*got \['afdcd'\]"),
         ([f"{KEY}.afdcd", "1.0"], r"takes a loss's keys, such as \{NAME: afdcd.*or null"),
+        (
+            [KEY, "{}"],
+            rf"{KEY} \{{\}} would change nothing.*{KEY}\.logits null {KEY}\.context null",
+        ),
         ([f"{KEY}.logit", "null"], r"no loss logit that could be.*did you mean logits"),
     ],
 )
@@ -265,5 +269,7 @@ def test_from_python():
         TeacherSettings(logits_stride=-1, name="net.pt")
     with pytest.raises(SettingsError, match="LOGITS_STRIDE 4 is for other people's models"):
         TeacherSettings(logits_stride=4)
+    with pytest.raises(SettingsError, match=r"SCALES are factors from 0.1 to 16.*got \[0.01\]"):
+        TeacherSettings(scales=(0.01,))
     with pytest.raises(SettingsError, match=r"DTYPE takes '', 'float32'.*got 'half'"):
         DistillerSettings((LossSettings("afdcd"),), teacher=TeacherSettings(dtype="half"))

@@ -235,6 +235,7 @@ WRONG = {
     "no csv": ({"files": {"csv": "a.csv"}, "splits": {"train": {}}}, "no file .*a.csv"),
     "no files": ({"files": None}, "needs files"),
     "shares": ({"splits": {"train": {"share": 0.9}, "b": {"share": 0.2}}}, "more than 1"),
+    "a whole share": ({"splits": {"train": {"share": 70}}}, "at most 1 .*got 70"),
     "share": ({"splits": {"train": {"share": "half"}}}, "takes .*numbers"),
     "no splits": ({"splits": {}}, "at least one split"),
     "other split": ({"splits": {"test": {}}}, "no split 'train'; it has test"),

@@ -216,11 +216,11 @@ def test_a_file_in_the_place_of_the_folder(configs, tmp_path, inside: str):
     [
         (("INPUT.SCALE_CROP.SIZE", "[40, 40]"), "INPUT.SCALE_CROP.SIZE: [32, 32] -> [40, 40]"),
         (("INPUT.RANDOM_FLIP", "none"), "INPUT.RANDOM_FLIP"),
-        ((f"{TEACHER}.RECORD.DTYPE", "float16"), "dtype: int8 -> float16"),
-        ((f"{TEACHER}.RECORD.SEED", "1"), "seed: 0 -> 1"),
-        ((f"{TEACHER}.FLIP", "True"), "flip: False -> True"),
+        ((f"{TEACHER}.RECORD.DTYPE", "float16"), "RECORD.DTYPE: int8 -> float16"),
+        ((f"{TEACHER}.RECORD.SEED", "1"), "RECORD.SEED: 0 -> 1"),
+        ((f"{TEACHER}.FLIP", "True"), "TEACHER.FLIP: False -> True"),
         (("MODEL.DISTILLER.LOSSES.afdcd.DIMS", "24"), "backbone.res5[24]"),
-        (("SOLVER.AMP.ENABLED", "True"), "precision: float32 -> float16"),
+        (("SOLVER.AMP.ENABLED", "True"), "or that of SOLVER.AMP: float32 -> float16"),
         ((f"{TEACHER}.OPTS", "['MODEL.SEM_SEG_HEAD.ASPP_DILATIONS', '[1, 2, 3]']"), "ASPP_DILA"),
     ],
 )

@@ -97,6 +97,12 @@ def test_a_broken_checkpoint_names_the_one_before(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     with pytest.raises(CheckpointError, match="holds no checkpoint to resume from"):
         checkpoints.read_last()
+    (tmp_path / "last_checkpoint").write_text("model_0000009.pth")
+    with pytest.raises(
+        CheckpointError,
+        match=r"names model_0000009.*without --resume",
+    ):
+        checkpoints.read_last()
     checkpoints.save(content(2)).write_bytes(b"PK")
     with pytest.raises(CheckpointError, match="no older one in its folder"):
         checkpoints.read_last()
