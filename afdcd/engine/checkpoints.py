@@ -103,7 +103,8 @@ class Checkpoints:
         """The content of the newest checkpoint.
 
         Raises:
-            CheckpointError: there is none, or the last one is missing or can't be read; the message names older ones.
+            CheckpointError: there is none, or the last one is missing or can't be read; the message
+                names older ones.
         """
         path = self.last()
         if path is None:
