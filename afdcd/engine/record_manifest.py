@@ -15,7 +15,7 @@ from afdcd.config import differing, flat_values
 from afdcd.data.datasets import datasets_root
 from afdcd.data.spec import Record
 from afdcd.distill import distiller_settings
-from afdcd.distill.targets import Target
+from afdcd.distill.targets import Target, is_logits
 from afdcd.engine.runtime import Runtime
 from afdcd.models.weights import is_address
 from afdcd.utils.problems import SetupError, first_few
@@ -139,12 +139,33 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise SetupError([f"{path} can't be read ({error!r:.100}): is it a record?"]) from error
 
 
-def refuse_differences(folder: Path, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    """Raise SetupError where a record is of something else than is wanted, with what differs."""
+def spare_targets(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """The targets that a record holds beside all that are wanted; none where it lacks one."""
+    there = found.get("targets")
+    there = set(map(str, there)) if isinstance(there, list) else set()
+    return sorted(there - set(wanted["targets"])) if there >= set(wanted["targets"]) else []
+
+
+def refuse_differences(
+    folder: Path, wanted: Mapping[str, Any], found: Mapping[str, Any], *, spare: bool = False
+) -> None:
+    """Raise SetupError where a record is of something else than is wanted, with what differs.
+
+    Args:
+        folder: of the record.
+        wanted: see `record_contents`.
+        found: the record's manifest.
+        spare: whether it may hold more targets than those that are wanted.
+    """
+    alike = set()
+    if spare and spare_targets(wanted, found):
+        alike.add("targets")
+        if not any(map(is_logits, wanted["targets"])):
+            alike.add("classes")  # of logits alone
     problems = []
     for key, value in wanted.items():
         other = found.get(key)
-        if other == value:
+        if other == value or key in alike:
             continue
         problems += _differences(key, value, other)
     if problems:

@@ -31,6 +31,7 @@ from afdcd.engine.record_manifest import (
     read_manifest,
     record_contents,
     refuse_differences,
+    spare_targets,
     versions,
 )
 from afdcd.engine.runtime import Runtime
@@ -320,7 +321,8 @@ def open_recording(run: Runtime, records: Sequence[Record]) -> Recording | None:
         records: of all training images, in the order that the stream has them in.
 
     Raises:
-        SetupError: the folder can't be made; its record is of something else (names what differs).
+        SetupError: the folder can't be made; its record is of something else (names what differs);
+            or it has other targets beside those of this run, and isn't complete.
     """
     if not run.distils:
         return None
@@ -347,7 +349,7 @@ def open_recording(run: Runtime, records: Sequence[Record]) -> Recording | None:
     if not found:
         raise_problems(_new_folder_problems(recording.folder))
     else:
-        refuse_differences(recording.folder, recording.contents, found)
+        refuse_differences(recording.folder, recording.contents, found, spare=True)
         recording.shapes = {path: TapShape(*shape) for path, shape in found["shapes"].items()}
         if changed := differing(found.get("versions", {}), versions()):
             words = ", ".join(f"{name} {was} -> {now}" for name, (was, now) in changed.items())
@@ -358,6 +360,15 @@ def open_recording(run: Runtime, records: Sequence[Record]) -> Recording | None:
                 words,
             )
     recording.missing = len(recording.missing_views())
+    if recording.missing and (spare := spare_targets(recording.contents, found)):
+        raise SetupError(
+            [
+                f"{KEY}.FOLDER {recording.folder} holds {', '.join(spare)} too, of which this run "
+                f"would record nothing, and {recording.missing} of its {recording.total} views are "
+                "missing: complete it by tools/record_teacher.py with the config that it was begun "
+                "with, or name another folder"
+            ]
+        )
     return recording
 
 

@@ -142,6 +142,25 @@ def test_stopped_and_resumed(configs, tmp_path, monkeypatch, dims: str):
     )
 
 
+def test_a_record_serves_runs_of_fewer_losses(configs, tmp_path, complete):
+    """Each loss by itself, from the record of both; but nothing is added to it."""
+    for label, other in (("afdcd", "logit_kd"), ("logit_kd", "afdcd")):
+        alone = (f"MODEL.DISTILLER.LOSSES.{other}", "null")
+        own = train(configs, tmp_path / f"{label}_own", *words(tmp_path / label, *alone))
+        lent = train(configs, tmp_path / f"{label}_lent", *words(complete, *alone))
+        assert_equal_runs(own, lent)
+    with pytest.raises(SetupError, match=r"TAPS and DIMS of the losses: .*predictor"):
+        train(configs, tmp_path / "more", *words(tmp_path / "afdcd"))
+    next((complete / "views").rglob("*.safetensors")).unlink()
+    with pytest.raises(
+        SetupError, match=r"holds \S+predictor too, .* 1 of its 12 views are missing"
+    ):
+        train(
+            configs, tmp_path / "fewer", *words(complete, "MODEL.DISTILLER.LOSSES.logit_kd", "null")
+        )
+    assert not (tmp_path / "fewer").exists()
+
+
 def test_resumed_with_a_record_of_other_components(configs, tmp_path):
     train(configs, tmp_path / "run", *words(tmp_path / "one"))
     other = ("MODEL.DISTILLER.TEACHER.RECORD.SEED", "3")  # other views: other components
