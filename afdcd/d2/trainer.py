@@ -418,15 +418,15 @@ class DistillTrainer(DefaultTrainer):
             logger.info("The teacher isn't scored: %s", differences[0])
             return
         found: dict[str, float] = {}
-        if model.has_teacher:
+        if self.recording is not None:  # as the first process finds it, lest they disagree
+            found = comm.all_gather(self.recording.teacher_figures(name))[0]
+        if model.has_teacher and not found:
             scores = teacher_scores(own, teacher, model)
             if comm.is_main_process():
                 score = main_score(self.cfg, scores)
                 found = {score.metric: score.value}
                 if self.recording is not None:
                     self.recording.note_teacher_figures(name, found)
-        elif self.recording is not None:
-            found = self.recording.teacher_figures(name)
         if comm.is_main_process():
             self.state.teacher_figures = found
             for metric, value in found.items():

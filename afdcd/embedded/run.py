@@ -194,19 +194,18 @@ def _finish(trainer: Trainer, figures: dict[str, float]) -> dict[str, Any]:
 def _teacher_figures(
     setup: EmbeddedRuntime, teachers: list[Teacher], recording: Recording | None, task: Task
 ) -> dict[str, float]:
-    """The teacher's scores, or those that its record holds; empty where there are none."""
+    """The teacher's scores, those that its record holds if any; empty where there are none."""
     name = task.dataset.spec.name
     if teachers and (differences := class_differences(setup, teachers[0].side)):
         logger.info("The teacher isn't scored: %s", differences[0])
         return {}
-    if teachers:
+    figures = recording.teacher_figures(name) if recording else {}
+    if teachers and not figures:
         sides, models = [t.side for t in teachers], [t.model for t in teachers]
         settings, model = evaluated_teacher(setup, sides, models)
         figures = evaluate(settings, model, task)
         if recording is not None:
             recording.note_teacher_figures(name, figures)
-    else:
-        figures = recording.teacher_figures(name) if recording else {}
     if figures:
         logger.info("Teacher on %s: %s", name, task.describe(figures))
     return figures

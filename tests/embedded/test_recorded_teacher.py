@@ -161,6 +161,16 @@ def test_a_record_serves_runs_of_fewer_losses(configs, tmp_path, complete):
     assert not (tmp_path / "fewer").exists()
 
 
+def test_a_record_knows_its_teachers_score(configs, tmp_path, complete):
+    """It isn't scored again, though the teacher is there for a view that is missing."""
+    next((complete / "views").rglob("*.safetensors")).unlink()
+    figures = json.loads((complete / "teacher.json").read_text())
+    figures["camvid_val"]["mIoU"] = 77.75
+    (complete / "teacher.json").write_text(json.dumps(figures))
+    train(configs, tmp_path / "run", *words(complete))
+    assert json.loads((tmp_path / "run/results.json").read_text())["teacher"]["mIoU"] == 77.75
+
+
 def test_resumed_with_a_record_of_other_components(configs, tmp_path):
     train(configs, tmp_path / "run", *words(tmp_path / "one"))
     other = ("MODEL.DISTILLER.TEACHER.RECORD.SEED", "3")  # other views: other components
