@@ -150,9 +150,9 @@ def add_afdcd_config(cfg: CfgNode) -> None:
     # <TERM>_WEIGHT: weight of a single term: LOGIT_KD_WEIGHT of logit_kd; RECONSTRUCTION_WEIGHT and
     #   CONTRAST_WEIGHT of afdcd.
     # Everything else: the loss's settings, that is its constructor's arguments in upper case:
-    #   logit_kd TEMPERATURE (`LogitKDLoss`), afdcd MASK, MASK_RATIO, PROJECTOR, KIND, GROUPS,
-    #   PATCH, POOL, TEMPERATURE, DISTANCE, REDUCTION, KERNEL, MASKED_CONV
-    #   (`AfDCDLoss` describes them).
+    #   afdcd MASK, MASK_RATIO, PROJECTOR, KIND, GROUPS, PATCH, POOL, TEMPERATURE, DISTANCE,
+    #   REDUCTION, KERNEL, MASKED_CONV (`AfDCDLoss` describes them); those of the others are in
+    #   docs/losses.md.
     #
     # A config merges over its _BASE_ label by label and key by key. Null switches a label off.
     distiller.LOSSES = node(new_allowed=True)

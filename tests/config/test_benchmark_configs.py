@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import re
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
+from afdcd.checks.weights import teacher_class_problems
 from afdcd.data import get_spec
 from afdcd.data.description import read_description
 from afdcd.distill import distiller_settings
@@ -175,13 +177,19 @@ def test_yardsticks(folder: str, method: str, monkeypatch):
 
 
 def test_coco_stuffs_other_reading(tmp_path):
+    """As the file's own comment says how."""
+    comment = (CONFIGS / "coco_stuff/stored_values.yaml").read_text()
+    said = re.search(r"^# (TEACHER: \{OPTS: .*\})\.$", comment, re.MULTILINE)[1]
     (tmp_path / "student.yaml").write_text(
         f"_BASE_: [{CONFIGS}/coco_stuff/afdcd_deeplabv3_r18.yaml, "
         f"{CONFIGS}/coco_stuff/stored_values.yaml]\n"
-        "MODEL: {DISTILLER: {TEACHER: {OPTS: [MODEL.SEM_SEG_HEAD.NUM_CLASSES, 182]}}}\n"
+        f"MODEL: {{DISTILLER: {{{said}}}}}\n"
     )
     cfg = configure(str(tmp_path / "student.yaml"), [])
-    assert EmbeddedRuntime(cfg).teacher().cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES == 182
+    run = EmbeddedRuntime(cfg)
+    teacher = run.teacher()
+    assert teacher.cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES == 182
+    assert teacher_class_problems(run, teacher) == []
     assert len(get_spec(cfg.DATASETS.TRAIN[0]).classes) == cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES == 182
 
 

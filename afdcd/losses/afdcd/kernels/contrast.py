@@ -93,7 +93,8 @@ def map_contrast(
         scalar. It can be differentiated once.
 
     Raises:
-        ValueError: an unknown kernel, or ``triton`` where it isn't installed.
+        ValueError: an unknown kernel, or ``triton`` where it isn't installed or there is
+            no GPU.
     """
     chosen = choose_kernel(kernel, student, compared, order)
     # In Triton's kernel each thread has a token, and neighbouring threads read neighbouring values.

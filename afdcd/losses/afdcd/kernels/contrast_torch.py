@@ -27,7 +27,7 @@ def contrast(
     logits = distances * (-1 / temperature)
     logits.masked_fill_(~compared, -torch.inf)
     largest = logits.amax(-1, keepdim=True)
-    # Denormal numbers, which processors compute a hundred times slower, would come out below; the
+    # Denormal numbers, which processors compute many times slower, would come out below; the
     # largest summand is 1.
     shares = logits.sub_(largest).clamp_(min=lowest_exponent(logits.dtype)).exp_()
     sums = shares.sum(-1, keepdim=True)
