@@ -269,7 +269,7 @@ def test_recorded_ahead_or_as_it_goes(named, code, tmp_path):
     [
         ([f"{TEACHER}.IMAGES.FORMAT", "BGR"], "IMAGES.FORMAT: RGB -> BGR"),
         ([f"{TEACHER}.LOGITS_STRIDE", "8"], "LOGITS_STRIDE: "),
-        ([f"{TEACHER}.CLASS_MAP", "{zebra: Pavement}"], "classes: "),
+        ([f"{TEACHER}.CLASS_MAP", "{zebra: Pavement}"], "logits are compared by: "),
         ([f"{TEACHER}.NAME", "{code}:features"], "NAME: "),
     ],
 )
