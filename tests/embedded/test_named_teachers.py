@@ -315,7 +315,7 @@ def test_of_twice_the_resolution(named, tmp_path):
     live = train(named, tmp_path / "a", *more)
     record = train(named, tmp_path / "b", *more, *recorded(tmp_path / "record"))
     assert live["model"].keys() == record["model"].keys()
-    with pytest.raises(SetupError, match=r"resolution: 2.0 -> 1.5"):
+    with pytest.raises(SetupError, match=r"RESOLUTION: 2.0 -> 1.5"):
         train(
             named,
             tmp_path / "c",
