@@ -429,5 +429,13 @@ class DistillTrainer(DefaultTrainer):
                     self.recording.note_teacher_figures(name, found)
         if comm.is_main_process():
             self.state.teacher_figures = found
-            for metric, value in found.items():
+            for metric, value in _main_alone(self.cfg, name, found).items():
                 logger.info("Teacher on %s: %s %.2f", name, metric, value)
+
+
+def _main_alone(cfg: Any, data_set: str, figures: dict[str, float]) -> dict[str, float]:
+    """Of a record's figures, which may be the embedded runtime's, the task's own."""
+    if len(figures) < 2 or cfg.INPUT.MAPPER != "scale_crop":
+        return figures
+    metric = task_of(find_dataset(data_set)).METRIC
+    return {name: value for name, value in figures.items() if name == metric}

@@ -141,8 +141,17 @@ class Task:
         return than is None or (value > than if self.HIGHER_IS_BETTER else value < than)
 
     def describe(self, figures: Mapping[str, float]) -> str:
-        """The most important figures in one line."""
-        return f"{self.METRIC} {figures[self.METRIC]:.4g}"
+        """The most important figures in one line, of those that are there."""
+        return self.line(figures, {self.METRIC: f"{self.METRIC} {{:.4g}}"})
+
+    @staticmethod
+    def line(figures: Mapping[str, float], forms: Mapping[str, str]) -> str:
+        """The figures that are there, in one line, each in its form.
+
+        A record may hold some of them alone, since it may be of the other runtime.
+        """
+        there = (form.format(figures[name]) for name, form in forms.items() if name in figures)
+        return ", ".join(there)
 
     def table(self, figures: Mapping[str, float]) -> str:
         """All figures, for a person."""

@@ -70,10 +70,8 @@ class Depth(Task):
         return DepthEvaluator(self.reader, alignment=self.ALIGNMENT)
 
     def describe(self, figures: Mapping[str, float]) -> str:
-        return (
-            f"AbsRel {figures['AbsRel']:.2f} %, RMSE {figures['RMSE']:.3g}{self.UNIT}, below 1.25: "
-            f"{figures['delta1']:.2f} %"
-        )
+        rmse, below = f"RMSE {{:.3g}}{self.UNIT}", "below 1.25: {:.2f} %"
+        return self.line(figures, {"AbsRel": "AbsRel {:.2f} %", "RMSE": rmse, "delta1": below})
 
     def table(self, figures: Mapping[str, float]) -> str:
         rows = [[name, f"{value:.4f}"] for name, value in figures.items()]
@@ -140,7 +138,7 @@ class RelativeDisparity(Depth):
         return scale_and_shift_invariant(prediction, target)
 
     def describe(self, figures: Mapping[str, float]) -> str:
-        return f"FitMAE {figures['FitMAE']:.2f} %, FitRMSE {figures['FitRMSE']:.2f} %"
+        return self.line(figures, {name: f"{name} {{:.2f}} %" for name in ("FitMAE", "FitRMSE")})
 
     def decode(self, output: Mapping[str, torch.Tensor]) -> np.ndarray:
         """Disparities, float32 [H, W] above 0."""

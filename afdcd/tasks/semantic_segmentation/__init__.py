@@ -60,10 +60,8 @@ class SemanticSegmentation(Task):
         return SegmentationEvaluator(spec.classes, labels_of, ignore_label=spec.ignore_label)
 
     def describe(self, figures: Mapping[str, float]) -> str:
-        return (
-            f"mIoU {figures['mIoU']:.2f}, pixel accuracy {figures['pACC']:.2f}, "
-            f"boundary IoU {figures['mBoundaryIoU']:.2f}"
-        )
+        words = {"mIoU": "mIoU", "pACC": "pixel accuracy", "mBoundaryIoU": "boundary IoU"}
+        return self.line(figures, {name: f"{word} {{:.2f}}" for name, word in words.items()})
 
     def table(self, figures: Mapping[str, float]) -> str:
         return class_table(figures)
