@@ -50,7 +50,8 @@ def merge_losses(cfg: CfgNode, losses: Mapping[str, Any], *, switching_off: bool
             there, and there must be a label.
 
     Raises:
-        ValueError: a label holds neither keys nor null, or isn't there to be switched off.
+        ValueError: a label holds neither keys nor null, or isn't there to be switched off; or none
+            is given, though they are meant to change what is there.
     """
     node = cfg
     for name in PATH:

@@ -34,7 +34,7 @@ from afdcd.d2.loader import (
     training_loader,
 )
 from afdcd.d2.runtime import Detectron2Runtime
-from afdcd.d2.scores import main_score
+from afdcd.d2.scores import main_alone, main_score
 from afdcd.d2.step_trainer import StepTrainer
 from afdcd.d2.teacher_scores import teacher_scores
 from afdcd.d2.weights import load_model_weights
@@ -429,13 +429,5 @@ class DistillTrainer(DefaultTrainer):
                     self.recording.note_teacher_figures(name, found)
         if comm.is_main_process():
             self.state.teacher_figures = found
-            for metric, value in _main_alone(self.cfg, name, found).items():
+            for metric, value in main_alone(self.cfg, name, found).items():
                 logger.info("Teacher on %s: %s %.2f", name, metric, value)
-
-
-def _main_alone(cfg: Any, data_set: str, figures: dict[str, float]) -> dict[str, float]:
-    """Of a record's figures, which may be the embedded runtime's, the task's own."""
-    if len(figures) < 2 or cfg.INPUT.MAPPER != "scale_crop":
-        return figures
-    metric = task_of(find_dataset(data_set)).METRIC
-    return {name: value for name, value in figures.items() if name == metric}

@@ -13,8 +13,9 @@ from afdcd.losses.settings import as_number
 from afdcd.utils.problems import constructed, refuse
 
 _KEY = "MODEL.DISTILLER.TEACHER"
-# Scales: less would leave nothing of a crop, more is nothing that a teacher has learnt.
-_LEAST, _MOST = 0.1, 16.0
+# Of scales: less would leave nothing of a crop; more is refused when the teacher is scored
+# (`afdcd.evaluation.settings`, a room that this one doesn't know).
+_SMALLEST, _LARGEST = 0.1, 16.0
 DTYPES = {
     "": None,
     "float32": torch.float32,
@@ -127,9 +128,9 @@ class TeacherSettings:
             yield f"{_KEY}.DTYPE takes {', '.join(map(repr, DTYPES))}; got {self.dtype!r}"
         if not self.resolution > 0:  # how large it may be, afdcd.data.settings knows
             yield f"{_KEY}.RESOLUTION must be above 0; got {self.resolution}"
-        if not self.scales or not all(_LEAST <= scale <= _MOST for scale in self.scales):
+        if not self.scales or not all(_SMALLEST <= scale <= _LARGEST for scale in self.scales):
             yield (
-                f"{_KEY}.SCALES are factors from {_LEAST:g} to {_MOST:g}, at least one; got "
+                f"{_KEY}.SCALES are factors from {_SMALLEST:g} to {_LARGEST:g}, at least one; got "
                 f"{list(self.scales)}"
             )
         if not all(len(pair) == 2 and all(pair) for pair in self.others):

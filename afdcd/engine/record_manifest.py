@@ -20,12 +20,12 @@ from afdcd.engine.runtime import Runtime
 from afdcd.models.weights import is_address
 from afdcd.utils.problems import SetupError, first_few
 
-KEY = "MODEL.DISTILLER.TEACHER.RECORD"
+_TEACHER = "MODEL.DISTILLER.TEACHER"
+KEY = f"{_TEACHER}.RECORD"
 # Raised whenever what is stored changes its meaning.
 FORMAT = 2
 MANIFEST = "record.json"
-# What a reader of a message knows them by.
-_TEACHER = "MODEL.DISTILLER.TEACHER"
+# What a reader of a message knows the contents by.
 _WORDS = {
     "format": "the format of records",
     "seed": f"{KEY}.SEED",

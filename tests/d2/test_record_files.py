@@ -146,7 +146,7 @@ def test_truncated_and_damaged_photos(labels, monkeypatch):
     Image.fromarray(pixels).resize((8, 6)).save(path, quality=100)
     whole = path.read_bytes()
     path.write_bytes(whole[:-40])
-    assert "can't be read as an image: is it truncated" in labels.problems()[0]
+    assert "can't be read as an image: is it truncated?" in labels.problems()[0]
     monkeypatch.setattr(record_files, "examine_image", lambda path: (None, f"{path} is damaged"))
     path.write_bytes(whole)
     said: list[str] = []
